@@ -1,0 +1,1 @@
+"""The design-independent descriptions of network families."""

@@ -1,0 +1,82 @@
+"""A Design: one point of a Space. Immutable, hashable, JSON both ways.
+
+A design says what differs from the base network as `decision name -> value`, where a decision's name
+is `<kind>/<target>`: `channels/block3.pointwise: 48`, `precision/block3: "w8a8"`,
+`group_size/block3.depthwise: 2`. A decision that is not named keeps the base's value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+Value = int | str
+
+
+class Kind(StrEnum):
+    """What a decision varies, and what its target names."""
+
+    CHANNELS = "channels"  # target: a coupled channel group; value: channels kept
+    PRECISION = "precision"  # target: a block or a layer; value: a precision such as "w8a8"
+    WEIGHT_BITS = "weight_bits"  # target: a layer; value: bits
+    ACTIVATION_BITS = "activation_bits"  # target: a layer, meaning its input tensor; value: bits
+    GROUP_SIZE = "group_size"  # target: a depthwise layer; value: G, channels per group
+
+
+def decision_name(kind: Kind, target: str) -> str:
+    return f"{kind}/{target}"
+
+
+def split_decision_name(name: str) -> tuple[Kind, str]:
+    """Inverse of `decision_name`.
+
+    Raises:
+        ValueError: the name has no known kind in front.
+    """
+    kind, slash, target = name.partition("/")
+    if not slash or not target or kind not in {str(known) for known in Kind}:
+        raise ValueError(f"{name!r} is not a decision: write <kind>/<target>, kind one of {', '.join(Kind)}")
+    return Kind(kind), target
+
+
+@dataclass(frozen=True, slots=True)
+class Design(Mapping[str, Value]):
+    """Values by decision name, kept sorted by name so that equal designs are equal objects."""
+
+    items_: tuple[tuple[str, Value], ...]
+
+    @classmethod
+    def of(cls, values: Mapping[str, Value]) -> Design:
+        return cls(tuple(sorted(values.items())))
+
+    def __getitem__(self, name: str) -> Value:
+        for key, value in self.items_:
+            if key == name:
+                return value
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return (key for key, _ in self.items_)
+
+    def __len__(self) -> int:
+        return len(self.items_)
+
+    def to_json(self) -> dict[str, Value]:
+        return dict(self.items_)
+
+
+def design_from_json(data: Any) -> Design:
+    """Read what `Design.to_json` wrote, or a user's hand-written design.
+
+    Raises:
+        ValueError: it is not an object of decision names to whole numbers or strings.
+    """
+    if not isinstance(data, Mapping):
+        raise ValueError("a design is an object of decision names to values")
+    for name, value in data.items():
+        split_decision_name(str(name))
+        if isinstance(value, bool) or not isinstance(value, int | str):
+            raise ValueError(f"{name}: {value!r} is neither a whole number nor a string")
+    return Design.of(data)

@@ -1,0 +1,273 @@
+"""A neural network as plain data: named nodes in topological order, each with one output tensor.
+
+The rest of Espalier is interpreters of this data: shapes and costs here in `search_spaces`, the
+torch builder and the ONNX writer in `workers`. It must not know torch, ONNX or any runtime.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from enum import StrEnum
+from typing import Any
+
+from search_spaces.precision import FP32, Precision, parse_precision
+
+Shape = tuple[int, ...]
+"""A tensor's shape without the batch: (channels, height, width), or (features,)."""
+
+
+class Op(StrEnum):
+    """What a node computes. Weighted: conv, linear and batch_norm."""
+
+    INPUT = "input"
+    CONV = "conv"
+    LINEAR = "linear"
+    BATCH_NORM = "batch_norm"
+    RELU = "relu"
+    RELU6 = "relu6"
+    SIGMOID = "sigmoid"
+    ADD = "add"
+    MULTIPLY = "multiply"
+    CONCAT = "concat"
+    SHUFFLE = "shuffle"
+    MAX_POOL = "max_pool"
+    AVERAGE_POOL = "average_pool"
+    GLOBAL_AVERAGE_POOL = "global_average_pool"
+    FLATTEN = "flatten"
+
+
+COMPUTE_OPS = frozenset({Op.CONV, Op.LINEAR})
+"""The ops that hold multiply-accumulates, and so have a precision."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One operator. Its name is also the name of its output tensor.
+
+    Attributes:
+        channels: output channels of a conv, output features of a linear; None elsewhere (inferred).
+        kernel, stride: (vertical, horizontal), of a conv or a pool.
+        padding: (top, left, bottom, right), zeros around a conv's input, ignored cells around a pool's.
+        groups: number of groups g of a conv or a shuffle. Channels per group is G = input channels / g.
+        bias: whether a conv or linear adds a trained constant per output channel.
+        precision: of a conv or linear; elsewhere FP32.
+        block: the unit that precision of scope `block` is chosen for; empty outside of blocks.
+    """
+
+    name: str
+    op: Op
+    inputs: tuple[str, ...] = ()
+    channels: int | None = None
+    kernel: tuple[int, int] = (1, 1)
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    groups: int = 1
+    bias: bool = False
+    precision: Precision = FP32
+    block: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class InputContract:
+    """What a caller must feed: float32, NCHW, values `(x - mean) / std` per channel of x in [0, 1]."""
+
+    shape: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A directed acyclic graph of nodes in topological order, with one input and one output.
+
+    Raises:
+        ValueError: on construction, when names repeat, an input is not an earlier node, or the
+            output is not a node.
+    """
+
+    name: str
+    input: InputContract
+    nodes: tuple[Node, ...]
+    output: str
+
+    def __post_init__(self) -> None:
+        seen: set[str] = set()
+        for node in self.nodes:
+            if node.name in seen:
+                raise ValueError(f"node name {node.name!r} is used twice")
+            unknown = [name for name in node.inputs if name not in seen]
+            if unknown:
+                raise ValueError(f"node {node.name!r} reads {unknown[0]!r}, which is no earlier node")
+            seen.add(node.name)
+        if self.output not in seen:
+            raise ValueError(f"the output {self.output!r} is not a node")
+
+    def by_name(self) -> dict[str, Node]:
+        return {node.name: node for node in self.nodes}
+
+    def compute_nodes(self) -> tuple[Node, ...]:
+        """The convs and linears, in order: what is called a layer everywhere."""
+        return tuple(node for node in self.nodes if node.op in COMPUTE_OPS)
+
+    def consumers(self) -> dict[str, list[Node]]:
+        """For every tensor the nodes that read it, in order."""
+        readers: dict[str, list[Node]] = {node.name: [] for node in self.nodes}
+        for node in self.nodes:
+            for name in node.inputs:
+                readers[name].append(node)
+        return readers
+
+    def with_nodes(self, changed: Mapping[str, Node]) -> Network:
+        """The same graph with the named nodes replaced."""
+        return replace(self, nodes=tuple(changed.get(node.name, node) for node in self.nodes))
+
+
+def infer_shapes(network: Network) -> dict[str, Shape]:
+    """Shape of every tensor, without the batch.
+
+    Raises:
+        ValueError: an operator does not fit its input; the message names the node.
+    """
+    shapes: dict[str, Shape] = {}
+    for node in network.nodes:
+        if node.op is Op.INPUT:
+            shapes[node.name] = network.input.shape
+            continue
+        try:
+            shapes[node.name] = _output_shape(node, [shapes[name] for name in node.inputs])
+        except ValueError as error:
+            raise ValueError(f"node {node.name!r}: {error}") from None
+    return shapes
+
+
+def _output_shape(node: Node, inputs: list[Shape]) -> Shape:
+    first = inputs[0]
+    match node.op:
+        case Op.CONV:
+            return _conv_shape(node, first)
+        case Op.MAX_POOL | Op.AVERAGE_POOL:
+            return (first[0], *_window_shape(node, first))
+        case Op.LINEAR:
+            if len(first) != 1:
+                raise ValueError(f"a linear layer needs a flat input, not {first}")
+            return (_required_channels(node),)
+        case Op.GLOBAL_AVERAGE_POOL:
+            return (first[0], 1, 1)
+        case Op.FLATTEN:
+            return (_product(first),)
+        case Op.CONCAT:
+            if any(shape[1:] != first[1:] for shape in inputs):
+                raise ValueError(f"cannot concatenate {inputs}")
+            return (sum(shape[0] for shape in inputs), *first[1:])
+        case Op.ADD:
+            if any(shape != first for shape in inputs):
+                raise ValueError(f"cannot add {inputs}")
+            return first
+        case Op.MULTIPLY:
+            return _multiply_shape(inputs)
+        case Op.SHUFFLE:
+            if first[0] % node.groups:
+                raise ValueError(f"{first[0]} channels cannot be shuffled in {node.groups} groups")
+            return first
+        case _:
+            return first
+
+
+def _multiply_shape(inputs: list[Shape]) -> Shape:
+    """A map times a map of the same shape, or times one value per channel (squeeze-and-excite)."""
+    data, gate = inputs
+    if gate not in (data, (data[0], 1, 1)):
+        raise ValueError(f"cannot multiply {data} by {gate}")
+    return data
+
+
+def _conv_shape(node: Node, shape: Shape) -> Shape:
+    channels = _required_channels(node)
+    if len(shape) != 3:
+        raise ValueError(f"a conv needs (channels, height, width), not {shape}")
+    if shape[0] % node.groups or channels % node.groups:
+        raise ValueError(f"{shape[0]} -> {channels} channels do not divide into {node.groups} groups")
+    return (channels, *_window_shape(node, shape))
+
+
+def _window_shape(node: Node, shape: Shape) -> tuple[int, int]:
+    top, left, bottom, right = node.padding
+    height = (shape[1] + top + bottom - node.kernel[0]) // node.stride[0] + 1
+    width = (shape[2] + left + right - node.kernel[1]) // node.stride[1] + 1
+    if height < 1 or width < 1:
+        raise ValueError(f"a {node.kernel} window does not fit into {shape[1:]}")
+    return height, width
+
+
+def _required_channels(node: Node) -> int:
+    if node.channels is None or node.channels < 1:
+        raise ValueError("needs at least one output channel")
+    return node.channels
+
+
+def _product(numbers: Iterable[int]) -> int:
+    result = 1
+    for number in numbers:
+        result *= number
+    return result
+
+
+def is_depthwise(node: Node, input_channels: int) -> bool:
+    """Whether each group reads one channel (G = 1), so that output channels follow input channels."""
+    return node.op is Op.CONV and node.groups > 1 and node.groups == input_channels
+
+
+_DEFAULTS = {field.name: field.default for field in fields(Node)}
+
+
+def network_to_json(network: Network) -> dict[str, Any]:
+    """Plain JSON types; a node's default attributes are left out."""
+    return {
+        "name": network.name,
+        "input": {
+            "shape": list(network.input.shape),
+            "mean": list(network.input.mean),
+            "std": list(network.input.std),
+        },
+        "nodes": [_node_to_json(node) for node in network.nodes],
+        "output": network.output,
+    }
+
+
+def _node_to_json(node: Node) -> dict[str, Any]:
+    out: dict[str, Any] = {"name": node.name, "op": str(node.op)}
+    for field in fields(Node)[2:]:
+        value = getattr(node, field.name)
+        if value != _DEFAULTS[field.name]:
+            out[field.name] = _plain(value)
+    return out
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Precision):
+        return str(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def network_from_json(data: Mapping[str, Any]) -> Network:
+    """Inverse of `network_to_json`, for data that Espalier itself has written."""
+    contract = InputContract(*(tuple(data["input"][key]) for key in ("shape", "mean", "std")))
+    nodes = tuple(_node_from_json(node) for node in data["nodes"])
+    return Network(data["name"], contract, nodes, data["output"])
+
+
+def _node_from_json(data: Mapping[str, Any]) -> Node:
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
+    values["op"] = Op(values["op"])
+    if "precision" in values:
+        values["precision"] = parse_precision(values["precision"])
+    return Node(**values)
+
+
+def network_digest(network: Network) -> str:
+    """SHA-256 over the canonical JSON: equal for equal networks, in any process and version."""
+    canonical = json.dumps(network_to_json(network), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()

@@ -1,0 +1,73 @@
+"""What a trial is judged by: metrics, objectives and limits, and the Outcome that a trial ends with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class Metric(StrEnum):
+    """Every number that a trial can have. Units are in the names."""
+
+    ACCURACY = "accuracy"  # share of images right, of the split `score`
+    LATENCY_S = "latency_s"  # of one inference at batch 1, on the device
+    ENERGY_J = "energy_j"  # of one inference, on the device
+    SIZE_BYTES = "size_bytes"  # payload at the declared bits
+    MACS = "macs"
+    PARAMETERS = "parameters"
+    ACTIVATION_TRAFFIC_BYTES = "activation_traffic_bytes"
+    PEAK_ACTIVATION_BYTES = "peak_activation_bytes"
+
+
+SYMBOLIC_METRICS = frozenset(
+    {
+        Metric.SIZE_BYTES,
+        Metric.MACS,
+        Metric.PARAMETERS,
+        Metric.ACTIVATION_TRAFFIC_BYTES,
+        Metric.PEAK_ACTIVATION_BYTES,
+    }
+)
+"""Known from the applied Network alone, before any work is done."""
+
+DEVICE_METRICS = frozenset({Metric.LATENCY_S, Metric.ENERGY_J})
+"""Told by a device, and only by one that can."""
+
+
+class Direction(StrEnum):
+    MAXIMIZE = "maximize"
+    MINIMIZE = "minimize"
+
+
+class TrialState(StrEnum):
+    """The life of a trial. The last four are final."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    INFEASIBLE = "infeasible"  # a limit is missed; not an error
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        return self not in (TrialState.QUEUED, TrialState.RUNNING)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a trial found.
+
+    Attributes:
+        state: SUCCEEDED, INFEASIBLE or FAILED.
+        values: by metric name; an infeasible trial has what was known when it was ended.
+        reason: for people, why it is infeasible or failed; empty otherwise.
+        details: JSON-safe evidence: time of each stage in seconds, the latency measurement, executed precisions.
+    """
+
+    state: TrialState
+    values: Mapping[str, float] = field(default_factory=dict)
+    reason: str = ""
+    details: Mapping[str, Any] = field(default_factory=dict)

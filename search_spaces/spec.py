@@ -1,0 +1,186 @@
+"""The Spec: what a user submits. Parsed once, at the edge; everything inside trusts it.
+
+This module says what is well-formed. Whether a well-formed spec makes sense for a network, a data set
+and a device is decided in `search_spaces.check`.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
+
+from search_spaces.objectives import DEVICE_METRICS, Direction, Metric
+
+Name = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]*$")]
+Glob = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Family(StrEnum):
+    MOBILENET_V1 = "mobilenet_v1"
+    RESNET_56 = "resnet_56"
+    VGG_13 = "vgg_13"
+
+
+class NetworkSpec(_Part):
+    """A catalog network. `input` is (channels, height, width); the class count comes from the data set."""
+
+    family: Family
+    width: FiniteFloat = Field(default=1.0, gt=0.0, le=4.0)
+    input: tuple[int, int, int]
+    stem_stride: Literal[1, 2] | None = Field(default=None, description="default: the family's own")
+
+
+class DatasetSpec(_Part):
+    name: Name
+
+
+class RatioRange(_Part):
+    """Pruning ratios low, low + step, ..., high. Ratios that round to one channel count are one choice."""
+
+    low: FiniteFloat = Field(default=0.0, ge=0.0, lt=1.0)
+    high: FiniteFloat = Field(ge=0.0, lt=1.0)
+    step: FiniteFloat = Field(default=0.1, gt=0.0, le=1.0)
+    layers: tuple[Glob, ...] = ("*",)
+    exclude: tuple[Glob, ...] = ()
+
+    @model_validator(mode="after")
+    def _ordered(self) -> RatioRange:
+        if self.high < self.low:
+            raise ValueError("high must be at least low")
+        if (self.high - self.low) / self.step > 1000:
+            raise ValueError("step makes more than 1,000 ratios; make it larger")
+        return self
+
+
+class PrecisionChoices(_Part):
+    choices: tuple[str, ...] = Field(min_length=1, max_length=64)
+    scope: Literal["block", "layer"] = "block"
+    layers: tuple[Glob, ...] = ("*",)
+    exclude: tuple[Glob, ...] = ()
+
+
+class BitChoices(_Part):
+    choices: tuple[Annotated[int, Field(ge=1, le=32)], ...] = Field(min_length=1, max_length=32)
+    layers: tuple[Glob, ...] = ("*",)
+    exclude: tuple[Glob, ...] = ()
+
+
+class GroupSizeChoices(_Part):
+    """G, channels per group, of depthwise layers. G = 1 is depthwise; larger G mixes channels (E2GC)."""
+
+    choices: tuple[Annotated[int, Field(ge=1, le=1024)], ...] = Field(min_length=1, max_length=32)
+    layers: tuple[Glob, ...] = ("*",)
+    exclude: tuple[Glob, ...] = ()
+
+
+class SpaceSpec(_Part):
+    prune_ratio: RatioRange | None = None
+    precision: PrecisionChoices | None = None
+    weight_bits: BitChoices | None = None
+    activation_bits: BitChoices | None = None
+    group_size: GroupSizeChoices | None = None
+
+
+class ObjectiveSpec(_Part):
+    metric: Metric
+    direction: Direction
+    device: Name | None = None
+
+    @model_validator(mode="after")
+    def _device_where_needed(self) -> ObjectiveSpec:
+        if self.metric in DEVICE_METRICS and self.device is None:
+            raise ValueError(f"{self.metric} needs `device`: the name of the device that tells it")
+        return self
+
+
+class LimitSpec(_Part):
+    metric: Metric
+    max: FiniteFloat | None = None
+    min: FiniteFloat | None = None
+    device: Name | None = None
+
+    @model_validator(mode="after")
+    def _bounded(self) -> LimitSpec:
+        if (self.max is None) == (self.min is None):
+            raise ValueError("give exactly one of `max` and `min`")
+        if self.metric in DEVICE_METRICS and self.device is None:
+            raise ValueError(f"{self.metric} needs `device`: the name of the device that tells it")
+        return self
+
+
+class SamplerName(StrEnum):
+    UNIFORM = "uniform"
+    GRID = "grid"
+    RANDOM = "random"
+    TPE = "tpe"
+    NSGA2 = "nsga2"
+
+
+class SamplerSpec(_Part):
+    name: SamplerName = SamplerName.NSGA2
+    seed: int = Field(default=0, ge=0, le=2**31 - 1)
+    population: int | None = Field(default=None, ge=2, le=1000, description="nsga2 only; default fits the budget")
+    seed_uniform: bool = Field(default=True, description="tell the sampler the uniform baseline first")
+
+
+class Reconstruct(StrEnum):
+    NONE = "none"
+    BATCH_NORM = "batch_norm"
+    LEAST_SQUARES = "least_squares"
+
+
+class FinalistsSpec(_Part):
+    """What is done to the best designs, and to the best uniform ones, before they are scored on `confirm`."""
+
+    top: int = Field(default=5, ge=0, le=100)
+    finetune_epochs: FiniteFloat = Field(default=0.0, ge=0.0, le=100.0)
+    learning_rate: FiniteFloat = Field(default=0.01, gt=0.0, le=10.0)
+
+
+class EvaluationSpec(_Part):
+    reconstruct: Reconstruct = Reconstruct.LEAST_SQUARES
+    importance: Literal["l1", "l2"] = "l1"
+    calibration_images: int = Field(default=500, ge=16, le=10_000)
+    score_images: int = Field(default=2000, ge=16, le=100_000)
+    finetune_epochs: FiniteFloat = Field(default=0.0, ge=0.0, le=100.0)
+    learning_rate: FiniteFloat = Field(default=0.01, gt=0.0, le=10.0)
+    finalists: FinalistsSpec = FinalistsSpec()
+
+
+class BudgetSpec(_Part):
+    trials: int = Field(default=60, ge=1, le=100_000)
+    wall_time_s: FiniteFloat | None = Field(default=None, gt=0.0)
+    concurrency: int = Field(default=1, ge=1, le=1000)
+
+
+class SearchSpec(_Part):
+    name: Name
+    network: NetworkSpec
+    dataset: DatasetSpec
+    space: SpaceSpec
+    objectives: tuple[ObjectiveSpec, ...] = Field(min_length=1, max_length=4)
+    limits: tuple[LimitSpec, ...] = Field(default=(), max_length=16)
+    sampler: SamplerSpec = SamplerSpec()
+    evaluation: EvaluationSpec = EvaluationSpec()
+    budget: BudgetSpec = BudgetSpec()
+
+    @model_validator(mode="after")
+    def _objectives_differ(self) -> SearchSpec:
+        metrics = [objective.metric for objective in self.objectives]
+        if len(set(metrics)) != len(metrics):
+            raise ValueError("each objective needs a metric of its own")
+        return self
+
+    @property
+    def device(self) -> str | None:
+        """The device that the objectives and limits name, if any."""
+        for part in (*self.objectives, *self.limits):
+            if part.device is not None:
+                return part.device
+        return None

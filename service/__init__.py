@@ -1,0 +1,1 @@
+"""Who asked and what came out: HTTP, database, web pages, client commands."""

@@ -1,0 +1,207 @@
+"""The tables. The database is the truth, the broker a hint: whatever must survive is a row here.
+
+JSON columns hold only what is never searched or sorted by: spec, design, values, evidence.
+Schema changes go through `alembic/versions`; nothing calls `create_all`.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import JSON, DateTime, ForeignKey, Index, MetaData, String, Text, UniqueConstraint
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import TypeDecorator
+
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """Aware UTC datetimes on every database; SQLite would forget the zone."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Any) -> datetime | None:
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Any) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Row(DeclarativeBase):
+    metadata = MetaData(naming_convention=NAMING)
+    type_annotation_map = {datetime: UtcDateTime(), dict[str, Any]: JSON(), list[Any]: JSON()}
+
+
+class Claimable:
+    """Columns of a row that a worker claims under a lease. See `service.leases` for the rules.
+
+    Attributes:
+        attempt: how often it was claimed; results of an older attempt are refused.
+        lease_owner, lease_expires_at: who works on it, until when; None when nobody does.
+        published_at: when a message for it was last sent; the reaper sends another when that seems lost.
+    """
+
+    state: Mapped[str] = mapped_column(String(20), default="queued", index=True)
+    attempt: Mapped[int] = mapped_column(default=0)
+    lease_owner: Mapped[str | None] = mapped_column(String(200))
+    lease_expires_at: Mapped[datetime | None]
+    published_at: Mapped[datetime | None]
+    reason: Mapped[str] = mapped_column(Text, default="")
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+
+class Search(Row):
+    """One run of a spec. `version` counts changes and makes the ETag."""
+
+    __tablename__ = "searches"
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    name: Mapped[str] = mapped_column(String(100))
+    state: Mapped[str] = mapped_column(String(20), default="queued", index=True)
+    resume_to: Mapped[str | None] = mapped_column(String(20))
+    spec: Mapped[dict[str, Any]]
+    idempotency_key: Mapped[str | None] = mapped_column(String(255), unique=True)
+    spec_digest: Mapped[str] = mapped_column(String(64))
+    warnings: Mapped[list[Any]] = mapped_column(default=list)
+    problem: Mapped[dict[str, Any] | None]
+    base_key: Mapped[str | None] = mapped_column(String(64))
+    base_report: Mapped[dict[str, Any] | None]
+    waiting_for: Mapped[str] = mapped_column(Text, default="")
+    version: Mapped[int] = mapped_column(default=1)
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+    updated_at: Mapped[datetime] = mapped_column(default=utc_now)
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+    __table_args__ = (Index("ix_searches_created_at_id", "created_at", "id"),)
+
+
+class Preparation(Claimable, Row):
+    """The job of getting a search's base ready: one row per search."""
+
+    __tablename__ = "preparations"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    search_id: Mapped[str] = mapped_column(ForeignKey("searches.id"), unique=True)
+
+
+class Trial(Claimable, Row):
+    """One design being tried in a search. `finish_number` orders finished trials for the sampler."""
+
+    __tablename__ = "trials"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    search_id: Mapped[str] = mapped_column(ForeignKey("searches.id"))
+    number: Mapped[int]
+    baseline: Mapped[bool] = mapped_column(default=False)
+    design: Mapped[dict[str, Any]]
+    design_key: Mapped[str] = mapped_column(String(64))
+    memo: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    values: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    details: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    finish_number: Mapped[int | None]
+
+    __table_args__ = (
+        UniqueConstraint("search_id", "number"),
+        UniqueConstraint("search_id", "design_key"),
+        Index("ix_trials_search_id_finish_number", "search_id", "finish_number"),
+        Index("ix_trials_search_id_state", "search_id", "state"),
+    )
+
+
+class Finalist(Claimable, Row):
+    """A trial that is fine-tuned and scored again on `confirm`. `weights_digest` names its artifact."""
+
+    __tablename__ = "finalists"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    search_id: Mapped[str] = mapped_column(ForeignKey("searches.id"), index=True)
+    trial_id: Mapped[int] = mapped_column(ForeignKey("trials.id"), unique=True)
+    values: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    details: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    weights_digest: Mapped[str | None] = mapped_column(String(64))
+
+
+class Export(Claimable, Row):
+    """A request for one trial's file. `report` holds reported against re-measured figures."""
+
+    __tablename__ = "exports"
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    search_id: Mapped[str] = mapped_column(ForeignKey("searches.id"), index=True)
+    trial_id: Mapped[int] = mapped_column(ForeignKey("trials.id"))
+    artifact_digest: Mapped[str | None] = mapped_column(ForeignKey("artifacts.digest"))
+    report: Mapped[dict[str, Any]] = mapped_column(default=dict)
+
+
+class Artifact(Row):
+    """A file handed out, named by the SHA-256 of its bytes; the bytes lie under ESPALIER_HOME/artifacts."""
+
+    __tablename__ = "artifacts"
+
+    digest: Mapped[str] = mapped_column(String(64), primary_key=True)
+    filename: Mapped[str] = mapped_column(String(200))
+    media_type: Mapped[str] = mapped_column(String(100))
+    size_bytes: Mapped[int]
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+
+class Device(Row):
+    """A device as its worker announced it."""
+
+    __tablename__ = "devices"
+
+    name: Mapped[str] = mapped_column(String(100), primary_key=True)
+    capabilities: Mapped[dict[str, Any]]
+    announced_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+
+class Measurement(Row):
+    """Statistics of one workload on one device, with its protocol. One row per trial and attempt at most."""
+
+    __tablename__ = "measurements"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    device: Mapped[str] = mapped_column(String(100))
+    fingerprint: Mapped[dict[str, Any]]
+    workload_key: Mapped[str] = mapped_column(String(64), index=True)
+    metric: Mapped[str] = mapped_column(String(40))
+    median: Mapped[float]
+    lower_quartile: Mapped[float]
+    upper_quartile: Mapped[float]
+    samples: Mapped[list[Any]]
+    anchor_ratio: Mapped[float | None]
+    protocol: Mapped[dict[str, Any]]
+    provenance: Mapped[str] = mapped_column(String(20))
+    trial_id: Mapped[int | None] = mapped_column(ForeignKey("trials.id"), unique=True)
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+
+class Event(Row):
+    """What happened, in order. Append-only; `id` is the sequence that clients resume from."""
+
+    __tablename__ = "events"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    search_id: Mapped[str] = mapped_column(ForeignKey("searches.id"))
+    kind: Mapped[str] = mapped_column(String(40))
+    data: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+    __table_args__ = (Index("ix_events_search_id_id", "search_id", "id"),)

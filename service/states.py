@@ -1,0 +1,55 @@
+"""Allowed state changes of searches, and of the rows that a worker claims. One dictionary each."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from search_spaces.objectives import TrialState
+
+__all__ = ["SEARCH_TRANSITIONS", "JobState", "SearchState", "TrialState"]
+
+
+class SearchState(StrEnum):
+    """The life of a search. The last three are final."""
+
+    QUEUED = "queued"  # stored; waits for a worker, or for its device to be announced
+    PREPARING = "preparing"  # a worker trains or loads the base
+    RUNNING = "running"  # trials are planned and run
+    PAUSED = "paused"  # open trials end, none is added
+    CONFIRMING = "confirming"  # finalists are fine-tuned and scored on `confirm`
+    CANCELLING = "cancelling"  # asked for; shown until every process is gone
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        return not SEARCH_TRANSITIONS[self]
+
+
+class JobState(StrEnum):
+    """The life of a claimable row that is no trial: preparing a base, confirming a finalist, an export."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        return self not in (JobState.QUEUED, JobState.RUNNING)
+
+
+_S = SearchState
+SEARCH_TRANSITIONS: dict[SearchState, frozenset[SearchState]] = {
+    _S.QUEUED: frozenset({_S.PREPARING, _S.PAUSED, _S.CANCELLING, _S.FAILED}),
+    _S.PREPARING: frozenset({_S.RUNNING, _S.PAUSED, _S.CANCELLING, _S.FAILED}),
+    _S.RUNNING: frozenset({_S.PAUSED, _S.CONFIRMING, _S.SUCCEEDED, _S.CANCELLING, _S.FAILED}),
+    _S.PAUSED: frozenset({_S.QUEUED, _S.RUNNING, _S.CONFIRMING, _S.CANCELLING, _S.FAILED}),
+    _S.CONFIRMING: frozenset({_S.SUCCEEDED, _S.CANCELLING, _S.FAILED}),
+    _S.CANCELLING: frozenset({_S.CANCELLED}),
+    _S.SUCCEEDED: frozenset(),
+    _S.FAILED: frozenset(),
+    _S.CANCELLED: frozenset(),
+}

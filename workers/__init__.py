@@ -1,0 +1,1 @@
+"""How a design is tried: torch, ONNX Runtime, hardware, Celery tasks."""
