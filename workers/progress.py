@@ -1,0 +1,10 @@
+"""How a long step tells whoever is watching how far it is. Knows nothing of rows, queues or terminals."""
+
+from collections.abc import Callable
+
+Progress = Callable[[str, float, str], None]
+"""Called with the stage's name, the share of it that is done (0 to 1) and one line of text."""
+
+
+def ignore_progress(stage: str, done: float, message: str) -> None:
+    """The progress of somebody who is not watching."""
