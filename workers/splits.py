@@ -1,0 +1,137 @@
+"""Divides a data set into train, calibrate, score, confirm and test by the images' own digests.
+
+The same images always land in the same splits, whatever order they are stored in. No image is in two.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from search_spaces.network import InputContract
+from workers.datasets.dataset import Dataset
+
+_SMALL_DATASET_IMAGES = 10_000
+_SHARES = {"calibrate": 1 / 30, "score": 1 / 20, "confirm": 1 / 12}
+# Of a small data set more is held out: accuracy told from a few dozen images says nothing.
+_SMALL_SHARES = {"calibrate": 1 / 10, "score": 1 / 6, "confirm": 1 / 6}
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images for one purpose, in the order of their digests, which is as good as random.
+
+    Attributes:
+        images: uint8 (n, C, H, W).
+        labels: int64 (n).
+        digest: of all images and labels; equal for equal content.
+    """
+
+    name: str
+    images: np.ndarray
+    labels: np.ndarray
+    digest: str
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def first(self, count: int) -> Split:
+        """The first `count` images, or all when there are fewer."""
+        if count >= len(self):
+            return self
+        return Split(self.name, self.images[:count], self.labels[:count], f"{self.digest}:{count}")
+
+    def batches(self, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Images and labels, `size` at a time; the last batch may be smaller."""
+        for start in range(0, len(self), size):
+            yield self.images[start : start + size], self.labels[start : start + size]
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The five splits of the data set called `dataset`.
+
+    Attributes:
+        dropped: images that were left out because the test set has them too.
+    """
+
+    dataset: str
+    train: Split
+    calibrate: Split
+    score: Split
+    confirm: Split
+    test: Split
+    dropped: int
+
+    def digests(self) -> dict[str, str]:
+        return {split.name: split.digest for split in (self.train, self.calibrate, self.score, self.confirm, self.test)}
+
+
+def normalise(images: np.ndarray, contract: InputContract) -> np.ndarray:
+    """uint8 (n, C, H, W) to what a network is fed: float32 (x / 255 - mean) / std, per channel."""
+    mean = np.asarray(contract.mean, dtype=np.float32).reshape(-1, 1, 1)
+    std = np.asarray(contract.std, dtype=np.float32).reshape(-1, 1, 1)
+    return images.astype(np.float32) * (1 / (255 * std)) - mean / std
+
+
+def make_splits(dataset: Dataset) -> Splits:
+    """Split the pool by class and digest; `test` is the data set's own test set.
+
+    An image that occurs several times in the pool is for training, with all its copies. One that the test
+    set has too is dropped from the pool. So training gets what is left: about 50,000 of Fashion-MNIST's 60,000.
+    """
+    digests, test_digests = image_digests(dataset.images), image_digests(dataset.test_images)
+    in_test = np.isin(digests, test_digests)
+    chosen = _choose(digests, dataset.labels, ~in_test, dataset.info.classes)
+    is_training = ~in_test
+    is_training[np.concatenate(list(chosen.values()))] = False
+    chosen["train"] = np.flatnonzero(is_training)
+    parts = {
+        name: _make_split(name, dataset.images[rows], dataset.labels[rows], digests[rows])
+        for name, rows in chosen.items()
+    }
+    test = _make_split("test", dataset.test_images, dataset.test_labels, test_digests)
+    return Splits(dataset.info.name, **parts, test=test, dropped=int(in_test.sum()))
+
+
+def image_digests(images: np.ndarray) -> np.ndarray:
+    """8-byte BLAKE2 digests of each image's bytes, as uint64 (n).
+
+    Should two of 70,000 images ever share one (odds of 1 in 10^10), they are treated as copies, which harms nothing.
+    """
+    rows = np.ascontiguousarray(images).reshape(len(images), -1)
+    digests = b"".join(hashlib.blake2b(row.data, digest_size=8).digest() for row in rows)
+    return np.frombuffer(digests, dtype=">u8").astype(np.uint64)
+
+
+def _choose(digests: np.ndarray, labels: np.ndarray, allowed: np.ndarray, classes: int) -> dict[str, np.ndarray]:
+    """Rows of the held-out splits: of each class the first singletons by digest."""
+    _, group, copies = np.unique(digests, return_inverse=True, return_counts=True)
+    candidates = np.flatnonzero(allowed & (copies[group] == 1))
+    candidates = candidates[np.argsort(group[candidates], kind="stable")]
+    shares = _SMALL_SHARES if len(labels) < _SMALL_DATASET_IMAGES else _SHARES
+    by_class = [candidates[labels[candidates] == label] for label in range(classes)]
+    chosen: dict[str, np.ndarray] = {}
+    for name, share in shares.items():
+        quotas = _apportion(np.bincount(labels, minlength=classes), share)
+        chosen[name] = np.concatenate([rows[:quota] for rows, quota in zip(by_class, quotas, strict=True)])
+        by_class = [rows[quota:] for rows, quota in zip(by_class, quotas, strict=True)]
+    return chosen
+
+
+def _apportion(counts: np.ndarray, share: float) -> list[int]:
+    """Seats per class that add up to the rounded share of all (largest remainders; ties to the lower class)."""
+    exact = counts * share
+    seats = np.floor(exact).astype(int)
+    missing = round(float(exact.sum())) - int(seats.sum())
+    seats[np.argsort(seats - exact, kind="stable")[:missing]] += 1
+    return [int(number) for number in seats]
+
+
+def _make_split(name: str, images: np.ndarray, labels: np.ndarray, digests: np.ndarray) -> Split:
+    order = np.lexsort((labels, digests))
+    digest = hashlib.sha256(digests[order].astype(">u8").tobytes() + labels[order].astype(">i8").tobytes()).hexdigest()
+    return Split(name, np.ascontiguousarray(images[order]), labels[order], digest)
