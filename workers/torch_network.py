@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -28,6 +29,15 @@ class _Step:
 
     node: Node
     dead: tuple[str, ...]
+
+
+class HasWeights(Protocol):
+    """What an operator needs of whoever owns its weights."""
+
+    training: bool
+
+    def weight(self, name: str) -> Tensor | None:
+        """The array called `<node>.<part>`; None when the node has no such part."""
 
 
 class NetworkModule(torch.nn.Module):
@@ -69,7 +79,7 @@ class NetworkModule(torch.nn.Module):
                 tensors[step.node.name] = images
             else:
                 inputs = [tensors[name] for name in step.node.inputs]
-                tensors[step.node.name] = _OPERATORS[step.node.op](self, step.node, inputs)
+                tensors[step.node.name] = OPERATORS[step.node.op](self, step.node, inputs)
             for name in step.dead:
                 del tensors[name]
         return {name: tensors[name] for name in outputs}
@@ -114,7 +124,7 @@ def read_weights(module: NetworkModule) -> Weights:
     }
 
 
-def _conv(module: NetworkModule, node: Node, inputs: list[Tensor]) -> Tensor:
+def _conv(module: HasWeights, node: Node, inputs: list[Tensor]) -> Tensor:
     weight, bias = module.weight(f"{node.name}.weight"), module.weight(f"{node.name}.bias")
     assert weight is not None
     top, left, bottom, right = node.padding
@@ -124,13 +134,13 @@ def _conv(module: NetworkModule, node: Node, inputs: list[Tensor]) -> Tensor:
     return F.conv2d(padded, weight, bias, node.stride, 0, 1, node.groups)
 
 
-def _linear(module: NetworkModule, node: Node, inputs: list[Tensor]) -> Tensor:
+def _linear(module: HasWeights, node: Node, inputs: list[Tensor]) -> Tensor:
     weight = module.weight(f"{node.name}.weight")
     assert weight is not None
     return F.linear(inputs[0], weight, module.weight(f"{node.name}.bias"))
 
 
-def _batch_norm(module: NetworkModule, node: Node, inputs: list[Tensor]) -> Tensor:
+def _batch_norm(module: HasWeights, node: Node, inputs: list[Tensor]) -> Tensor:
     mean, variance, scale, shift = (
         module.weight(f"{node.name}.{part}") for part in ("running_mean", "running_var", "weight", "bias")
     )
@@ -138,19 +148,19 @@ def _batch_norm(module: NetworkModule, node: Node, inputs: list[Tensor]) -> Tens
     return F.batch_norm(inputs[0], mean, variance, scale, shift, module.training, momentum, epsilon)
 
 
-def _shuffle(_module: NetworkModule, node: Node, inputs: list[Tensor]) -> Tensor:
+def _shuffle(_module: HasWeights, node: Node, inputs: list[Tensor]) -> Tensor:
     """Channel c of group g becomes channel c * groups + g (ShuffleNet)."""
     batch, channels, *rest = inputs[0].shape
     return inputs[0].reshape(batch, node.groups, channels // node.groups, *rest).transpose(1, 2).flatten(1, 2)
 
 
-def _max_pool(_module: NetworkModule, node: Node, inputs: list[Tensor]) -> Tensor:
+def _max_pool(_module: HasWeights, node: Node, inputs: list[Tensor]) -> Tensor:
     top, left, bottom, right = node.padding
     padded = F.pad(inputs[0], (left, right, top, bottom), value=-torch.inf) if any(node.padding) else inputs[0]
     return F.max_pool2d(padded, node.kernel, node.stride)
 
 
-def _average_pool(_module: NetworkModule, node: Node, inputs: list[Tensor]) -> Tensor:
+def _average_pool(_module: HasWeights, node: Node, inputs: list[Tensor]) -> Tensor:
     """Padding is not counted, as with ONNX's `count_include_pad=0`."""
     if not any(node.padding):
         return F.avg_pool2d(inputs[0], node.kernel, node.stride)
@@ -161,7 +171,7 @@ def _average_pool(_module: NetworkModule, node: Node, inputs: list[Tensor]) -> T
     return total / F.avg_pool2d(cells, node.kernel, node.stride, divisor_override=1)
 
 
-_OPERATORS: dict[Op, Callable[[NetworkModule, Node, list[Tensor]], Tensor]] = {
+OPERATORS: dict[Op, Callable[[HasWeights, Node, list[Tensor]], Tensor]] = {
     Op.CONV: _conv,
     Op.LINEAR: _linear,
     Op.BATCH_NORM: _batch_norm,
@@ -177,3 +187,4 @@ _OPERATORS: dict[Op, Callable[[NetworkModule, Node, list[Tensor]], Tensor]] = {
     Op.GLOBAL_AVERAGE_POOL: lambda _module, _node, inputs: inputs[0].mean((2, 3), keepdim=True),
     Op.FLATTEN: lambda _module, _node, inputs: inputs[0].flatten(1),
 }
+"""Each computes one node's output from its inputs; for code that walks a network itself."""
