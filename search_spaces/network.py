@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from typing import Any
@@ -144,39 +145,40 @@ def infer_shapes(network: Network) -> dict[str, Shape]:
 
 
 def _output_shape(node: Node, inputs: list[Shape]) -> Shape:
+    rule = _SHAPE_RULES.get(node.op)
+    return inputs[0] if rule is None else rule(node, inputs)
+
+
+def _linear_shape(node: Node, inputs: list[Shape]) -> Shape:
+    if len(inputs[0]) != 1:
+        raise ValueError(f"a linear layer needs a flat input, not {inputs[0]}")
+    return (_required_channels(node),)
+
+
+def _pool_shape(node: Node, inputs: list[Shape]) -> Shape:
+    return (inputs[0][0], *_window_shape(node, inputs[0]))
+
+
+def _concat_shape(_: Node, inputs: list[Shape]) -> Shape:
     first = inputs[0]
-    match node.op:
-        case Op.CONV:
-            return _conv_shape(node, first)
-        case Op.MAX_POOL | Op.AVERAGE_POOL:
-            return (first[0], *_window_shape(node, first))
-        case Op.LINEAR:
-            if len(first) != 1:
-                raise ValueError(f"a linear layer needs a flat input, not {first}")
-            return (_required_channels(node),)
-        case Op.GLOBAL_AVERAGE_POOL:
-            return (first[0], 1, 1)
-        case Op.FLATTEN:
-            return (_product(first),)
-        case Op.CONCAT:
-            if any(shape[1:] != first[1:] for shape in inputs):
-                raise ValueError(f"cannot concatenate {inputs}")
-            return (sum(shape[0] for shape in inputs), *first[1:])
-        case Op.ADD:
-            if any(shape != first for shape in inputs):
-                raise ValueError(f"cannot add {inputs}")
-            return first
-        case Op.MULTIPLY:
-            return _multiply_shape(inputs)
-        case Op.SHUFFLE:
-            if first[0] % node.groups:
-                raise ValueError(f"{first[0]} channels cannot be shuffled in {node.groups} groups")
-            return first
-        case _:
-            return first
+    if any(shape[1:] != first[1:] for shape in inputs):
+        raise ValueError(f"cannot concatenate {inputs}")
+    return (sum(shape[0] for shape in inputs), *first[1:])
 
 
-def _multiply_shape(inputs: list[Shape]) -> Shape:
+def _add_shape(_: Node, inputs: list[Shape]) -> Shape:
+    if any(shape != inputs[0] for shape in inputs):
+        raise ValueError(f"cannot add {inputs}")
+    return inputs[0]
+
+
+def _shuffle_shape(node: Node, inputs: list[Shape]) -> Shape:
+    if inputs[0][0] % node.groups:
+        raise ValueError(f"{inputs[0][0]} channels cannot be shuffled in {node.groups} groups")
+    return inputs[0]
+
+
+def _multiply_shape(_: Node, inputs: list[Shape]) -> Shape:
     """A map times a map of the same shape, or times one value per channel (squeeze-and-excite)."""
     data, gate = inputs
     if gate not in (data, (data[0], 1, 1)):
@@ -184,8 +186,8 @@ def _multiply_shape(inputs: list[Shape]) -> Shape:
     return data
 
 
-def _conv_shape(node: Node, shape: Shape) -> Shape:
-    channels = _required_channels(node)
+def _conv_shape(node: Node, inputs: list[Shape]) -> Shape:
+    shape, channels = inputs[0], _required_channels(node)
     if len(shape) != 3:
         raise ValueError(f"a conv needs (channels, height, width), not {shape}")
     if shape[0] % node.groups or channels % node.groups:
@@ -208,11 +210,19 @@ def _required_channels(node: Node) -> int:
     return node.channels
 
 
-def _product(numbers: Iterable[int]) -> int:
-    result = 1
-    for number in numbers:
-        result *= number
-    return result
+_SHAPE_RULES: dict[Op, Callable[[Node, list[Shape]], Shape]] = {
+    Op.CONV: _conv_shape,
+    Op.LINEAR: _linear_shape,
+    Op.MAX_POOL: _pool_shape,
+    Op.AVERAGE_POOL: _pool_shape,
+    Op.GLOBAL_AVERAGE_POOL: lambda _, inputs: (inputs[0][0], 1, 1),
+    Op.FLATTEN: lambda _, inputs: (math.prod(inputs[0]),),
+    Op.CONCAT: _concat_shape,
+    Op.ADD: _add_shape,
+    Op.MULTIPLY: _multiply_shape,
+    Op.SHUFFLE: _shuffle_shape,
+}
+"""The other ops keep their input's shape."""
 
 
 def is_depthwise(node: Node, input_channels: int) -> bool:
@@ -260,7 +270,7 @@ def network_from_json(data: Mapping[str, Any]) -> Network:
 
 
 def _node_from_json(data: Mapping[str, Any]) -> Node:
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
     values["op"] = Op(values["op"])
     if "precision" in values:
         values["precision"] = parse_precision(values["precision"])

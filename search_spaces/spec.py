@@ -27,12 +27,15 @@ class Family(StrEnum):
     VGG_13 = "vgg_13"
 
 
+Side = Annotated[int, Field(ge=1, le=1024)]
+
+
 class NetworkSpec(_Part):
     """A catalog network. `input` is (channels, height, width); the class count comes from the data set."""
 
     family: Family
     width: FiniteFloat = Field(default=1.0, gt=0.0, le=4.0)
-    input: tuple[int, int, int]
+    input: tuple[Side, Side, Side]
     stem_stride: Literal[1, 2] | None = Field(default=None, description="default: the family's own")
 
 
@@ -180,7 +183,8 @@ class SearchSpec(_Part):
     @property
     def device(self) -> str | None:
         """The device that the objectives and limits name, if any."""
-        for part in (*self.objectives, *self.limits):
+        parts: tuple[ObjectiveSpec | LimitSpec, ...] = (*self.objectives, *self.limits)
+        for part in parts:
             if part.device is not None:
                 return part.device
         return None

@@ -1,1 +1,42 @@
-"""The design-independent descriptions of network families."""
+"""The network families that Espalier knows by name: one description each, as data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from search_spaces.catalog.mobilenet_v1 import mobilenet_v1_nodes
+from search_spaces.catalog.resnet_56 import resnet_56_nodes
+from search_spaces.catalog.vgg_13 import vgg_13_nodes
+from search_spaces.datasets import DATASETS
+from search_spaces.network import InputContract, Network, Node
+from search_spaces.spec import Family, NetworkSpec, SearchSpec
+
+FAMILIES: dict[Family, Callable[[NetworkSpec, int], list[Node]]] = {
+    Family.MOBILENET_V1: mobilenet_v1_nodes,
+    Family.RESNET_56: resnet_56_nodes,
+    Family.VGG_13: vgg_13_nodes,
+}
+
+
+def build_network(spec: NetworkSpec, classes: int, mean: tuple[float, ...], std: tuple[float, ...]) -> Network:
+    """The family's network for this input size and class count; everything fp32, nothing pruned.
+
+    Args:
+        spec: what to build.
+        classes: number of logits.
+        mean: per input channel, of pixel values in [0, 1].
+        std: likewise.
+    """
+    nodes = FAMILIES[spec.family](spec, classes)
+    contract = InputContract(spec.input, mean, std)
+    return Network(str(spec.family), contract, tuple(nodes), nodes[-1].name)
+
+
+def build_for(spec: SearchSpec) -> Network:
+    """The spec's network, with the classes and the normalisation of the spec's data set.
+
+    Raises:
+        KeyError: the data set is unknown; `check_spec` finds that first.
+    """
+    info = DATASETS[spec.dataset.name]
+    return build_network(spec.network, info.classes, info.mean, info.std)

@@ -1,0 +1,176 @@
+"""`apply(network, design)`: what a design makes of a network, as data. Pure, and fast enough to call anywhere.
+
+It must not know weights: which channels stay is the slicer's business, how many is settled here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from search_spaces.coupling import ChannelGroup, Coupling, derive_coupling, follows_input
+from search_spaces.design import Design, Kind, Value, split_decision_name
+from search_spaces.network import Network, Node, infer_shapes, network_digest
+from search_spaces.precision import Precision, parse_precision
+
+
+class DesignError(ValueError):
+    """A design does not fit the network. `decision` names the decision at fault."""
+
+    def __init__(self, decision: str, message: str) -> None:
+        super().__init__(f"{decision}: {message}")
+        self.decision = decision
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Structure:
+    """What applying a design needs to know of the base network; derived once per network.
+
+    Attributes:
+        coupling: the channel groups.
+        group_index: channel group name to its index in `coupling.groups`.
+        layers: the convs and linears by name.
+        depthwise: names of the layers whose channels follow their input's.
+        layers_of_target: block or layer name to the names of the layers it means.
+    """
+
+    coupling: Coupling
+    group_index: Mapping[str, int]
+    layers: Mapping[str, Node]
+    depthwise: frozenset[str]
+    layers_of_target: Mapping[str, tuple[str, ...]]
+
+
+@lru_cache(maxsize=64)
+def structure_of(network: Network) -> Structure:
+    """Derive, or find again, what `apply` needs of a base network."""
+    coupling, shapes = derive_coupling(network), infer_shapes(network)
+    layers = {node.name: node for node in network.compute_nodes()}
+    targets: dict[str, tuple[str, ...]] = {name: (name,) for name in layers}
+    for node in layers.values():
+        if node.block:
+            targets[node.block] = (*(n for n in targets.get(node.block, ()) if n != node.name), node.name)
+    return Structure(
+        coupling,
+        {group.name: index for index, group in enumerate(coupling.groups)},
+        layers,
+        frozenset(name for name, node in layers.items() if follows_input(node, shapes)),
+        targets,
+    )
+
+
+def apply(network: Network, design: Design) -> Network:
+    """The network that a design leads to.
+
+    Raises:
+        DesignError: a decision names nothing in the network, or a value that it cannot take.
+    """
+    structure = structure_of(network)
+    by_kind: dict[Kind, dict[str, Value]] = {kind: {} for kind in Kind}
+    for name, value in design.items_:
+        kind, target = _split(name)
+        by_kind[kind][target] = value
+    kept = _kept_atoms(structure, by_kind[Kind.CHANNELS])
+    group_sizes = _group_sizes(structure, by_kind[Kind.GROUP_SIZE])
+    precisions = _precisions(structure, by_kind)
+    changed: dict[str, Node] = {}
+    for name, node in structure.layers.items():
+        channels = _channels(structure.coupling, kept, name)
+        groups = node.groups
+        if name in structure.depthwise:
+            inputs = _channels(structure.coupling, kept, node.inputs[0])
+            groups = _groups(name, inputs, group_sizes.get(name, 1))
+        precision = precisions.get(name, node.precision)
+        if (channels, groups, precision) != (node.channels, node.groups, node.precision):
+            changed[name] = replace(node, channels=channels, groups=groups, precision=precision)
+    return network.with_nodes(changed) if changed else network
+
+
+def design_key(network: Network, design: Design) -> str:
+    """Digest of the network that the design leads to: designs that lead to one network are one design."""
+    return network_digest(apply(network, design))
+
+
+def atoms_kept(network: Network, design: Design) -> dict[str, int]:
+    """Channel group name to the number of atoms that the design keeps; only groups that it names."""
+    names = ((split_decision_name(name), value) for name, value in design.items_)
+    return {target: int(value) for (kind, target), value in names if kind is Kind.CHANNELS}
+
+
+def _split(name: str) -> tuple[Kind, str]:
+    try:
+        return split_decision_name(name)
+    except ValueError as error:
+        raise DesignError(name, str(error)) from None
+
+
+def _kept_atoms(structure: Structure, decisions: Mapping[str, Value]) -> list[int]:
+    """Atoms kept of each group, by group index."""
+    kept = [group.size for group in structure.coupling.groups]
+    for target, value in decisions.items():
+        decision = f"{Kind.CHANNELS}/{target}"
+        index = structure.group_index.get(target)
+        if index is None:
+            raise DesignError(decision, f"no channel group is called {target!r}")
+        kept[index] = _valid_count(structure.coupling.groups[index], decision, value)
+    return kept
+
+
+def _valid_count(group: ChannelGroup, decision: str, value: Value) -> int:
+    if not isinstance(value, int) or not 1 <= value <= group.size:
+        raise DesignError(decision, f"keep a whole number of channels from 1 to {group.size}, not {value!r}")
+    if group.frozen and value != group.size:
+        raise DesignError(decision, f"these channels are {group.frozen} and must all stay")
+    if value % group.multiple_of:
+        raise DesignError(decision, f"a grouped conv needs a multiple of {group.multiple_of}, not {value}")
+    return value
+
+
+def _channels(coupling: Coupling, kept: list[int], tensor: str) -> int:
+    return sum(kept[group] * channels for group, channels in coupling.channels_per_atom[tensor])
+
+
+def _group_sizes(structure: Structure, decisions: Mapping[str, Value]) -> dict[str, int]:
+    sizes: dict[str, int] = {}
+    for target, value in decisions.items():
+        decision = f"{Kind.GROUP_SIZE}/{target}"
+        if target not in structure.depthwise:
+            raise DesignError(decision, f"no depthwise layer is called {target!r}")
+        if not isinstance(value, int) or value < 1:
+            raise DesignError(decision, f"a group size is a whole number of channels, at least 1, not {value!r}")
+        sizes[target] = value
+    return sizes
+
+
+def _groups(layer: str, inputs: int, group_size: int) -> int:
+    if inputs % group_size:
+        raise DesignError(f"{Kind.GROUP_SIZE}/{layer}", f"{inputs} channels do not divide into groups of {group_size}")
+    return inputs // group_size
+
+
+def _precisions(structure: Structure, by_kind: Mapping[Kind, Mapping[str, Value]]) -> dict[str, Precision]:
+    """Precision of each layer that a decision names; separate bits override the pair."""
+    precisions: dict[str, Precision] = {}
+    for kind in (Kind.PRECISION, Kind.WEIGHT_BITS, Kind.ACTIVATION_BITS):
+        for target, value in by_kind[kind].items():
+            decision = f"{kind}/{target}"
+            if target not in structure.layers_of_target:
+                raise DesignError(decision, f"no block or layer is called {target!r}")
+            for layer in structure.layers_of_target[target]:
+                before = precisions.get(layer, structure.layers[layer].precision)
+                precisions[layer] = _changed_precision(kind, decision, before, value)
+    return precisions
+
+
+def _changed_precision(kind: Kind, decision: str, before: Precision, value: Value) -> Precision:
+    if kind is Kind.PRECISION:
+        try:
+            return parse_precision(str(value))
+        except ValueError as error:
+            raise DesignError(decision, str(error)) from None
+    if not isinstance(value, int) or not 1 <= value <= 32:
+        raise DesignError(decision, f"bits are a whole number from 1 to 32, not {value!r}")
+    if kind is Kind.WEIGHT_BITS:
+        return replace(before, weight_bits=value)
+    return replace(before, activation_bits=value)
