@@ -7,11 +7,13 @@ Schema changes go through `alembic/versions`; nothing calls `create_all`.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from sqlalchemy import JSON, DateTime, ForeignKey, Index, MetaData, String, Text, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, DateTime, ForeignKey, Index, MetaData, String, Text, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
+
+from service.states import SearchState
 
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -37,13 +39,31 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+class StateText(TypeDecorator[SearchState]):
+    """A search's state, stored as its word: a new one needs no change of the schema."""
+
+    impl = String(20)
+    cache_ok = True
+
+    def process_bind_param(self, value: SearchState | None, dialect: Any) -> str | None:
+        return None if value is None else str(value)
+
+    def process_result_value(self, value: str | None, dialect: Any) -> SearchState | None:
+        return None if value is None else SearchState(value)
+
+
 def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
 class Row(DeclarativeBase):
     metadata = MetaData(naming_convention=NAMING)
-    type_annotation_map = {datetime: UtcDateTime(), dict[str, Any]: JSON(), list[Any]: JSON()}
+    type_annotation_map: ClassVar[dict[Any, Any]] = {
+        datetime: UtcDateTime(),
+        dict[str, Any]: JSON(none_as_null=True),
+        list[Any]: JSON(none_as_null=True),
+        SearchState: StateText(),
+    }
 
 
 class Claimable:
@@ -53,7 +73,12 @@ class Claimable:
         attempt: how often it was claimed; results of an older attempt are refused.
         lease_owner, lease_expires_at: who works on it, until when; None when nobody does.
         published_at: when a message for it was last sent; the reaper sends another when that seems lost.
+            None means that no message was wanted yet, as for a baseline trial that waits for a free slot.
     """
+
+    if TYPE_CHECKING:
+        id: Mapped[Any]
+        search_id: Mapped[str]
 
     state: Mapped[str] = mapped_column(String(20), default="queued", index=True)
     attempt: Mapped[int] = mapped_column(default=0)
@@ -67,23 +92,43 @@ class Claimable:
 
 
 class Search(Row):
-    """One run of a spec. `version` counts changes and makes the ETag."""
+    """One run of a spec.
+
+    Its row is also the lock of everything that happens in it: whoever changes several of a search's rows locks
+    this one first (`service.searches.queries.lock_search`), so that events and finish numbers are counted in the order
+    of the commits, and no two transactions wait for each other.
+
+    Attributes:
+        version: counts changes; makes the ETag.
+        resume_to: the state that a paused search goes back to.
+        activity: the last progress report, {stage, share, message}; None when nothing has been said yet.
+        waiting_for: for people, why a queued search is not being prepared; empty when it is not waiting.
+        event_count, finished_count: the last `Event.seq` and the last `Trial.finish_number` given out.
+        planner, planner_expires_at: who plans, until when. See `service.leases.claim_planning`.
+        is_plan_wanted: somebody wanted to plan while another did; that one plans once more.
+    """
 
     __tablename__ = "searches"
 
     id: Mapped[str] = mapped_column(String(36), primary_key=True)
     name: Mapped[str] = mapped_column(String(100))
-    state: Mapped[str] = mapped_column(String(20), default="queued", index=True)
-    resume_to: Mapped[str | None] = mapped_column(String(20))
+    state: Mapped[SearchState] = mapped_column(default=SearchState.QUEUED, index=True)
+    resume_to: Mapped[SearchState | None]
     spec: Mapped[dict[str, Any]]
     idempotency_key: Mapped[str | None] = mapped_column(String(255), unique=True)
-    spec_digest: Mapped[str] = mapped_column(String(64))
+    body_digest: Mapped[str] = mapped_column(String(64))
     warnings: Mapped[list[Any]] = mapped_column(default=list)
     problem: Mapped[dict[str, Any] | None]
+    activity: Mapped[dict[str, Any] | None]
     base_key: Mapped[str | None] = mapped_column(String(64))
     base_report: Mapped[dict[str, Any] | None]
     waiting_for: Mapped[str] = mapped_column(Text, default="")
     version: Mapped[int] = mapped_column(default=1)
+    event_count: Mapped[int] = mapped_column(default=0)
+    finished_count: Mapped[int] = mapped_column(default=0)
+    planner: Mapped[str | None] = mapped_column(String(200))
+    planner_expires_at: Mapped[datetime | None]
+    is_plan_wanted: Mapped[bool] = mapped_column(default=False)
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
     updated_at: Mapped[datetime] = mapped_column(default=utc_now)
     started_at: Mapped[datetime | None]
@@ -158,22 +203,23 @@ class Artifact(Row):
     digest: Mapped[str] = mapped_column(String(64), primary_key=True)
     filename: Mapped[str] = mapped_column(String(200))
     media_type: Mapped[str] = mapped_column(String(100))
-    size_bytes: Mapped[int]
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
 
 
 class Device(Row):
-    """A device as its worker announced it."""
+    """A device as its worker announced it. `seen_at` is the worker's last sign of life."""
 
     __tablename__ = "devices"
 
     name: Mapped[str] = mapped_column(String(100), primary_key=True)
     capabilities: Mapped[dict[str, Any]]
     announced_at: Mapped[datetime] = mapped_column(default=utc_now)
+    seen_at: Mapped[datetime] = mapped_column(default=utc_now)
 
 
 class Measurement(Row):
-    """Statistics of one workload on one device, with its protocol. One row per trial and attempt at most."""
+    """Statistics of one workload on one device, with its protocol. At most one of each metric for a trial."""
 
     __tablename__ = "measurements"
 
@@ -189,19 +235,19 @@ class Measurement(Row):
     anchor_ratio: Mapped[float | None]
     protocol: Mapped[dict[str, Any]]
     provenance: Mapped[str] = mapped_column(String(20))
-    trial_id: Mapped[int | None] = mapped_column(ForeignKey("trials.id"), unique=True)
+    trial_id: Mapped[int | None] = mapped_column(ForeignKey("trials.id"))
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+    __table_args__ = (UniqueConstraint("trial_id", "metric"),)
 
 
 class Event(Row):
-    """What happened, in order. Append-only; `id` is the sequence that clients resume from."""
+    """What happened, in order. Append-only; `seq` counts within a search and is what clients resume from."""
 
     __tablename__ = "events"
 
-    id: Mapped[int] = mapped_column(primary_key=True)
-    search_id: Mapped[str] = mapped_column(ForeignKey("searches.id"))
+    search_id: Mapped[str] = mapped_column(ForeignKey("searches.id"), primary_key=True)
+    seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     kind: Mapped[str] = mapped_column(String(40))
     data: Mapped[dict[str, Any]] = mapped_column(default=dict)
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
-
-    __table_args__ = (Index("ix_events_search_id_id", "search_id", "id"),)

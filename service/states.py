@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from search_spaces.objectives import TrialState
 
-__all__ = ["SEARCH_TRANSITIONS", "JobState", "SearchState", "TrialState"]
+__all__ = ["SEARCH_TRANSITIONS", "EventKind", "JobState", "SearchState", "TrialState"]
 
 
 class SearchState(StrEnum):
@@ -26,6 +26,11 @@ class SearchState(StrEnum):
     def is_final(self) -> bool:
         return not SEARCH_TRANSITIONS[self]
 
+    @property
+    def is_over(self) -> bool:
+        """Whether its work is of no use any more: what runs for it is to be stopped, what waits is not begun."""
+        return self.is_final or self is SearchState.CANCELLING
+
 
 class JobState(StrEnum):
     """The life of a claimable row that is no trial: preparing a base, confirming a finalist, an export."""
@@ -41,12 +46,23 @@ class JobState(StrEnum):
         return self not in (JobState.QUEUED, JobState.RUNNING)
 
 
+class EventKind(StrEnum):
+    """What an event tells. Its data is JSON of the form given here."""
+
+    STATE = "state"  # {state, reason}: the search changed its state
+    PROGRESS = "progress"  # {stage, share, message}: of a long step, such as training the base
+    TRIAL = "trial"  # {number, state, baseline, attempt, values, reason}
+    FINALIST = "finalist"  # {number, state, values, reason}: a trial is being confirmed, or was
+    EXPORT = "export"  # {id, number, state, reason}
+    NOTE = "note"  # {message}: for people
+
+
 _S = SearchState
 SEARCH_TRANSITIONS: dict[SearchState, frozenset[SearchState]] = {
     _S.QUEUED: frozenset({_S.PREPARING, _S.PAUSED, _S.CANCELLING, _S.FAILED}),
     _S.PREPARING: frozenset({_S.RUNNING, _S.PAUSED, _S.CANCELLING, _S.FAILED}),
     _S.RUNNING: frozenset({_S.PAUSED, _S.CONFIRMING, _S.SUCCEEDED, _S.CANCELLING, _S.FAILED}),
-    _S.PAUSED: frozenset({_S.QUEUED, _S.RUNNING, _S.CONFIRMING, _S.CANCELLING, _S.FAILED}),
+    _S.PAUSED: frozenset({_S.QUEUED, _S.PREPARING, _S.RUNNING, _S.CANCELLING, _S.FAILED}),
     _S.CONFIRMING: frozenset({_S.SUCCEEDED, _S.CANCELLING, _S.FAILED}),
     _S.CANCELLING: frozenset({_S.CANCELLED}),
     _S.SUCCEEDED: frozenset(),
