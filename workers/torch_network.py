@@ -124,9 +124,14 @@ def read_weights(module: NetworkModule) -> Weights:
     }
 
 
-def _conv(module: HasWeights, node: Node, inputs: list[Tensor]) -> Tensor:
-    weight, bias = module.weight(f"{node.name}.weight"), module.weight(f"{node.name}.bias")
-    assert weight is not None
+def _kernel(weights: HasWeights, node: Node) -> Tensor:
+    kernel = weights.weight(f"{node.name}.weight")
+    assert kernel is not None, f"{node.name} has no weight"
+    return kernel
+
+
+def _conv(weights: HasWeights, node: Node, inputs: list[Tensor]) -> Tensor:
+    weight, bias = _kernel(weights, node), weights.weight(f"{node.name}.bias")
     top, left, bottom, right = node.padding
     if (top, left) == (bottom, right):
         return F.conv2d(inputs[0], weight, bias, node.stride, (top, left), 1, node.groups)
@@ -134,33 +139,31 @@ def _conv(module: HasWeights, node: Node, inputs: list[Tensor]) -> Tensor:
     return F.conv2d(padded, weight, bias, node.stride, 0, 1, node.groups)
 
 
-def _linear(module: HasWeights, node: Node, inputs: list[Tensor]) -> Tensor:
-    weight = module.weight(f"{node.name}.weight")
-    assert weight is not None
-    return F.linear(inputs[0], weight, module.weight(f"{node.name}.bias"))
+def _linear(weights: HasWeights, node: Node, inputs: list[Tensor]) -> Tensor:
+    return F.linear(inputs[0], _kernel(weights, node), weights.weight(f"{node.name}.bias"))
 
 
-def _batch_norm(module: HasWeights, node: Node, inputs: list[Tensor]) -> Tensor:
+def _batch_norm(weights: HasWeights, node: Node, inputs: list[Tensor]) -> Tensor:
     mean, variance, scale, shift = (
-        module.weight(f"{node.name}.{part}") for part in ("running_mean", "running_var", "weight", "bias")
+        weights.weight(f"{node.name}.{part}") for part in ("running_mean", "running_var", "weight", "bias")
     )
     momentum, epsilon = BATCH_NORM_MOMENTUM, BATCH_NORM_EPSILON
-    return F.batch_norm(inputs[0], mean, variance, scale, shift, module.training, momentum, epsilon)
+    return F.batch_norm(inputs[0], mean, variance, scale, shift, weights.training, momentum, epsilon)
 
 
-def _shuffle(_module: HasWeights, node: Node, inputs: list[Tensor]) -> Tensor:
+def _shuffle(_weights: HasWeights, node: Node, inputs: list[Tensor]) -> Tensor:
     """Channel c of group g becomes channel c * groups + g (ShuffleNet)."""
     batch, channels, *rest = inputs[0].shape
     return inputs[0].reshape(batch, node.groups, channels // node.groups, *rest).transpose(1, 2).flatten(1, 2)
 
 
-def _max_pool(_module: HasWeights, node: Node, inputs: list[Tensor]) -> Tensor:
+def _max_pool(_weights: HasWeights, node: Node, inputs: list[Tensor]) -> Tensor:
     top, left, bottom, right = node.padding
     padded = F.pad(inputs[0], (left, right, top, bottom), value=-torch.inf) if any(node.padding) else inputs[0]
     return F.max_pool2d(padded, node.kernel, node.stride)
 
 
-def _average_pool(_module: HasWeights, node: Node, inputs: list[Tensor]) -> Tensor:
+def _average_pool(_weights: HasWeights, node: Node, inputs: list[Tensor]) -> Tensor:
     """Padding is not counted, as with ONNX's `count_include_pad=0`."""
     if not any(node.padding):
         return F.avg_pool2d(inputs[0], node.kernel, node.stride)
@@ -175,16 +178,17 @@ OPERATORS: dict[Op, Callable[[HasWeights, Node, list[Tensor]], Tensor]] = {
     Op.CONV: _conv,
     Op.LINEAR: _linear,
     Op.BATCH_NORM: _batch_norm,
-    Op.RELU: lambda _module, _node, inputs: F.relu(inputs[0]),
-    Op.RELU6: lambda _module, _node, inputs: F.relu6(inputs[0]),
-    Op.SIGMOID: lambda _module, _node, inputs: torch.sigmoid(inputs[0]),
-    Op.ADD: lambda _module, _node, inputs: torch.stack(inputs).sum(0) if len(inputs) > 2 else inputs[0] + inputs[1],
-    Op.MULTIPLY: lambda _module, _node, inputs: inputs[0] * inputs[1],
-    Op.CONCAT: lambda _module, _node, inputs: torch.cat(inputs, 1),
+    Op.RELU: lambda _weights, _node, inputs: F.relu(inputs[0]),
+    Op.RELU6: lambda _weights, _node, inputs: F.relu6(inputs[0]),
+    Op.SIGMOID: lambda _weights, _node, inputs: torch.sigmoid(inputs[0]),
+    Op.ADD: lambda _weights, _node, inputs: torch.stack(inputs).sum(0) if len(inputs) > 2 else inputs[0] + inputs[1],
+    Op.MULTIPLY: lambda _weights, _node, inputs: inputs[0] * inputs[1],
+    Op.CONCAT: lambda _weights, _node, inputs: torch.cat(inputs, 1),
     Op.SHUFFLE: _shuffle,
     Op.MAX_POOL: _max_pool,
     Op.AVERAGE_POOL: _average_pool,
-    Op.GLOBAL_AVERAGE_POOL: lambda _module, _node, inputs: inputs[0].mean((2, 3), keepdim=True),
-    Op.FLATTEN: lambda _module, _node, inputs: inputs[0].flatten(1),
+    Op.GLOBAL_AVERAGE_POOL: lambda _weights, _node, inputs: inputs[0].mean((2, 3), keepdim=True),
+    Op.FLATTEN: lambda _weights, _node, inputs: inputs[0].flatten(1),
 }
 """Each computes one node's output from its inputs; for code that walks a network itself."""
+"""How each op is computed from its input tensors."""

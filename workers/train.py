@@ -1,0 +1,233 @@
+"""Trains a network: SGD with Nesterov momentum and one learning-rate schedule, the same bits for the same seed.
+
+Knows nothing of where weights are kept or of who else uses the machine: between steps it calls `yield_to`.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812  # everybody calls it F
+from torch import Tensor
+
+from search_spaces.network import InputContract, Network
+from search_spaces.spec import Family
+from workers.progress import Progress
+from workers.splits import Split, normalise
+from workers.torch_network import NetworkModule, build_module, read_weights
+from workers.weights import Weights, init_weights
+
+_WARM_UP_SHARE = 0.25
+_FIRST_SHARE_OF_PEAK = 0.1
+_PROGRESS_EVERY_S = 0.5
+_EVALUATION_BATCH = 500
+
+
+class TrainingDivergedError(ArithmeticError):
+    """The loss is no longer a finite number; the message names the step and the learning rate."""
+
+
+class Schedule(StrEnum):
+    """How the learning rate goes over the whole training."""
+
+    ONE_CYCLE = "one_cycle"  # up to the peak over the first quarter, then down to zero along a cosine
+    COSINE = "cosine"  # from the peak down to zero: for weights that are already good
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How to train.
+
+    Attributes:
+        epochs: passes over the split; may be a fraction.
+        learning_rate: the peak.
+        weight_decay: of kernels only, not of batch norms and biases.
+        shift_pixels: images are moved by up to so many pixels each way, at random; zeros come in.
+        flip: whether images are mirrored left to right, at random.
+        seed: of the order of images, of the augmentation, and of the first weights.
+    """
+
+    epochs: float
+    batch_size: int = 128
+    learning_rate: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    label_smoothing: float = 0.0
+    schedule: Schedule = Schedule.ONE_CYCLE
+    shift_pixels: int = 0
+    flip: bool = False
+    seed: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        return {name: str(value) if isinstance(value, Schedule) else value for name, value in asdict(self).items()}
+
+
+_RECIPES: dict[str, Recipe] = {
+    "fashion_mnist": Recipe(epochs=2),
+    "digits": Recipe(epochs=30, batch_size=32, learning_rate=0.05),
+    "cifar10": Recipe(epochs=30, shift_pixels=4, flip=True),
+    "cifar100": Recipe(epochs=30, shift_pixels=4, flip=True),
+}
+
+_FAMILY_LEARNING_RATE = {Family.MOBILENET_V1: 1.0, Family.RESNET_56: 1.0, Family.VGG_13: 0.5}
+
+
+def recipe_for(family: Family, dataset: str) -> Recipe:
+    """The recipe that bases of this family are trained with on this data set.
+
+    Raises:
+        KeyError: there is no such data set.
+    """
+    recipe = _RECIPES[dataset]
+    return replace(recipe, learning_rate=recipe.learning_rate * _FAMILY_LEARNING_RATE[family])
+
+
+def fine_tuning(recipe: Recipe, epochs: float, learning_rate: float) -> Recipe:
+    """How weights that are already good are trained on: the same images, no warm-up, a smaller rate."""
+    return replace(recipe, epochs=epochs, learning_rate=learning_rate, schedule=Schedule.COSINE)
+
+
+def learning_rate_at(recipe: Recipe, step: int, steps: int) -> float:
+    """The learning rate of one of `steps` steps, counted from 0."""
+    warm_up = _WARM_UP_SHARE * steps if recipe.schedule is Schedule.ONE_CYCLE else 0.0
+    if step < warm_up:
+        return recipe.learning_rate * (_FIRST_SHARE_OF_PEAK + (1 - _FIRST_SHARE_OF_PEAK) * step / warm_up)
+    done = (step - warm_up) / (steps - warm_up)
+    return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def train(
+    network: Network,
+    weights: Weights | None,
+    split: Split,
+    recipe: Recipe,
+    progress: Progress,
+    yield_to: Callable[[], None],
+) -> Weights:
+    """Train from `weights`, or from He-normal ones, and return the trained weights.
+
+    The same arguments give the same bits on the same machine with the same number of torch threads.
+
+    Args:
+        yield_to: called between steps; it may take its time.
+
+    Raises:
+        TrainingDivergedError: the loss became infinite or not a number.
+    """
+    module = build_module(network, init_weights(network, recipe.seed) if weights is None else weights)
+    module.train()
+    optimiser = _make_optimiser(module, recipe)
+    steps = count_steps(len(split), recipe)
+    watch = _Watch(progress, steps, recipe)
+    for step, (images, labels) in enumerate(_batches(split, network.input, recipe, steps)):
+        learning_rate = learning_rate_at(recipe, step, steps)
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate
+        optimiser.zero_grad(set_to_none=True)
+        loss = F.cross_entropy(module(images), labels, label_smoothing=recipe.label_smoothing)
+        torch.autograd.backward(loss)
+        optimiser.step()
+        _check_finite(loss.item(), step, learning_rate)
+        watch.step(step + 1, loss.item())
+        yield_to()
+    return read_weights(module)
+
+
+def count_steps(images: int, recipe: Recipe) -> int:
+    """Full batches only, at least one in all."""
+    return max(1, round(recipe.epochs * (images // _batch_size(images, recipe))))
+
+
+def accuracy(module: NetworkModule, split: Split, contract: InputContract) -> float:
+    """Share of the split's images that the module gets right, in evaluation mode."""
+    was_training = module.training
+    module.eval()
+    correct = 0
+    with torch.inference_mode():
+        for images, labels in split.batches(_EVALUATION_BATCH):
+            batch = torch.from_numpy(normalise(images, contract)).contiguous(memory_format=torch.channels_last)
+            correct += int((module(batch).argmax(1) == torch.from_numpy(labels)).sum())
+    module.train(was_training)
+    return correct / max(len(split), 1)
+
+
+def _batch_size(images: int, recipe: Recipe) -> int:
+    return min(recipe.batch_size, images)
+
+
+def _make_optimiser(module: NetworkModule, recipe: Recipe) -> torch.optim.Optimizer:
+    kernels = [parameter for parameter in module.parameters() if parameter.dim() > 1]
+    others = [parameter for parameter in module.parameters() if parameter.dim() <= 1]
+    groups = [{"params": kernels, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=recipe.momentum > 0)
+
+
+def _check_finite(loss: float, step: int, learning_rate: float) -> None:
+    if not math.isfinite(loss):
+        raise TrainingDivergedError(f"the loss is {loss} after step {step + 1} at learning rate {learning_rate:.4g}")
+
+
+def _batches(split: Split, contract: InputContract, recipe: Recipe, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Augmented, normalised batches: float32 (n, C, H, W) channels last, and labels (n)."""
+    generator = torch.Generator().manual_seed(recipe.seed)
+    rows = _shuffled_rows(len(split), _batch_size(len(split), recipe), generator)
+    pixels, labels = torch.from_numpy(split.images), torch.from_numpy(split.labels)
+    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (contract.mean, contract.std))
+    for _ in range(steps):
+        chosen = next(rows)
+        images = _augment(pixels[chosen], recipe, generator)
+        normal = images.float().mul_(1 / (255 * std)).sub_(mean / std)
+        yield normal.contiguous(memory_format=torch.channels_last), labels[chosen]
+
+
+def _shuffled_rows(images: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Endless row numbers, a batch at a time, in a new order for each epoch; what fills no batch is left out."""
+    while True:
+        order = torch.randperm(images, generator=generator)
+        yield from torch.split(order[: images - images % batch_size], batch_size)
+
+
+def _augment(images: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
+    """Mirror and shift each image of a uint8 batch (n, C, H, W) by its own lot."""
+    count, _, height, width = images.shape
+    columns = torch.arange(width).expand(count, width)
+    rows = torch.arange(height).expand(count, height)
+    if recipe.flip:
+        is_flipped = torch.randint(2, (count, 1), generator=generator).bool()
+        columns = torch.where(is_flipped, columns.flip(1), columns)
+    reach = recipe.shift_pixels
+    if reach:
+        shifts = torch.randint(2 * reach + 1, (2, count, 1), generator=generator)
+        rows, columns = rows + shifts[0], columns + shifts[1]
+        images = F.pad(images, (reach, reach, reach, reach))
+    if not recipe.flip and not reach:
+        return images
+    return images[torch.arange(count)[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+class _Watch:
+    """Turns steps into progress: the place in the training, the loss, the speed and the time left."""
+
+    def __init__(self, progress: Progress, steps: int, recipe: Recipe) -> None:
+        self._progress, self._steps, self._recipe = progress, steps, recipe
+        self._begun_s = self._reported_s = time.perf_counter()
+
+    def step(self, done: int, loss: float) -> None:
+        now_s = time.perf_counter()
+        if done < self._steps and now_s - self._reported_s < _PROGRESS_EVERY_S:
+            return
+        self._reported_s = now_s
+        per_step_s = (now_s - self._begun_s) / done
+        share = done / self._steps
+        left = round(per_step_s * (self._steps - done))
+        message = (
+            f"epoch {share * self._recipe.epochs:.2f} of {self._recipe.epochs:g}, loss {loss:.3f}, "
+            f"{self._recipe.batch_size / per_step_s:.0f} images/s, {left // 60}:{left % 60:02d} left"
+        )
+        self._progress("train", share, message)
