@@ -1,0 +1,194 @@
+"""What `espalier up` runs: the service and its workers as child processes of one supervisor, without any server.
+
+The supervisor holds no state. A child that dies is started again; if the supervisor itself is killed, the kernel
+kills its children, and the next `espalier up` on the same home goes on with every search from the database.
+Workers are started by their command, never imported.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import math
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+
+import typer
+from sqlalchemy import Engine, select
+
+from service.config import Settings
+from service.db import make_engine, reading, upgrade
+from service.lifeline import die_with_parent, exit_unless_child_of
+from service.models import Device, utc_now
+
+_log = logging.getLogger(__name__)
+
+POLL_S = 0.1
+ANNOUNCE_WAIT_S = 60.0
+STOP_WAIT_S = 10.0
+_FIRST_BACKOFF_S, _LAST_BACKOFF_S = 0.2, 10.0
+_STEADY_AFTER_S = 30.0  # a child that lived so long starts again at once
+
+
+@dataclass
+class Child:
+    """One supervised process: its command, and when it may be started again after a death."""
+
+    name: str
+    command: Sequence[str]
+    descriptors: tuple[int, ...] = ()
+    process: subprocess.Popen[bytes] | None = None
+    started_at: float = 0.0
+    backoff_s: float = _FIRST_BACKOFF_S
+    start_at: float = 0.0
+
+    def start(self, environment: dict[str, str]) -> None:
+        # The supervisor has one thread, so a function may run between fork and exec.
+        self.process = subprocess.Popen(
+            self.command,
+            env=environment,
+            pass_fds=self.descriptors,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C in the terminal reaches the supervisor alone
+            preexec_fn=partial(_tie_to, os.getpid()),
+        )
+        self.started_at = time.monotonic()
+
+    def keep_alive(self, environment: dict[str, str]) -> None:
+        """Start the process if it is dead and its waiting time is over."""
+        now = time.monotonic()
+        if self.process is not None and self.process.poll() is not None:
+            status, self.process = self.process.returncode, None
+            is_steady = now - self.started_at > _STEADY_AFTER_S
+            self.backoff_s = _FIRST_BACKOFF_S if is_steady else min(2 * self.backoff_s, _LAST_BACKOFF_S)
+            self.start_at = now + self.backoff_s
+            _log.warning("%s ended with status %s and is started again", self.name, status)
+        if self.process is None and now >= self.start_at:
+            self.start(environment)
+
+
+def run(settings: Settings, say: Callable[[str], None] = typer.echo) -> int:
+    """Serve until SIGINT or SIGTERM. Returns the exit status."""
+    settings.home.mkdir(parents=True, exist_ok=True)
+    with _only_one(settings.home) as is_first:
+        if not is_first:
+            say(f"Espalier already runs on {settings.home}; give another one its own --home.")
+            return 1
+        try:
+            listener = socket.create_server((settings.host, settings.port))
+        except OSError as error:
+            say(f"Cannot listen on {settings.host}:{settings.port}: {error.strerror}. Choose another --port.")
+            return 1
+        with listener:
+            _supervise(settings, listener, say)
+    return 0
+
+
+def _supervise(settings: Settings, listener: socket.socket, say: Callable[[str], None]) -> None:
+    stop = _stop_on_signals()
+    upgrade(settings.resolved_database_url)
+    engine = make_engine(settings.resolved_database_url)
+    environment = os.environ | _as_environment(settings)
+    began = utc_now()
+    children = [
+        Child("the control worker", _worker_command("control", 2)),
+        Child("the trial worker", _worker_command("trials", 1)),
+    ]
+    try:
+        # The service answers once a device is known, so that the first search need not wait for it.
+        _keep_until(lambda: _announced_since(engine, began), children, environment, stop, limit_s=ANNOUNCE_WAIT_S)
+        children.append(Child("the service", _service_command(listener), descriptors=(listener.fileno(),)))
+        if not stop.is_set():
+            host, port = listener.getsockname()[:2]
+            say(f"Espalier is at http://{host}:{port} (home: {settings.home}). Ctrl-C stops it.")
+        _keep_until(stop.is_set, children, environment, stop)
+    finally:
+        _end(children)
+        engine.dispose()
+
+
+def _keep_until(
+    is_enough: Callable[[], bool],
+    children: list[Child],
+    environment: dict[str, str],
+    stop: threading.Event,
+    limit_s: float = math.inf,
+) -> None:
+    began = time.monotonic()
+    while not stop.is_set() and not is_enough():
+        if time.monotonic() - began > limit_s:
+            _log.warning("no worker has announced a device yet; searches wait for one")
+            return
+        for child in children:
+            child.keep_alive(environment)
+        stop.wait(POLL_S)
+
+
+def _announced_since(engine: Engine, began: datetime) -> bool:
+    with reading(engine) as session:
+        return session.scalar(select(Device.name).where(Device.seen_at >= began).limit(1)) is not None
+
+
+def _service_command(listener: socket.socket) -> list[str]:
+    """The socket belongs to the supervisor, so that callers wait, and are not refused, while the service restarts."""
+    options = ["--fd", str(listener.fileno()), "--log-level", "warning", "--timeout-graceful-shutdown", "3"]
+    return [sys.executable, "-m", "uvicorn", "service.app:create_app", "--factory", *options]
+
+
+def _worker_command(queue: str, concurrency: int) -> list[str]:
+    command = str(Path(sys.executable).with_name("espalier"))
+    return [command, "worker", "--queues", queue, "--concurrency", str(concurrency)]
+
+
+def _as_environment(settings: Settings) -> dict[str, str]:
+    values = settings.model_dump(exclude_none=True)
+    return {f"ESPALIER_{name.upper()}": str(value) for name, value in values.items()}
+
+
+def _stop_on_signals() -> threading.Event:
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+def _end(children: Sequence[Child]) -> None:
+    """Ask all children to end, and end those that do not."""
+    live = [child.process for child in children if child.process is not None]
+    for process in live:
+        process.terminate()
+    deadline = time.monotonic() + STOP_WAIT_S
+    for process in live:
+        try:
+            process.wait(timeout=max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _tie_to(parent: int) -> None:
+    die_with_parent()
+    exit_unless_child_of(parent)
+
+
+@contextmanager
+def _only_one(home: Path) -> Iterator[bool]:
+    """Hold the home's lock while supervising it; yields whether it could be had. The kernel frees it on any death."""
+    with open(home / "supervisor.lock", "a", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
