@@ -31,6 +31,10 @@ class Settings(BaseSettings):
         return self.broker_url is None
 
     @property
+    def broker_folder(self) -> Path:
+        return self.home / "broker"
+
+    @property
     def artifacts_folder(self) -> Path:
         return self.home / "artifacts"
 

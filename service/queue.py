@@ -1,0 +1,118 @@
+"""Messages to the workers: task names, queues, and sending after the commit. Only ids cross the queue.
+
+A message is a hint that a row waits. Losing one, or all of them, loses nothing: the reaper sends it again.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import update
+from sqlalchemy.orm import Session
+
+from service import folder_broker
+from service.config import Settings, get_settings
+from service.db import after_commit
+from service.models import Claimable, Export, Finalist, Preparation, Trial, utc_now
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+VISIBILITY_TIMEOUT_S = 120
+"""After this Redis delivers an unfinished message again. The second delivery finds the row leased, and ends."""
+
+
+class TaskName(StrEnum):
+    PREPARE = "espalier.prepare"  # id of a Preparation
+    PLAN = "espalier.plan"  # id of a Search
+    RUN = "espalier.run"  # id of a Trial
+    CONFIRM = "espalier.confirm"  # id of a Finalist
+    EXPORT = "espalier.export"  # id of an Export
+
+
+class QueueName(StrEnum):
+    """Two queues, so that a long trial never keeps planning and exporting waiting."""
+
+    CONTROL = "control"
+    TRIALS = "trials"
+
+
+QUEUE_OF = {
+    TaskName.PREPARE: QueueName.TRIALS,
+    TaskName.PLAN: QueueName.CONTROL,
+    TaskName.RUN: QueueName.TRIALS,
+    TaskName.CONFIRM: QueueName.TRIALS,
+    TaskName.EXPORT: QueueName.CONTROL,
+}
+MODEL_OF: dict[TaskName, type[Claimable]] = {
+    TaskName.PREPARE: Preparation,
+    TaskName.RUN: Trial,
+    TaskName.CONFIRM: Finalist,
+    TaskName.EXPORT: Export,
+}
+"""The rows that a task claims; planning claims none, see `service.leases.claim_planning`."""
+
+
+def make_celery(settings: Settings) -> Celery:
+    """Build the Celery app that service and workers share. Connects only when used."""
+    from celery import Celery
+    from kombu.entity import Exchange, Queue
+
+    queues = [Queue(str(name), Exchange(""), routing_key=str(name)) for name in QueueName]  # type: ignore[no-untyped-call]
+    celery = Celery("espalier", set_as_current=False)
+    celery.conf.update(
+        task_queues=queues,
+        task_default_queue=str(QueueName.CONTROL),
+        task_routes={str(task): {"queue": str(queue)} for task, queue in QUEUE_OF.items()},
+        task_serializer="json",
+        accept_content=["json"],
+        task_ignore_result=True,
+        # With early acknowledgement a worker would take one message more than it works on, and let it wait.
+        task_acks_late=True,
+        worker_prefetch_multiplier=1,
+        worker_enable_remote_control=False,
+        worker_hijack_root_logger=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_timeout=3,
+        **_broker(settings),
+    )
+    return celery
+
+
+def send_after_commit(session: Session, task: TaskName, row_id: int | str) -> None:
+    """Send `task` for a row once the session has committed, and note in the row that a message is on its way.
+
+    A send that fails is logged by `service.db.commit`; the reaper repeats it.
+    """
+    model = MODEL_OF.get(task)
+    if model is not None:
+        session.execute(update(model).where(model.id == row_id).values(published_at=utc_now()))
+    after_commit(session, lambda: send(task, row_id))
+
+
+def send(task: TaskName, row_id: int | str) -> None:
+    """Send at once. Only for what has been committed."""
+    get_celery().send_task(str(task), args=[row_id], ignore_result=True, retry=False)
+
+
+@lru_cache(maxsize=1)
+def get_celery() -> Celery:
+    return make_celery(get_settings())
+
+
+def _broker(settings: Settings) -> dict[str, Any]:
+    if settings.is_broker_embedded:
+        return {
+            "broker_url": "folders://localhost",
+            "broker_transport": f"{folder_broker.__name__}:{folder_broker.Transport.__name__}",
+            "broker_transport_options": folder_broker.transport_options(settings.broker_folder),
+        }
+    settings_of_redis: dict[str, Any] = {
+        # kombu reads the one, Celery's own checks the other.
+        "broker_transport_options": {"visibility_timeout": VISIBILITY_TIMEOUT_S, "socket_connect_timeout": 3},
+        "visibility_timeout": VISIBILITY_TIMEOUT_S,
+    }
+    is_redis = str(settings.broker_url).startswith("redis")
+    return {"broker_url": settings.broker_url, **(settings_of_redis if is_redis else {})}
