@@ -1,0 +1,57 @@
+"""The samplers, in the order in which they are shown. Importing this imports none of them, and no optuna."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from search_spaces.samplers.base import Proposal, Sampler, ToldTrial
+from search_spaces.space import Space
+from search_spaces.spec import SamplerName, SearchSpec
+
+__all__ = ["SAMPLERS", "Proposal", "Sampler", "ToldTrial", "make_sampler"]
+
+# Each is imported when it is made: optuna takes a second to import, and most processes never sample.
+
+
+def _make_uniform(spec: SearchSpec, space: Space) -> Sampler:
+    from search_spaces.samplers.uniform import UniformSampler
+
+    return UniformSampler(space)
+
+
+def _make_grid(spec: SearchSpec, space: Space) -> Sampler:
+    from search_spaces.samplers.grid import GridSampler
+
+    return GridSampler(space, points=spec.budget.trials)
+
+
+def _make_random(spec: SearchSpec, space: Space) -> Sampler:
+    from search_spaces.samplers.random import RandomSampler
+
+    return RandomSampler(space, spec.sampler.seed)
+
+
+def _make_tpe(spec: SearchSpec, space: Space) -> Sampler:
+    from search_spaces.samplers.tpe import TpeSampler
+
+    return TpeSampler(spec, space)
+
+
+def _make_nsga2(spec: SearchSpec, space: Space) -> Sampler:
+    from search_spaces.samplers.nsga2 import Nsga2Sampler
+
+    return Nsga2Sampler(spec, space)
+
+
+SAMPLERS: dict[SamplerName, Callable[[SearchSpec, Space], Sampler]] = {
+    SamplerName.UNIFORM: _make_uniform,
+    SamplerName.GRID: _make_grid,
+    SamplerName.RANDOM: _make_random,
+    SamplerName.TPE: _make_tpe,
+    SamplerName.NSGA2: _make_nsga2,
+}
+
+
+def make_sampler(spec: SearchSpec, space: Space) -> Sampler:
+    """A fresh sampler for one search, as the spec names and seeds it. It must be told the whole history."""
+    return SAMPLERS[spec.sampler.name](spec, space)

@@ -1,0 +1,72 @@
+"""The grid: every design of a small space in a fixed order, an even coarse grid of a large one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence, Set
+from itertools import count
+
+from search_spaces.samplers.base import ToldTrial
+from search_spaces.samplers.indexed import IndexedSampler
+from search_spaces.samplers.unused import Indices
+from search_spaces.space import Space
+
+GOLDEN = (5**0.5 - 1) / 2
+
+
+class GridSampler(IndexedSampler):
+    """Proposes the points of a fixed sequence in order, whatever it is told.
+
+    A space of at most `points` designs is enumerated, the last decision changing fastest. A full grid of a larger
+    one would spend the budget on the last few decisions, so that the sequence starts with a rank-1 lattice of
+    about `points` designs instead (Korobov 1959): each decision runs through its choices evenly, all of them at
+    once, each with a stride of its own. After it comes the enumeration.
+    """
+
+    def __init__(self, space: Space, points: int) -> None:
+        super().__init__(space)
+        self._lattice = _lattice_size(points) if self._size > points else 0
+        self._strides = _lattice_strides(self._lattice, len(self._levels)) if self._lattice else ()
+        self._cursor = 0
+
+    def _learn(self, trial: ToldTrial, indices: Indices) -> None:
+        # What was told from the start of the sequence on is never looked at again, so that asking stays cheap.
+        while self._cursor < self._lattice + self._size and self._point(self._cursor) in self._told:
+            self._cursor += 1
+
+    def _propose(self, number: int, taken: Set[Indices], running: Sequence[Indices]) -> Indices:
+        points = (self._point(position) for position in count(self._cursor))
+        return next(point for point in points if point not in taken)
+
+    def _point(self, position: int) -> Indices:
+        if position < self._lattice:
+            return tuple(
+                position * stride % self._lattice * level // self._lattice
+                for stride, level in zip(self._strides, self._levels, strict=True)
+            )
+        return _digits(position - self._lattice, self._levels)
+
+
+def _digits(rank: int, levels: Sequence[int]) -> Indices:
+    """`rank` written in the mixed radix `levels`, the last digit changing fastest."""
+    digits = []
+    for level in reversed(levels):
+        rank, digit = divmod(rank, level)
+        digits.append(digit)
+    return tuple(reversed(digits))
+
+
+def _lattice_size(points: int) -> int:
+    """The smallest prime from `points` on, at least 5: a prime number of points has a primitive root."""
+    return next(size for size in count(max(points, 5)) if all(size % factor for factor in range(2, int(size**0.5) + 1)))
+
+
+def _lattice_strides(size: int, decisions: int) -> tuple[int, ...]:
+    """Powers of a primitive root of `size`: strides that repeat only after `size` - 1 decisions.
+
+    Of the roots the one nearest to the golden section is taken: neighbouring decisions, one such stride apart,
+    are then spread evenly over their plane too.
+    """
+    candidates = sorted(range(2, size), key=lambda stride: abs(stride - GOLDEN * size))
+    factors = [factor for factor in range(2, size) if (size - 1) % factor == 0]
+    root = next(c for c in candidates if all(pow(c, factor, size) != 1 for factor in factors if factor < size - 1))
+    return tuple(pow(root, power, size) for power in range(decisions))

@@ -1,0 +1,23 @@
+"""Designs drawn uniformly from the whole space: the yardstick for every sampler that learns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence, Set
+
+import numpy as np
+
+from search_spaces.samplers.indexed import IndexedSampler
+from search_spaces.samplers.unused import Indices, draw_unused, random_indices
+from search_spaces.space import Space
+
+
+class RandomSampler(IndexedSampler):
+    """Every design that is not taken is equally likely."""
+
+    def __init__(self, space: Space, seed: int) -> None:
+        super().__init__(space)
+        self._seed = seed
+
+    def _propose(self, number: int, taken: Set[Indices], running: Sequence[Indices]) -> Indices:
+        generator = np.random.default_rng([self._seed, number])
+        return draw_unused(lambda: random_indices(self._levels, generator), self._levels, taken, generator)
