@@ -1,0 +1,123 @@
+"""ONNX Runtime sessions, and the proof that a layer executes in the precision that its network declares.
+
+What a file says and what a runtime executes differ: integers that do not fuse are computed in floating point,
+and float layers between integer ones are silently made integer. So the optimised graph is looked at.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import onnx
+import onnxruntime
+
+from search_spaces.network import Network, Node
+from workers.onnx_quantize import is_quantised, output_site
+
+_INTEGER_OPERATORS = frozenset({"QLinearConv", "QGemm", "QLinearMatMul", "ConvInteger", "MatMulInteger"})
+_FLOAT_OPERATORS = frozenset({"Conv", "FusedConv", "NhwcFusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul"})
+_REWRITTEN = re.compile(r"(?:fused )?(?P<name>.+?)(?:_nchwc|_nhwc|_token_\d+)*")
+_ERRORS_ONLY = 3
+
+
+class PrecisionMismatch(RuntimeError):  # noqa: N818 (the word of the glossary)
+    """Layers execute in another precision than declared.
+
+    Attributes:
+        layers: layer name to what is declared and what it executes as.
+    """
+
+    def __init__(self, layers: Mapping[str, str]) -> None:
+        super().__init__("; ".join(f"{name}: {what}" for name, what in layers.items()))
+        self.layers = dict(layers)
+
+
+def open_session(model: bytes, threads: int = 1) -> onnxruntime.InferenceSession:
+    """A session on the CPU with everything optimised that ONNX Runtime can."""
+    return _open(model, _options(threads))
+
+
+def open_checked_session(network: Network, model: bytes, threads: int = 1) -> onnxruntime.InferenceSession:
+    """`open_session`, and `check_executed` on the way: opening is most of the cost of either.
+
+    Raises:
+        PrecisionMismatch: a layer would execute in another precision than `network` declares.
+    """
+    session, optimised = _open_optimised(model, threads)
+    _compare(network, executed_operators(network, optimised))
+    return session
+
+
+def check_executed(network: Network, model: bytes) -> dict[str, str]:
+    """Compare what ONNX Runtime executes with what the folded network declares.
+
+    Returns:
+        Layer name to the operator that executes it, such as `QLinearConv`.
+
+    Raises:
+        PrecisionMismatch: naming every layer that differs.
+    """
+    executed = executed_operators(network, _open_optimised(model, threads=1)[1])
+    _compare(network, executed)
+    return executed
+
+
+def executed_operators(network: Network, optimised: onnx.ModelProto) -> dict[str, str]:
+    """Layer name to operator, read from an optimised graph; a layer that is not found is left out.
+
+    An optimised node is named after the layer or after the relu that was fused into it.
+    """
+    readers = network.consumers()
+    layer_of: dict[str, str] = {}
+    for layer in network.compute_nodes():
+        layer_of[layer.name] = layer_of[output_site(layer, readers, network)] = layer.name
+    executed: dict[str, str] = {}
+    for node in optimised.graph.node:
+        match = _REWRITTEN.fullmatch(node.name)
+        name = layer_of.get(node.name) or layer_of.get(match["name"] if match else "")
+        if name is not None and node.op_type in _INTEGER_OPERATORS | _FLOAT_OPERATORS:
+            executed[name] = node.op_type
+    return executed
+
+
+def _compare(network: Network, executed: Mapping[str, str]) -> None:
+    wrong = {
+        layer.name: f"declared {layer.precision}, executes as {executed.get(layer.name, 'nothing found')}"
+        for layer in network.compute_nodes()
+        if not _is_as_declared(layer, executed.get(layer.name, ""))
+    }
+    if wrong:
+        raise PrecisionMismatch(wrong)
+
+
+def _is_as_declared(layer: Node, operator: str) -> bool:
+    return operator in (_INTEGER_OPERATORS if is_quantised(layer) else _FLOAT_OPERATORS)
+
+
+def _options(threads: int) -> onnxruntime.SessionOptions:
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _ERRORS_ONLY
+    # Threads that spin while they wait take the core from training and from other searches.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Without VNNI, sums of unsigned times signed bytes saturate; this makes such processors take the exact way.
+    options.add_session_config_entry("session.x64quantprecision", "1")
+    return options
+
+
+def _open(model: bytes, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def _open_optimised(model: bytes, threads: int) -> tuple[onnxruntime.InferenceSession, onnx.ModelProto]:
+    with tempfile.TemporaryDirectory(prefix="espalier-") as folder:
+        path = Path(folder) / "optimised.onnx"
+        options = _options(threads)
+        options.optimized_model_filepath = str(path)
+        session = _open(model, options)
+        return session, onnx.ModelProto.FromString(path.read_bytes())

@@ -1,0 +1,302 @@
+"""A folded Network and its weights written as an ONNX file: float, or fused Q/DQ integers where it says so.
+
+The protobuf is built directly, without a tracing exporter, in some milliseconds. This file knows how each
+operator is spelt in ONNX; which tensors are quantised is `onnx_quantize`'s business, what a runtime makes
+of the file `onnx_session`'s.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+
+from search_spaces.network import Network, Node, Op, Shape, infer_shapes
+from workers.onnx_quantize import (
+    CONTAINER_BITS,
+    ActivationGrid,
+    QuantisationPlan,
+    TensorRange,
+    activation_grid,
+    image_range,
+    is_quantised,
+    plan_quantisation,
+    quantise_bias,
+    quantise_weight,
+)
+from workers.weights import BATCH_NORM_EPSILON
+
+OPSET = 17
+IR_VERSION = 8
+INPUT_NAME = "image"
+OUTPUT_NAME = "logits"
+
+Batch = int | Literal["N"]
+
+_TYPE_CODES = {
+    np.dtype(np.float32): onnx.TensorProto.FLOAT,
+    np.dtype(np.uint8): onnx.TensorProto.UINT8,
+    np.dtype(np.int8): onnx.TensorProto.INT8,
+    np.dtype(np.int32): onnx.TensorProto.INT32,
+    np.dtype(np.int64): onnx.TensorProto.INT64,
+}
+
+
+def write_onnx(
+    network: Network,
+    weights: Mapping[str, np.ndarray],
+    ranges: Mapping[str, TensorRange] | None = None,
+    batch: Batch = 1,
+    metadata: Mapping[str, str] | None = None,
+) -> bytes:
+    """Write a model with input `image` (batch, C, H, W) and output `logits` (batch, classes), both float32.
+
+    Args:
+        network: with batch norms folded. Each node's name is the name of its ONNX node.
+        weights: float32, as `Weights` describes; layers with integer precision are quantised here.
+        ranges: smallest and largest value of each of `calibrated_tensors(network)`.
+        batch: "N" leaves it open; runtimes are faster when it is fixed.
+        metadata: stored in the file, beside the input contract.
+
+    Raises:
+        ValueError: a range is missing, or a precision cannot be written.
+    """
+    writer = _Writer(network, weights, ranges or {})
+    for node in network.nodes:
+        _WRITE[node.op](writer, node)
+    return writer.finish(batch, metadata or {})
+
+
+def with_batch(model: bytes, batch: Batch) -> bytes:
+    """The same model for another batch size: nothing but its input and output states one."""
+    proto = onnx.ModelProto.FromString(model)
+    for value in (*proto.graph.input, *proto.graph.output):
+        _set_batch(value.type.tensor_type.shape.dim[0], batch)
+    return bytes(proto.SerializeToString())
+
+
+def _set_batch(dimension: Any, batch: Batch) -> None:
+    if isinstance(batch, int):
+        dimension.dim_value = batch
+    else:
+        dimension.dim_param = batch
+
+
+class _Writer:
+    """The graph being written, and which quantised tensors it has already."""
+
+    def __init__(self, network: Network, weights: Mapping[str, np.ndarray], ranges: Mapping[str, TensorRange]) -> None:
+        self.network = network
+        self.weights = weights
+        self.shapes = infer_shapes(network)
+        self.plan: QuantisationPlan = plan_quantisation(network)
+        self.model = onnx.ModelProto(ir_version=IR_VERSION, producer_name="espalier")
+        self.graph = self.model.graph
+        self.graph.name = network.name or "network"
+        self._ranges = ranges
+        self._grids: dict[str, ActivationGrid] = {}
+        self._dequantised: set[str] = set()
+        self._constants: set[str] = set()
+
+    def add(self, op_type: str, name: str, inputs: Sequence[str], output: str, **attributes: Any) -> None:
+        node = self.graph.node.add(op_type=op_type, name=name, input=inputs, output=[output])
+        for key, value in attributes.items():
+            _set_attribute(node.attribute.add(name=key), value)
+
+    def constant(self, name: str, array: np.ndarray) -> str:
+        if name not in self._constants:
+            self._constants.add(name)
+            self.graph.initializer.add(
+                name=name, dims=array.shape, data_type=_TYPE_CODES[array.dtype], raw_data=array.tobytes()
+            )
+        return name
+
+    def read(self, reader: str, tensor: str) -> str:
+        """The ONNX name that `reader` is fed for `tensor`; quantises the tensor at its first such reader."""
+        if not self.plan.reads_quantised(reader, tensor):
+            return _onnx_name(self.network, tensor)
+        if tensor not in self._dequantised:
+            self._dequantised.add(tensor)
+            self._quantise(tensor)
+        return f"{tensor}.dequantised"
+
+    def grid(self, tensor: str) -> ActivationGrid:
+        root = self.plan.root[tensor]
+        if root not in self._grids:
+            self._grids[root] = activation_grid(self._range(root), self.plan.bits[root])
+        return self._grids[root]
+
+    def _range(self, root: str) -> TensorRange:
+        if self.network.nodes[0].name == root:
+            return image_range(self.network.input)
+        if root not in self._ranges:
+            raise ValueError(f"tensor {root!r} is quantised and has no range: calibrate first")
+        return self._ranges[root]
+
+    def _quantise(self, tensor: str) -> None:
+        grid = self.grid(tensor)
+        root = self.plan.root[tensor]
+        numbers = [
+            self.constant(f"{root}.scale", np.array(grid.scale)),
+            self.constant(f"{root}.zero_point", np.array(grid.zero_point, np.uint8)),
+        ]
+        quantised = f"{tensor}.quantised"
+        self.add("QuantizeLinear", quantised, [_onnx_name(self.network, tensor), *numbers], quantised)
+        if grid.top < 2**CONTAINER_BITS - 1:
+            # Clipping the integers fuses; clipping the floats before them is many times slower.
+            bounds = [self.constant(f"uint8_{value}", np.array(value, np.uint8)) for value in (0, grid.top)]
+            self.add("Clip", f"{tensor}.clipped", [quantised, *bounds], f"{tensor}.clipped")
+            quantised = f"{tensor}.clipped"
+        dequantised = f"{tensor}.dequantised"
+        self.add("DequantizeLinear", dequantised, [quantised, *numbers], dequantised)
+
+    def finish(self, batch: Batch, metadata: Mapping[str, str]) -> bytes:
+        result = self.read("", self.network.output)
+        self.add("Identity", OUTPUT_NAME, [result], OUTPUT_NAME)
+        _declare(self.graph.input.add(name=INPUT_NAME), batch, self.network.input.shape)
+        _declare(self.graph.output.add(name=OUTPUT_NAME), batch, self.shapes[self.network.output])
+        self.model.opset_import.add(domain="", version=OPSET)
+        for key, value in {**_contract_metadata(self.network), **metadata}.items():
+            self.model.metadata_props.add(key=key, value=value)
+        return bytes(self.model.SerializeToString())
+
+
+def _onnx_name(network: Network, tensor: str) -> str:
+    return INPUT_NAME if network.nodes[0].name == tensor else tensor
+
+
+def _declare(value: Any, batch: Batch, shape: Shape) -> None:
+    tensor = value.type.tensor_type
+    tensor.elem_type = onnx.TensorProto.FLOAT
+    _set_batch(tensor.shape.dim.add(), batch)
+    for size in shape:
+        tensor.shape.dim.add(dim_value=size)
+
+
+def _set_attribute(attribute: Any, value: int | float | tuple[int, ...]) -> None:
+    if isinstance(value, tuple):
+        attribute.type = onnx.AttributeProto.INTS
+        attribute.ints.extend(value)
+    elif isinstance(value, float):
+        attribute.type = onnx.AttributeProto.FLOAT
+        attribute.f = value
+    else:
+        attribute.type = onnx.AttributeProto.INT
+        attribute.i = value
+
+
+def _contract_metadata(network: Network) -> dict[str, str]:
+    """What a caller must feed, in the file itself."""
+    return {
+        "espalier.input.layout": "NCHW",
+        "espalier.input.range": "pixels in [0, 1], then (x - mean) / std",
+        "espalier.input.mean": json.dumps(network.input.mean),
+        "espalier.input.std": json.dumps(network.input.std),
+    }
+
+
+def _write_layer(writer: _Writer, node: Node) -> None:
+    source = writer.read(node.name, node.inputs[0])
+    parameters = _integer_parameters(writer, node) if is_quantised(node) else _float_parameters(writer, node)
+    if node.op is Op.LINEAR:
+        writer.add("Gemm", node.name, [source, *parameters], node.name, transB=1)
+    else:
+        writer.add("Conv", node.name, [source, *parameters], node.name, **_window(node), group=node.groups)
+
+
+def _float_parameters(writer: _Writer, node: Node) -> list[str]:
+    names = [f"{node.name}.weight", *([f"{node.name}.bias"] if node.bias else [])]
+    return [writer.constant(name, writer.weights[name]) for name in names]
+
+
+def _integer_parameters(writer: _Writer, node: Node) -> list[str]:
+    name = f"{node.name}.weight"
+    weight, scale = quantise_weight(writer.weights[name], node.precision.weight_bits)
+    names = [_dequantised_constant(writer, name, weight, scale)]
+    if node.bias:
+        input_scale = writer.grid(node.inputs[0]).scale
+        bias, bias_scale = quantise_bias(writer.weights[f"{node.name}.bias"], input_scale, scale)
+        names.append(_dequantised_constant(writer, f"{node.name}.bias", bias, bias_scale))
+    return names
+
+
+def _dequantised_constant(writer: _Writer, name: str, integers: np.ndarray, scale: np.ndarray) -> str:
+    inputs = [
+        writer.constant(name, integers),
+        writer.constant(f"{name}.scale", scale),
+        writer.constant(f"{name}.zero_point", np.zeros(len(scale), integers.dtype)),
+    ]
+    writer.add("DequantizeLinear", f"{name}.dequantised", inputs, f"{name}.dequantised", axis=0)
+    return f"{name}.dequantised"
+
+
+def _window(node: Node) -> dict[str, tuple[int, ...]]:
+    return {"kernel_shape": node.kernel, "strides": node.stride, "pads": node.padding}
+
+
+def _write_input(writer: _Writer, node: Node) -> None:
+    """The graph's input is declared, not computed."""
+
+
+def _write_batch_norm(writer: _Writer, node: Node) -> None:
+    parts = ("weight", "bias", "running_mean", "running_var")
+    parameters = [writer.constant(f"{node.name}.{part}", writer.weights[f"{node.name}.{part}"]) for part in parts]
+    source = writer.read(node.name, node.inputs[0])
+    writer.add("BatchNormalization", node.name, [source, *parameters], node.name, epsilon=BATCH_NORM_EPSILON)
+
+
+def _write_relu6(writer: _Writer, node: Node) -> None:
+    bounds = [writer.constant(f"float_{value}", np.array(value, np.float32)) for value in (0, 6)]
+    writer.add("Clip", node.name, [writer.read(node.name, node.inputs[0]), *bounds], node.name)
+
+
+def _write_shuffle(writer: _Writer, node: Node) -> None:
+    """Channels (g, C/g) to (C/g, g); a 0 in a shape means the size that is there, so any batch works."""
+    channels, height, width = writer.shapes[node.name]
+    split = np.array([0, node.groups, channels // node.groups, height, width], np.int64)
+    whole = np.array([0, channels, height, width], np.int64)
+    name, source = node.name, writer.read(node.name, node.inputs[0])
+    writer.add("Reshape", f"{name}.split", [source, writer.constant(f"{name}.split_shape", split)], f"{name}.split")
+    writer.add("Transpose", f"{name}.permuted", [f"{name}.split"], f"{name}.permuted", perm=(0, 2, 1, 3, 4))
+    writer.add("Reshape", name, [f"{name}.permuted", writer.constant(f"{name}.shape", whole)], name)
+
+
+def _write_plain(op_type: str, **attributes: Any) -> Callable[[_Writer, Node], None]:
+    def write(writer: _Writer, node: Node) -> None:
+        writer.add(op_type, node.name, [writer.read(node.name, name) for name in node.inputs], node.name, **attributes)
+
+    return write
+
+
+def _write_add(writer: _Writer, node: Node) -> None:
+    sources = [writer.read(node.name, name) for name in node.inputs]
+    writer.add("Add" if len(sources) == 2 else "Sum", node.name, sources, node.name)
+
+
+def _write_pool(op_type: str) -> Callable[[_Writer, Node], None]:
+    def write(writer: _Writer, node: Node) -> None:
+        writer.add(op_type, node.name, [writer.read(node.name, node.inputs[0])], node.name, **_window(node))
+
+    return write
+
+
+_WRITE: dict[Op, Callable[[_Writer, Node], None]] = {
+    Op.INPUT: _write_input,
+    Op.CONV: _write_layer,
+    Op.LINEAR: _write_layer,
+    Op.BATCH_NORM: _write_batch_norm,
+    Op.RELU: _write_plain("Relu"),
+    Op.RELU6: _write_relu6,
+    Op.SIGMOID: _write_plain("Sigmoid"),
+    Op.ADD: _write_add,
+    Op.MULTIPLY: _write_plain("Mul"),
+    Op.CONCAT: _write_plain("Concat", axis=1),
+    Op.SHUFFLE: _write_shuffle,
+    Op.MAX_POOL: _write_pool("MaxPool"),
+    Op.AVERAGE_POOL: _write_pool("AveragePool"),
+    Op.GLOBAL_AVERAGE_POOL: _write_plain("GlobalAveragePool"),
+    Op.FLATTEN: _write_plain("Flatten", axis=1),
+}
