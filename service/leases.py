@@ -77,14 +77,19 @@ def finish(
     )
 
 
-def release(session: Session, model: type[Claimable], row_id: Any, attempt: int) -> bool:
-    """Put a row back into the queue, as when a worker is told to stop. It needs a message again."""
+def release(session: Session, model: type[Claimable], row_id: Any, attempt: int, *, counts: bool) -> bool:
+    """Put a row back into the queue; it needs a message again.
+
+    `counts` says whether the attempt is used up: not when a healthy worker is told to stop. The one who releases is
+    the only one who knows the attempt's number, so that the next claim may have it again.
+    """
     return _update_claimed(
         session,
         model,
         row_id,
         attempt,
         state=str(JobState.QUEUED),
+        **({} if counts else {"attempt": attempt - 1}),
         lease_owner=None,
         lease_expires_at=None,
         started_at=None,
@@ -152,9 +157,9 @@ def release_planning(session: Session, search_id: str, owner: str) -> bool:
 
 
 def _update_claimed(
-    session: Session, model: type[Claimable], row_id: Any, attempt: int, *conditions: Any, **columns: Any
+    session: Session, model: type[Claimable], row_id: Any, held_attempt: int, *conditions: Any, **columns: Any
 ) -> bool:
-    held = (model.id == row_id, model.attempt == attempt, model.state == JobState.RUNNING, *conditions)
+    held = (model.id == row_id, model.attempt == held_attempt, model.state == JobState.RUNNING, *conditions)
     statement = update(model).where(*held).values(**columns).returning(model.id)
     result = session.execute(statement.execution_options(synchronize_session=False))
     return result.scalar_one_or_none() is not None
