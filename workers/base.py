@@ -1,0 +1,177 @@
+"""Bases: trained networks, kept by what they were trained from, trained once however many ask at a time.
+
+Knows nothing of searches. `home/bases/<key>/` holds `weights.safetensors` and `base.json`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from search_spaces.network import Network, network_digest, network_from_json, network_to_json
+from workers.progress import Progress, ignore_progress
+from workers.splits import Splits
+from workers.torch_network import build_module
+from workers.train import Recipe, accuracy, count_steps, train
+from workers.weights import Weights, WeightsError, check_weights, load_weights, save_weights
+
+FORMAT_VERSION = 1
+"""Part of every key: raise it when the same recipe no longer leads to the same base."""
+
+_WEIGHTS_FILE, _REPORT_FILE = "weights.safetensors", "base.json"
+_KEY = re.compile(r"[0-9a-f]{64}")
+_LOCK_POLL_S = 0.2
+
+
+class BaseUnavailableError(RuntimeError):
+    """There is no whole base of this key in the cache."""
+
+
+@dataclass(frozen=True)
+class Base:
+    """A trained network and where it comes from.
+
+    Attributes:
+        accuracy: share of the split `score` that the network gets right, in torch, before folding.
+        report: JSON-safe provenance: recipe, split digests, seconds, images per second, versions.
+    """
+
+    key: str
+    network: Network
+    weights: Weights
+    accuracy: float
+    report: dict[str, Any]
+
+
+def base_key(network: Network, dataset: str, train_digest: str, recipe: Recipe) -> str:
+    """SHA-256 of all that decides what a base becomes."""
+    origin = {
+        "format": FORMAT_VERSION,
+        "network": network_digest(network),
+        "dataset": dataset,
+        "train": train_digest,
+        "recipe": recipe.to_json(),
+    }
+    return hashlib.sha256(json.dumps(origin, sort_keys=True).encode()).hexdigest()
+
+
+def get_base(
+    network: Network,
+    splits: Splits,
+    recipe: Recipe,
+    home: Path,
+    progress: Progress = ignore_progress,
+    yield_to: Callable[[], None] = lambda: None,
+) -> Base:
+    """The base from the cache, else trained now. Of several processes that ask at once, one trains and the others wait.
+
+    Raises:
+        TrainingDivergedError: the recipe does not suit the network.
+    """
+    key = base_key(network, splits.dataset, splits.train.digest, recipe)
+    with _only_one(home / "bases" / f"{key}.lock", progress):
+        try:
+            base = load_base(key, home)
+        except BaseUnavailableError:
+            base = _train_base(key, network, splits, recipe, progress, yield_to)
+            _store(base, home)
+    progress("train", 1.0, f"the base gets {base.accuracy:.4f} right")
+    return base
+
+
+def load_base(key: str, home: Path) -> Base:
+    """Read a base from the cache.
+
+    Raises:
+        BaseUnavailableError: it is not there, or damaged.
+    """
+    if not _KEY.fullmatch(key):
+        raise BaseUnavailableError(f"{key!r} is no key of a base")
+    folder = home / "bases" / key
+    try:
+        document = json.loads((folder / _REPORT_FILE).read_bytes())
+        _check_digest(folder / _WEIGHTS_FILE, document["weights_sha256"])
+        network = network_from_json(document["network"])
+        weights = load_weights(folder / _WEIGHTS_FILE)
+        check_weights(network, weights)
+        return Base(key, network, weights, float(document["accuracy"]), document["report"])
+    except (OSError, ValueError, KeyError, TypeError, WeightsError) as error:
+        raise BaseUnavailableError(f"no whole base {key[:12]} in the cache: {error}") from error
+
+
+def _check_digest(path: Path, expected: str) -> None:
+    if hashlib.sha256(path.read_bytes()).hexdigest() != expected:
+        raise WeightsError(f"{path.name} is not what was written")
+
+
+def _train_base(
+    key: str, network: Network, splits: Splits, recipe: Recipe, progress: Progress, yield_to: Callable[[], None]
+) -> Base:
+    begun_s = time.perf_counter()
+    weights = train(network, None, splits.train, recipe, progress, yield_to)
+    seconds = time.perf_counter() - begun_s
+    correct_share = accuracy(build_module(network, weights), splits.score, network.input)
+    images = count_steps(len(splits.train), recipe) * min(recipe.batch_size, len(splits.train))
+    report = {
+        "dataset": splits.dataset,
+        "splits": splits.digests(),
+        "recipe": recipe.to_json(),
+        "accuracy_split": splits.score.name,
+        "accuracy_images": len(splits.score),
+        "images": images,
+        "seconds": round(seconds, 3),
+        "images_per_s": round(images / seconds, 1),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
+    return Base(key, network, weights, correct_share, report)
+
+
+def _store(base: Base, home: Path) -> None:
+    """Make the folder beside its place, then move it there whole. What was there was damaged, or we had used it."""
+    bases = home / "bases"
+    folder = bases / base.key
+    scratch = Path(tempfile.mkdtemp(dir=bases, prefix=f".{base.key[:12]}."))
+    try:
+        save_weights(base.weights, scratch / _WEIGHTS_FILE, {"base": base.key})
+        document = {
+            "key": base.key,
+            "accuracy": base.accuracy,
+            "network": network_to_json(base.network),
+            "report": base.report,
+            "weights_sha256": hashlib.sha256((scratch / _WEIGHTS_FILE).read_bytes()).hexdigest(),
+        }
+        (scratch / _REPORT_FILE).write_text(json.dumps(document, indent=1))
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(scratch, folder)
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
+
+
+@contextmanager
+def _only_one(path: Path, progress: Progress) -> Iterator[None]:
+    """Hold a lock that the kernel frees when its process dies."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                progress("train", 0.0, "waiting for another process that trains this base")
+                time.sleep(_LOCK_POLL_S)
+        yield
