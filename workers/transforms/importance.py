@@ -23,7 +23,7 @@ class Norm(StrEnum):
 
 
 def atom_scores(coupling: Coupling, weights: Weights, norm: Norm) -> np.ndarray:
-    """Importance of every atom, comparable within one channel group.
+    """Importance of every atom that may go, comparable within one channel group.
 
     An atom's score is the sum of the norms of the output filters that produce it. Each producer's norms
     are divided by their mean first, so that in a residual group no layer outvotes the others by its scale.
@@ -32,7 +32,7 @@ def atom_scores(coupling: Coupling, weights: Weights, norm: Norm) -> np.ndarray:
         float64 of shape (atoms,).
     """
     scores = np.zeros(len(coupling.group_of_atom))
-    for name in sorted({name for group in coupling.groups for name in group.producers}):
+    for name in sorted({name for group in coupling.groups if not group.frozen for name in group.producers}):
         norms = _filter_norms(weights[f"{name}.weight"], norm)
         np.add.at(scores, coupling.atoms[name], norms / max(norms.mean(), np.finfo(float).tiny))
     return scores
@@ -40,4 +40,4 @@ def atom_scores(coupling: Coupling, weights: Weights, norm: Norm) -> np.ndarray:
 
 def _filter_norms(weight: np.ndarray, norm: Norm) -> np.ndarray:
     flat = weight.reshape(len(weight), -1).astype(np.float64)
-    return np.abs(flat).sum(axis=1) if norm is Norm.L1 else np.sqrt((flat**2).sum(axis=1))
+    return np.asarray(np.linalg.norm(flat, ord=1 if norm is Norm.L1 else 2, axis=1))

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from search_spaces.network import COMPUTE_OPS, Network, Node, Op, infer_shapes, is_depthwise
+from search_spaces.apply import structure_of
+from search_spaces.network import COMPUTE_OPS, Network, Node, Op, infer_shapes
 from search_spaces.spec import Reconstruct
 from workers.fold import batch_norm_affine, fold_batch_norms
 from workers.torch_network import OPERATORS
@@ -79,8 +80,8 @@ def reconstruct(
             return
         norm, window = norms.get(node.name), observed.windows.get(node.name)
         if method is Reconstruct.LEAST_SQUARES:
-            target = observed.outputs[node.name][:, torch.from_numpy(kept[node.name])]
-            _fit_layer(node, norm, source, window, target, fitted)
+            channels = torch.from_numpy(kept[node.name])
+            _fit_layer(node, norm, source, window, observed.outputs[node.name], channels, fitted)
         elif norm is not None:
             _recalibrate(node, norm, source, window, fitted)
 
@@ -90,11 +91,10 @@ def reconstruct(
 
 def _exact_layers(base: Network, applied: Network, kept: Kept) -> set[str]:
     """Nodes whose kept outputs are the base's own: neither they nor any before them lost an input."""
-    shapes = infer_shapes(base)
-    originals = base.by_name()
+    shapes, depthwise = infer_shapes(base), structure_of(base).depthwise
     exact: set[str] = set()
     for node in applied.nodes:
-        mixes = node.op in COMPUTE_OPS and not is_depthwise(originals[node.name], shapes[node.inputs[0]][0])
+        mixes = node.op in COMPUTE_OPS and node.name not in depthwise
         if all(name in exact and not (mixes and len(kept[name]) < shapes[name][0]) for name in node.inputs):
             exact.add(node.name)
     return exact
@@ -142,7 +142,7 @@ def _compute(
     return OPERATORS[node.op](_folded(node.name, norms.get(node.name), weights), node, inputs)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass
 class _NodeWeights:
     """What the torch interpreter asks for the weights of one node."""
 
@@ -185,18 +185,20 @@ def _fit_layer(
     source: torch.Tensor,
     window: Window | None,
     target: torch.Tensor,
+    channels: torch.Tensor,
     weights: Weights,
 ) -> None:
     """Replace a layer's filters in `weights`, and where the intercept goes: its batch norm's mean or its bias."""
     weight = torch.from_numpy(weights[f"{node.name}.weight"])
     rows = sample_inputs(node, source, window, max(MIN_ROWS, ROWS_PER_UNKNOWN * weight[0].numel()))
-    goal = target[: rows.shape[1]].view(rows.shape[1], node.groups, -1).transpose(0, 1)
+    goal = target[: rows.shape[1]].index_select(1, channels)
+    goal = goal.view(len(goal), node.groups, -1).transpose(0, 1).contiguous()
     has_intercept = norm is not None or f"{node.name}.bias" in weights
     columns, intercept = _ridge(rows, goal, filters_to_columns(node, weight), has_intercept)
     weights[f"{node.name}.weight"] = columns_to_filters(columns, weight.shape).numpy()
     if norm is not None:
-        bias = weights.get(f"{node.name}.bias", np.float32(0))
-        weights[f"{norm}.running_mean"] = weights[f"{norm}.running_mean"] - intercept.numpy() + bias
+        own_bias = weights.get(f"{node.name}.bias", np.float32(0))
+        weights[f"{norm}.running_mean"] = weights[f"{norm}.running_mean"] - intercept.numpy() + own_bias
     elif has_intercept:
         weights[f"{node.name}.bias"] = intercept.numpy()
 
@@ -214,12 +216,13 @@ def _ridge(
     Returns:
         The solution, like `start`, and the intercepts (groups * outputs,), zeros when there are none.
     """
-    mean_x, mean_y = (A.mean(dim=1, keepdim=True) * has_intercept for A in (X, Y))
-    gram = (X.transpose(1, 2) @ X - len(X[0]) * mean_x.transpose(1, 2) @ mean_x).double()
-    cross = (X.transpose(1, 2) @ Y - len(X[0]) * mean_x.transpose(1, 2) @ mean_y).double()
+    average = torch.full((len(X), 1, X.shape[1]), has_intercept / X.shape[1])
+    mean_x, mean_y = average @ X, average @ Y
+    X = X - mean_x
+    gram, cross = (X.mT @ X).double(), (X.mT @ Y).double()
     residual = cross - gram @ start.double()
     diagonal = gram.diagonal(dim1=1, dim2=2)
-    diagonal += RIDGE * diagonal.mean(dim=1, keepdim=True) + np.finfo(np.float32).tiny
+    diagonal += RIDGE * diagonal.mean(dim=1, keepdim=True) + float(np.finfo(np.float32).tiny)
     solution = start + torch.cholesky_solve(residual, torch.linalg.cholesky(gram)).float()
     intercept = (mean_y - mean_x @ solution) * has_intercept
     return solution, intercept.reshape(-1)

@@ -83,7 +83,7 @@ def sample_inputs(node: Node, tensor: torch.Tensor, window: Window | None, rows:
     if node.groups == 1:
         return taps.view(1, len(index), -1)
     grouped = taps.view(*index.shape, node.groups, channels // node.groups)
-    return grouped.permute(2, 0, 1, 3).reshape(node.groups, len(index), -1)
+    return grouped.permute(2, 0, 1, 3).contiguous().view(node.groups, len(index), -1)
 
 
 def filters_to_columns(node: Node, weight: torch.Tensor) -> torch.Tensor:
