@@ -37,28 +37,27 @@ class Observed:
     """What the base does on the calibration images, at the sampled positions; made once per base.
 
     Attributes:
-        images: float32, normalised, channels_last.
+        images: float32 (count, channels, height, width), normalised.
         windows: by conv, where it is sampled; a linear layer is sampled whole.
         outputs: by layer (rows, channels), before its batch norm.
     """
 
-    images: torch.Tensor
+    images: np.ndarray
     windows: Mapping[str, Window]
     outputs: Mapping[str, torch.Tensor]
 
 
 def observe(network: Network, weights: Weights, images: np.ndarray) -> Observed:
     """Run the base on normalised images, float32 (count, channels, height, width)."""
-    batch = torch.from_numpy(images).contiguous(memory_format=torch.channels_last)
     windows = draw_windows(network, len(images))
     outputs: dict[str, torch.Tensor] = {}
 
     def sample(node: Node, source: torch.Tensor) -> None:
-        rows = sample_inputs(node, source, windows.get(node.name), batch.numel())
+        rows = sample_inputs(node, source, windows.get(node.name), source.numel())
         outputs[node.name] = _layer_outputs(node, rows, weights)
 
-    _walk(network, weights, batch, sample)
-    return Observed(batch, windows, outputs)
+    _walk(network, weights, images, sample)
+    return Observed(images, windows, outputs)
 
 
 def reconstruct(
@@ -110,7 +109,7 @@ def _norm_of(network: Network) -> dict[str, str]:
 
 
 def _walk(
-    network: Network, weights: Weights, images: torch.Tensor, before_layer: Callable[[Node, torch.Tensor], None]
+    network: Network, weights: Weights, images: np.ndarray, before_layer: Callable[[Node, torch.Tensor], None]
 ) -> None:
     """Run a network, batch norms folded, and call `before_layer` with each layer and its input.
 
@@ -120,6 +119,7 @@ def _walk(
     norms = _norm_of(network)
     own = {node.name for node in folded.nodes if node.op in (*COMPUTE_OPS, Op.ADD)}  # never a view of another tensor
     unread = {name: len(nodes) for name, nodes in folded.consumers().items()}
+    batch = torch.from_numpy(images).contiguous(memory_format=torch.channels_last)
     tensors: dict[str, torch.Tensor] = {}
     with torch.inference_mode():
         for node in folded.nodes:
@@ -127,7 +127,7 @@ def _walk(
             if node.op in COMPUTE_OPS:
                 before_layer(node, inputs[0])
             in_place = node.op is Op.RELU and node.inputs[0] in own and unread[node.inputs[0]] == 1
-            tensors[node.name] = images if node.op is Op.INPUT else _compute(node, inputs, norms, weights, in_place)
+            tensors[node.name] = batch if node.op is Op.INPUT else _compute(node, inputs, norms, weights, in_place)
             for name in node.inputs:
                 unread[name] -= 1
                 if unread[name] == 0:

@@ -1,0 +1,103 @@
+"""A candidate: a base's weights brought to a design, through the transforms in their one order.
+
+rank on raw weights -> slice -> regroup -> reconstruct -> (fine-tune) -> fold -> calibrate. The order
+decides accuracy, so it is written down here and nowhere else. Knows nothing of searches, limits or files.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from search_spaces.apply import apply, structure_of
+from search_spaces.design import Design
+from search_spaces.network import Network
+from search_spaces.spec import Reconstruct
+from workers.base import Base
+from workers.calibrate import calibrate
+from workers.fold import fold_batch_norms
+from workers.onnx_quantize import TensorRange
+from workers.transforms.importance import Norm, atom_scores
+from workers.transforms.prune import choose_channels, slice_weights
+from workers.transforms.reconstruct import Observed, reconstruct
+from workers.transforms.regroup import regroup
+from workers.weights import Weights
+
+FineTune = Callable[[Network, Weights], Weights]
+"""Trains the weights of an applied network further, in whatever way and for however long the caller wants."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A network and weights that are ready to be written to a file.
+
+    Attributes:
+        network, weights: with batch norms folded.
+        ranges: of the tensors that are quantised; empty when none is.
+        raw_weights: of the applied network, before folding: what a candidate is rebuilt from.
+        stage_s: seconds that each stage took.
+    """
+
+    network: Network
+    weights: Weights
+    ranges: dict[str, TensorRange]
+    raw_weights: Weights
+    stage_s: dict[str, float]
+
+
+def build_candidate(
+    base: Base,
+    design: Design,
+    observed: Observed,
+    method: Reconstruct,
+    norm: Norm,
+    fine_tune: FineTune | None = None,
+    threads: int = 1,
+) -> Candidate:
+    """Bring the base's weights to a design.
+
+    Args:
+        base: the trained network.
+        design: what is made of it.
+        observed: the base on the calibration images; the candidate is calibrated on the same images.
+        method: how the candidate is reconstructed.
+        norm: of the filters, which ranks the channels.
+        fine_tune: what to train after reconstruction.
+        threads: for ONNX Runtime; torch has its own setting.
+
+    Raises:
+        DesignError: the design does not fit the base's network.
+    """
+    stage_s: dict[str, float] = {}
+    with timed(stage_s, "slice"):
+        applied = apply(base.network, design)
+        scores = atom_scores(structure_of(base.network).coupling, base.weights, norm)
+        kept = choose_channels(base.network, design, scores)
+        weights = regroup(applied, slice_weights(base.network, base.weights, kept))
+    with timed(stage_s, "reconstruct"):
+        weights = reconstruct(base.network, applied, weights, kept, observed, method)
+    if fine_tune is not None:
+        with timed(stage_s, "fine_tune"):
+            weights = fine_tune(applied, weights)
+    return finish_candidate(applied, weights, observed, stage_s, threads)
+
+
+def finish_candidate(
+    applied: Network, weights: Weights, observed: Observed, stage_s: dict[str, float], threads: int = 1
+) -> Candidate:
+    """The last two transforms, for weights that have been through the others: fold and calibrate."""
+    with timed(stage_s, "fold"):
+        folded, folded_weights = fold_batch_norms(applied, weights)
+    with timed(stage_s, "calibrate"):
+        ranges = calibrate(folded, folded_weights, observed.images, threads=threads)
+    return Candidate(folded, folded_weights, ranges, weights, stage_s)
+
+
+@contextmanager
+def timed(stage_s: dict[str, float], stage: str) -> Iterator[None]:
+    """Add the seconds that the block takes to `stage_s`."""
+    begun_s = time.perf_counter()
+    yield
+    stage_s[stage] = stage_s.get(stage, 0.0) + time.perf_counter() - begun_s
