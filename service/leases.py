@@ -38,6 +38,7 @@ class Expired:
 
 def claim(session: Session, model: type[Claimable], row_id: Any, owner: str, lease_s: float) -> int | None:
     """Take a queued row; returns its attempt number, or None when it is not there to be taken."""
+    _lock_search(session, model, row_id)
     now = utc_now()
     return session.execute(
         update(model)
@@ -56,6 +57,7 @@ def claim(session: Session, model: type[Claimable], row_id: Any, owner: str, lea
 
 def renew(session: Session, model: type[Claimable], row_id: Any, attempt: int, lease_s: float) -> bool:
     """Prolong a lease; False when it was lost, and the work is to be stopped."""
+    # One row in a transaction of its own: nothing to lock in order.
     return _update_claimed(session, model, row_id, attempt, lease_expires_at=utc_now() + timedelta(seconds=lease_s))
 
 
@@ -63,6 +65,7 @@ def finish(
     session: Session, model: type[Claimable], row_id: Any, attempt: int, state: str, reason: str = "", **columns: Any
 ) -> bool:
     """End a row with its results; False when the lease was lost, and nothing is written."""
+    _lock_search(session, model, row_id)
     return _update_claimed(
         session,
         model,
@@ -83,38 +86,18 @@ def release(session: Session, model: type[Claimable], row_id: Any, attempt: int,
     `counts` says whether the attempt is used up: not when a healthy worker is told to stop. The one who releases is
     the only one who knows the attempt's number, so that the next claim may have it again.
     """
-    return _update_claimed(
-        session,
-        model,
-        row_id,
-        attempt,
-        state=str(JobState.QUEUED),
-        **({} if counts else {"attempt": attempt - 1}),
-        lease_owner=None,
-        lease_expires_at=None,
-        started_at=None,
-    )
+    return _put_back(session, model, row_id, attempt, counts=counts)
 
 
 def requeue_expired(session: Session, model: type[Claimable], max_attempts: int = MAX_ATTEMPTS) -> Expired:
     """Put rows with an expired lease back into the queue, unless they were tried too often."""
     now = utc_now()
     expired = (model.state == JobState.RUNNING) & (model.lease_expires_at < now)
-    rows = session.execute(select(model.id, model.attempt).where(expired).order_by(model.id)).all()
+    rows = session.execute(select(model.id, model.attempt).where(expired).order_by(model.search_id, model.id)).all()
     requeued = [
         row_id
         for row_id, attempt in rows
-        if attempt < max_attempts
-        and _update_claimed(
-            session,
-            model,
-            row_id,
-            attempt,
-            expired,
-            state=str(JobState.QUEUED),
-            lease_owner=None,
-            lease_expires_at=None,
-        )
+        if attempt < max_attempts and _put_back(session, model, row_id, attempt, expired, counts=True)
     ]
     return Expired(requeued, [(row_id, attempt) for row_id, attempt in rows if attempt >= max_attempts])
 
@@ -154,6 +137,30 @@ def release_planning(session: Session, search_id: str, owner: str) -> bool:
     is_wanted = session.scalar(wanted)
     _update_search(session, (Search.id == search_id) & (Search.planner == owner), planner=None, planner_expires_at=None)
     return bool(is_wanted)
+
+
+def _put_back(
+    session: Session, model: type[Claimable], row_id: Any, attempt: int, *conditions: Any, counts: bool
+) -> bool:
+    _lock_search(session, model, row_id)
+    return _update_claimed(
+        session,
+        model,
+        row_id,
+        attempt,
+        *conditions,
+        state=str(JobState.QUEUED),
+        attempt=attempt if counts else attempt - 1,
+        lease_owner=None,
+        lease_expires_at=None,
+        started_at=None,
+    )
+
+
+def _lock_search(session: Session, model: type[Claimable], row_id: Any) -> None:
+    """Lock the search before its row, as everybody does: whoever locked them the other way round could block us."""
+    owner = select(Search.id).join(model, model.search_id == Search.id).where(model.id == row_id)
+    session.execute(owner.with_for_update(of=Search, key_share=True))
 
 
 def _update_claimed(

@@ -1,0 +1,52 @@
+"""Files named by the SHA-256 of their bytes. Knows no database; see `service.artifacts.actions` for the rows."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import tempfile
+from pathlib import Path
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+def put_bytes(folder: Path, data: bytes) -> str:
+    """Store `data` and return its digest. The file appears whole or not at all; storing it again changes nothing."""
+    digest = hashlib.sha256(data).hexdigest()
+    target = _path(folder, digest)
+    if target.exists():
+        return digest
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, unfinished = tempfile.mkstemp(dir=target.parent, prefix=f".{digest}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(unfinished).chmod(0o644)
+        Path(unfinished).rename(target)
+    except BaseException:
+        Path(unfinished).unlink(missing_ok=True)
+        raise
+    return digest
+
+
+def open_path(folder: Path, digest: str) -> Path:
+    """Where the bytes of `digest` are.
+
+    Raises:
+        ValueError: that is no digest.
+        FileNotFoundError: they are not here.
+    """
+    if not _DIGEST.fullmatch(digest):
+        raise ValueError(f"{digest!r} is no SHA-256 digest")
+    path = _path(folder, digest)
+    if not path.is_file():
+        raise FileNotFoundError(f"artifact {digest} is not in {folder}")
+    return path
+
+
+def _path(folder: Path, digest: str) -> Path:
+    # Two levels, so that no folder holds more than a few thousand files.
+    return folder / digest[:2] / digest

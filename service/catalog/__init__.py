@@ -1,0 +1,1 @@
+"""Catalog: what a spec may name."""

@@ -1,0 +1,1 @@
+"""Exports: requests for files."""

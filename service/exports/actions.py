@@ -1,0 +1,75 @@
+"""Requests for a trial's file. The caller commits."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from service import leases
+from service.errors import StateConflictError
+from service.events.actions import append_event
+from service.models import Artifact, Export, Trial
+from service.queue import TaskName, send_after_commit
+from service.searches.queries import lock_search
+from service.states import EventKind, JobState, TrialState
+
+
+def request_export(session: Session, trial: Trial) -> tuple[Export, bool]:
+    """Ask for a trial's file; returns the export, and whether it is a new one.
+
+    The file depends on the trial alone, so a request that is under way or fulfilled answers every later one.
+
+    Raises:
+        StateConflictError: the trial has not succeeded, so that there is nothing to vouch for.
+    """
+    if trial.state != TrialState.SUCCEEDED:
+        detail = f"trial {trial.number} is {trial.state}; only a succeeded trial can be exported"
+        raise StateConflictError(detail, extra={"state": trial.state})
+    lock_search(session, trial.search_id)
+    useful = (JobState.QUEUED, JobState.RUNNING, JobState.SUCCEEDED)
+    standing = select(Export).where(Export.trial_id == trial.id, Export.state.in_(useful)).limit(1)
+    export = session.scalars(standing).one_or_none()
+    if export is not None:
+        return export, False
+    export = Export(id=str(uuid.uuid4()), search_id=trial.search_id, trial_id=trial.id, state=str(JobState.QUEUED))
+    session.add(export)
+    session.flush()
+    send_after_commit(session, TaskName.EXPORT, export.id)
+    _tell(session, export.id)
+    return export, True
+
+
+def finish_export(
+    session: Session,
+    export_id: str,
+    attempt: int,
+    state: JobState,
+    reason: str = "",
+    *,
+    artifact: Artifact | None = None,
+    report: dict[str, Any] | None = None,
+) -> bool:
+    """End it. False: the lease was lost, and nothing is written."""
+    search_id = session.scalar(select(Export.search_id).where(Export.id == export_id))
+    if search_id is None:
+        return False
+    lock_search(session, search_id)
+    if artifact is not None:
+        artifact = session.merge(artifact)
+        session.flush()
+    digest = None if artifact is None else artifact.digest
+    columns = {"artifact_digest": digest, "report": report or {}}
+    if not leases.finish(session, Export, export_id, attempt, state, reason, **columns):
+        return False
+    _tell(session, export_id)
+    return True
+
+
+def _tell(session: Session, export_id: str) -> None:
+    export = session.get_one(Export, export_id, populate_existing=True)
+    number = session.scalar(select(Trial.number).where(Trial.id == export.trial_id))
+    data = {"id": export.id, "number": number, "state": export.state, "reason": export.reason}
+    append_event(session, export.search_id, EventKind.EXPORT, data)

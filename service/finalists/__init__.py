@@ -1,0 +1,1 @@
+"""Finalists: trials scored again on the split confirm."""

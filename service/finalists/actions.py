@@ -1,0 +1,71 @@
+"""Trials that are fine-tuned and scored again on the split `confirm`. The caller commits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from service import leases
+from service.events.actions import append_event
+from service.models import Finalist, Search, Trial
+from service.queue import TaskName, send_after_commit
+from service.searches.actions import settle
+from service.searches.queries import lock_search
+from service.states import EventKind, JobState, SearchState
+
+
+def add_finalists(session: Session, search: Search, trial_ids: Sequence[int]) -> list[Finalist]:
+    """Add finalists and have them confirmed. `search` must be locked."""
+    finalists = [Finalist(search_id=search.id, trial_id=trial_id) for trial_id in trial_ids]
+    session.add_all(finalists)
+    session.flush()
+    for finalist in finalists:
+        send_after_commit(session, TaskName.CONFIRM, finalist.id)
+    return finalists
+
+
+def start_finalist(session: Session, finalist_id: int, owner: str, lease_s: float) -> int | None:
+    """Claim it; returns the attempt, or None when it is not there to be claimed."""
+    search = _lock(session, finalist_id)
+    if search is None or search.state is not SearchState.CONFIRMING:
+        return None
+    attempt = leases.claim(session, Finalist, finalist_id, owner, lease_s)
+    if attempt is not None:
+        _tell(session, finalist_id)
+    return attempt
+
+
+def finish_finalist(
+    session: Session,
+    finalist_id: int,
+    attempt: int,
+    state: JobState,
+    reason: str = "",
+    *,
+    values: Mapping[str, float] | None = None,
+    details: Mapping[str, Any] | None = None,
+    weights_digest: str | None = None,
+) -> bool:
+    """End it with what was found. False: the lease was lost, and nothing is written."""
+    search = _lock(session, finalist_id)
+    columns = {"values": dict(values or {}), "details": dict(details or {}), "weights_digest": weights_digest}
+    if search is None or not leases.finish(session, Finalist, finalist_id, attempt, state, reason, **columns):
+        return False
+    _tell(session, finalist_id)
+    settle(session, search)
+    return True
+
+
+def _tell(session: Session, finalist_id: int) -> None:
+    finalist = session.get_one(Finalist, finalist_id, populate_existing=True)
+    number = session.scalar(select(Trial.number).where(Trial.id == finalist.trial_id))
+    data = {"number": number, "state": finalist.state, "values": finalist.values, "reason": finalist.reason}
+    append_event(session, finalist.search_id, EventKind.FINALIST, data)
+
+
+def _lock(session: Session, finalist_id: int) -> Search | None:
+    search_id = session.scalar(select(Finalist.search_id).where(Finalist.id == finalist_id))
+    return None if search_id is None else lock_search(session, search_id)

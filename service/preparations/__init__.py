@@ -1,0 +1,1 @@
+"""Preparations: getting a search's base ready."""

@@ -1,0 +1,1 @@
+"""Searches: what a user asked for, and its life."""

@@ -1,0 +1,1 @@
+"""Trials: designs being tried."""

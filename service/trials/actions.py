@@ -1,0 +1,129 @@
+"""The life of a trial: added, started, ended. The caller commits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from search_spaces.design import Design
+from search_spaces.objectives import Outcome, TrialState
+from service import leases
+from service.events.actions import append_event
+from service.models import Measurement, Search, Trial
+from service.searches.actions import settle
+from service.searches.queries import lock_search
+from service.states import EventKind, SearchState
+
+
+@dataclass(frozen=True)
+class NewTrial:
+    """A design to be tried. `key` is `design_key`; `memo` is what its sampler wants to have back."""
+
+    design: Design
+    key: str
+    memo: Mapping[str, Any]
+
+
+def add_trials(session: Session, search: Search, new: Sequence[NewTrial], *, baseline: bool = False) -> list[Trial]:
+    """Add queued trials with the next numbers; nothing is sent. `search` must be locked.
+
+    Raises:
+        sqlalchemy.exc.IntegrityError: the search has a design already.
+    """
+    last = session.scalar(select(func.max(Trial.number)).where(Trial.search_id == search.id))
+    first = 0 if last is None else last + 1
+    trials = [
+        Trial(
+            search_id=search.id,
+            number=first + index,
+            baseline=baseline,
+            state=str(TrialState.QUEUED),
+            design=one.design.to_json(),
+            design_key=one.key,
+            memo=dict(one.memo),
+        )
+        for index, one in enumerate(new)
+    ]
+    session.add_all(trials)
+    session.flush()
+    return trials
+
+
+def start_trial(session: Session, trial_id: int, owner: str, lease_s: float) -> int | None:
+    """Claim it; returns the attempt, or None when it is taken, ended, or its search is over."""
+    search = _lock(session, trial_id)
+    if search is None or search.state not in (SearchState.RUNNING, SearchState.PAUSED):
+        return None
+    attempt = leases.claim(session, Trial, trial_id, owner, lease_s)
+    if attempt is not None:
+        _tell(session, trial_id)
+    return attempt
+
+
+def finish_trial(
+    session: Session, trial_id: int, attempt: int, outcome: Outcome, measurements: Sequence[Measurement] = ()
+) -> bool:
+    """Write a trial's outcome, once. False: the lease was lost, and nothing is written.
+
+    A value that is not finite makes the trial a failed one. An outcome may also be CANCELLED here: its supervisor
+    has stopped it. A cancelled trial gets no finish number, samplers are not told of it.
+    """
+    search = _lock(session, trial_id)
+    outcome = _sane(outcome)
+    if search is None or not leases.finish(
+        session,
+        Trial,
+        trial_id,
+        attempt,
+        outcome.state,
+        outcome.reason,
+        values=dict(outcome.values),
+        details=dict(outcome.details),
+        finish_number=None if outcome.state is TrialState.CANCELLED else search.finished_count + 1,
+    ):
+        return False
+    if outcome.state is not TrialState.CANCELLED:
+        search.finished_count += 1
+    for measurement in measurements:
+        measurement.trial_id = trial_id
+        session.add(measurement)
+    _tell(session, trial_id)
+    settle(session, search)
+    return True
+
+
+def tell_requeued(session: Session, trial_id: int) -> None:
+    """Say in the history that a trial waits again."""
+    _tell(session, trial_id)
+
+
+def _tell(session: Session, trial_id: int) -> None:
+    trial = session.get_one(Trial, trial_id, populate_existing=True)
+    data = {
+        "number": trial.number,
+        "state": trial.state,
+        "baseline": trial.baseline,
+        "attempt": trial.attempt,
+        "values": trial.values,
+        "reason": trial.reason,
+    }
+    append_event(session, trial.search_id, EventKind.TRIAL, data)
+
+
+def _sane(outcome: Outcome) -> Outcome:
+    bad = sorted(name for name, value in outcome.values.items() if not math.isfinite(value))
+    if not bad:
+        return outcome
+    finite = {name: value for name, value in outcome.values.items() if name not in bad}
+    reason = f"{', '.join(bad)}: not a finite number"
+    return replace(outcome, state=TrialState.FAILED, values=finite, reason=reason)
+
+
+def _lock(session: Session, trial_id: int) -> Search | None:
+    search_id = session.scalar(select(Trial.search_id).where(Trial.id == trial_id))
+    return None if search_id is None else lock_search(session, search_id)
