@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test lint bench clean
+.PHONY: help setup demo up test lint bench
 
 PYTHON ?= $(firstword $(shell command -v python3.11) python3)
 BIN := .venv/bin
@@ -43,6 +43,3 @@ lint: $(STAMP) ## Check style, types and import rules
 
 bench: $(STAMP) ## Measure what the README's figures come from; results go to benchmarks/results
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
-
-clean: ## Remove .venv, caches and the demo's home
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .espalier *.egg-info

@@ -1,0 +1,252 @@
+"""The `espalier` command: what talks HTTP, starts the service, or checks a spec. Loads no torch and no optuna.
+
+Commands that do the work in this process (`try`, `worker`) come from the entry-point group
+`espalier.commands`; they are loaded only when asked for, or to be listed in the help.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from search_spaces.check import SpecError, check_spec
+from search_spaces.parse import parse_document, parse_spec
+from typer.core import TyperGroup
+from typer.main import get_group
+
+from search_spaces.capabilities import DeviceCapabilities
+from search_spaces.spec import SearchSpec
+from service import terminal
+from service.client import Client, Json, ProblemError, UnreachableError, connect, service_url
+from service.config import get_settings
+from service.watch import watch_search
+
+console = Console()
+errors = Console(stderr=True)
+
+
+class AssembledGroup(TyperGroup):
+    """The commands here, and behind them those of installed entry points, loaded as late as possible."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        self._assemble()
+        return super().list_commands(ctx)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in self.commands:
+            self._assemble()
+        return super().get_command(ctx, cmd_name)
+
+    def _assemble(self) -> None:
+        for point in entry_points(group="espalier.commands"):
+            try:
+                found = get_group(point.load()).commands
+            except ModuleNotFoundError:  # a service-only install has the entry point, not what it imports
+                continue
+            self.commands.update({name: command for name, command in found.items() if name not in self.commands})
+
+
+app = typer.Typer(
+    name="espalier",
+    cls=AssembledGroup,
+    help="Finds the best compressed form of a neural network for a given piece of hardware.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+
+SpecPath = Annotated[
+    Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="a search spec, YAML or JSON")
+]
+SearchId = Annotated[str, typer.Argument(help="a search's id, or enough of its beginning")]
+
+
+@app.command()
+def up(
+    port: Annotated[int | None, typer.Option(help="default: ESPALIER_PORT, or 8080")] = None,
+    home: Annotated[Path | None, typer.Option(help="default: ESPALIER_HOME, or ~/.espalier")] = None,
+) -> None:
+    """Start the service, its workers and its web pages; Ctrl-C stops them."""
+    from service import embedded  # starts processes: nothing else here should pay for it
+
+    settings = get_settings()
+    changed = {key: value for key, value in {"port": port, "home": home}.items() if value is not None}
+    raise typer.Exit(embedded.run(settings.model_copy(update=changed)))
+
+
+@app.command()
+def check(spec: SpecPath) -> None:
+    """Check a spec here, without a service, and say how large its space is."""
+    devices = _installed_devices()
+    with _failures_explained():
+        parsed = _read_spec(spec)
+        checked = check_spec(parsed, devices)
+    for warning in checked.warnings:
+        console.print(f"[yellow]warning[/] {warning}", highlight=False)
+    if checked.waiting_for:
+        console.print(f"[yellow]not checked[/] {checked.waiting_for}", highlight=False)
+    space = checked.space
+    console.print(
+        f"{parsed.name}: {len(space.decisions)} decisions, {space.size():.3g} designs, ", end="", highlight=False
+    )
+    console.print(f"{len(space.uniform)} uniform ones as the baseline", highlight=False)
+
+
+@app.command()
+def submit(
+    spec: SpecPath,
+    watch: Annotated[bool, typer.Option("--watch", help="stay and show the search live")] = False,
+) -> None:
+    """Hand a spec to the service."""
+    with _service() as client:
+        search = client.submit(spec.read_bytes(), yaml=spec.suffix.lower() != ".json")
+        for warning in search.get("warnings") or []:
+            errors.print(f"[yellow]warning[/] {warning}", highlight=False)
+        console.print(search["id"], highlight=False)
+        if watch:
+            _watch_to_the_end(client, search["id"])
+
+
+@app.command(name="list")
+def list_searches() -> None:
+    """List all searches, newest first."""
+    with _service() as client:
+        console.print(terminal.search_table(client.searches()))
+
+
+@app.command()
+def show(search: SearchId) -> None:
+    """Show one search: state, counts, warnings, problem."""
+    with _service() as client:
+        console.print(terminal.search_summary(client.search(client.resolve(search))))
+
+
+@app.command()
+def watch(search: SearchId) -> None:
+    """Show a search live until it ends."""
+    with _service() as client:
+        _watch_to_the_end(client, client.resolve(search))
+
+
+@app.command()
+def front(search: SearchId) -> None:
+    """Show the Pareto front beside the uniform baseline."""
+    with _service() as client:
+        search_id = client.resolve(search)
+        _show_result(client, client.search(search_id))
+
+
+@app.command()
+def export(
+    search: SearchId,
+    trial: Annotated[int | None, typer.Option(min=0, help="the number of the trial to export")] = None,
+    knee: Annotated[bool, typer.Option("--knee", help="export the front's knee: the default")] = False,
+    output: Annotated[Path, typer.Option("--output", "-o", help="file or folder to write to")] = Path(),
+) -> None:
+    """Get one design as an ONNX file, and its reported beside its re-measured figures."""
+    if knee and trial is not None:
+        raise typer.BadParameter("give --trial or --knee, not both")
+    with _service() as client:
+        done = client.await_export(client.request_export(client.resolve(search), trial))
+        path = client.download(done, output)
+        console.print(f"wrote {path} ({path.stat().st_size:,} bytes)", highlight=False)
+        console.print(terminal.report_table(done["report"]))
+
+
+@app.command()
+def cancel(search: SearchId) -> None:
+    """Stop a search and free its device."""
+    _change(search, "cancel")
+
+
+@app.command()
+def pause(search: SearchId) -> None:
+    """Let open trials end, and start no more."""
+    _change(search, "pause")
+
+
+@app.command()
+def resume(search: SearchId) -> None:
+    """Go on with a paused search."""
+    _change(search, "resume")
+
+
+@app.command()
+def demo(
+    spec: Annotated[Path | None, typer.Argument(help="default: the example MobileNet-V1 on Fashion-MNIST")] = None,
+) -> None:
+    """Run one real search from spec to exported file, with a service of its own."""
+    from service.demo import run_demo
+
+    with _failures_explained():
+        raise typer.Exit(run_demo(spec, console, get_settings()))
+
+
+def _change(search: str, verb: str) -> None:
+    with _service() as client:
+        changed = client.change(client.resolve(search), verb)
+        console.print(f"{changed['id']} is {changed['state']}", highlight=False)
+
+
+def _watch_to_the_end(client: Client, search_id: str) -> None:
+    """Exit status 1 unless the search succeeds, so that scripts can build on it."""
+    search = watch_search(client, search_id, console)
+    _show_result(client, search)
+    if search["state"] != "succeeded":
+        console.print(terminal.search_summary(search))
+        raise typer.Exit(1)
+
+
+def _show_result(client: Client, search: Json) -> None:
+    trials = list(client.trials(search["id"]))
+    console.print(terminal.result_view(search, trials, client.front(search["id"])["items"]))
+
+
+@contextmanager
+def _service() -> Iterator[Client]:
+    with _failures_explained(), connect(service_url(get_settings())) as client:
+        yield client
+
+
+@contextmanager
+def _failures_explained() -> Iterator[None]:
+    """Foreseeable failures end with a few lines for people and exit status 1, never a traceback."""
+    try:
+        yield
+    except UnreachableError as error:
+        errors.print(f"[red]No service answers at {error}.[/] Start one with: espalier up", highlight=False)
+        raise typer.Exit(1) from None
+    except ProblemError as error:
+        errors.print(terminal.problem_panel(error))
+        raise typer.Exit(1) from None
+    except SpecError as error:
+        errors.print(terminal.problem_panel(_as_problem(error)))
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
+def _as_problem(error: SpecError) -> ProblemError:
+    faults = [{"pointer": fault.pointer, "detail": fault.message} for fault in error.faults]
+    return ProblemError({"title": "The spec has faults", "errors": faults})
+
+
+def _read_spec(path: Path) -> SearchSpec:
+    return parse_spec(parse_document(path.read_bytes(), yaml=path.suffix.lower() != ".json"))
+
+
+def _installed_devices() -> dict[str, DeviceCapabilities]:
+    """The devices that this machine's own workers would announce; none in a service-only install."""
+    devices: dict[str, DeviceCapabilities] = {}
+    for point in entry_points(group="espalier.devices"):
+        try:
+            factories = point.load()
+        except ModuleNotFoundError:
+            continue
+        for name, make in factories.items():
+            devices[name] = make().capabilities()
+    return devices

@@ -1,0 +1,201 @@
+"""A small client of `/v1`, used by the command line and the demo. Knows HTTP, and nothing of the database.
+
+Every answer is the parsed JSON as the API gave it. What can go wrong is one of two errors:
+`UnreachableError` (no service at that address) and `ProblemError` (the service said no, and why).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx
+
+from service.config import Settings
+from service.states import JobState, SearchState
+
+Json = dict[str, Any]
+DEFAULT_RETRY_S = 1.0
+LONGEST_RETRY_S = 30.0
+TRIES = 5
+_BUSY = frozenset({429, 502, 503, 504})
+_ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # what a service listens on is not always what one calls
+
+
+class UnreachableError(Exception):
+    """Nothing answers at the address."""
+
+
+@dataclass
+class ProblemError(Exception):
+    """The service refused; `problem` is its RFC 9457 document."""
+
+    problem: Json
+
+    def __str__(self) -> str:
+        return str(self.problem.get("detail") or self.problem.get("title") or "the service refused")
+
+    @property
+    def faults(self) -> list[tuple[str, str]]:
+        """(JSON pointer, what is wrong there) for each bad field."""
+        return [(str(item.get("pointer", "")), str(item.get("detail", ""))) for item in self.problem.get("errors", [])]
+
+
+def service_url(settings: Settings) -> str:
+    return f"http://{_ANYWHERE.get(settings.host, settings.host)}:{settings.port}"
+
+
+@contextmanager
+def connect(url: str) -> Iterator[Client]:
+    with httpx.Client(base_url=url, timeout=httpx.Timeout(30.0, connect=5.0)) as http:
+        yield Client(http)
+
+
+@dataclass(frozen=True)
+class Client:
+    """The verbs of the API."""
+
+    http: httpx.Client
+
+    def is_ready(self) -> bool:
+        try:
+            return self.http.get("/v1/health").status_code == httpx.codes.OK
+        except httpx.TransportError:
+            return False
+
+    def submit(self, document: bytes, *, yaml: bool) -> Json:
+        headers = {
+            "Content-Type": "application/yaml" if yaml else "application/json",
+            "Idempotency-Key": str(uuid4()),  # so that a try that is repeated makes no second search
+        }
+        return self._json("POST", "/v1/searches", content=document, headers=headers)
+
+    def search(self, search_id: str) -> Json:
+        return self._json("GET", f"/v1/searches/{search_id}")
+
+    def searches(self) -> Iterator[Json]:
+        """Newest first."""
+        return self._pages("/v1/searches")
+
+    def trials(self, search_id: str) -> Iterator[Json]:
+        return self._pages(f"/v1/searches/{search_id}/trials")
+
+    def front(self, search_id: str) -> Json:
+        return self._json("GET", f"/v1/searches/{search_id}/front")
+
+    def change(self, search_id: str, verb: str) -> Json:
+        """`cancel`, `pause` or `resume`."""
+        return self._json("POST", f"/v1/searches/{search_id}/{verb}")
+
+    def resolve(self, prefix: str) -> str:
+        """The only search id that begins with `prefix`.
+
+        Raises:
+            ProblemError: none does, or several do.
+        """
+        matches = [search["id"] for search in self.searches() if search["id"].startswith(prefix)]
+        if len(matches) == 1:
+            return str(matches[0])
+        if prefix in matches:
+            return prefix
+        how_many = "no search" if not matches else f"{len(matches)} searches"
+        raise ProblemError({"title": "Which search?", "detail": f"{how_many} begin with {prefix!r}; see espalier list"})
+
+    def changes(self, search_id: str) -> Iterator[Json]:
+        """The search now and after each change, until it is final. Waits as the service asks; survives its restart.
+
+        Raises:
+            UnreachableError: the service stayed away for several tries in a row.
+        """
+        etag, failures = "", 0
+        while True:
+            try:
+                response = self._send("GET", f"/v1/searches/{search_id}", headers={"If-None-Match": etag})
+                failures = 0
+            except UnreachableError:
+                failures += 1
+                if failures >= TRIES:
+                    raise
+                time.sleep(DEFAULT_RETRY_S)
+                continue
+            if response.status_code != httpx.codes.NOT_MODIFIED:
+                etag = response.headers.get("ETag", "")
+                search: Json = response.json()
+                yield search
+                if SearchState(search["state"]).is_final:
+                    return
+            time.sleep(retry_after_s(response))
+
+    def request_export(self, search_id: str, trial: int | None) -> Json:
+        """Ask for one trial's file; None means the knee of the front."""
+        return self._json("POST", f"/v1/searches/{search_id}/exports", json={} if trial is None else {"trial": trial})
+
+    def await_export(self, export: Json, timeout_s: float = 600.0) -> Json:
+        """The export once it is final.
+
+        Raises:
+            ProblemError: it failed, or took longer than `timeout_s`.
+        """
+        deadline = time.monotonic() + timeout_s
+        while not JobState(export["state"]).is_final:
+            if time.monotonic() > deadline:
+                raise ProblemError({"title": "Export", "detail": f"not finished after {timeout_s:.0f} s"})
+            time.sleep(DEFAULT_RETRY_S)
+            export = self._json("GET", f"/v1/exports/{export['id']}")
+        if export["state"] != JobState.SUCCEEDED:
+            raise ProblemError({"title": "The export failed", "detail": export.get("reason") or export["state"]})
+        return export
+
+    def download(self, export: Json, target: Path) -> Path:
+        """Write the export's file; `target` may be a folder."""
+        artifact = export["artifact"]
+        path = target / artifact["filename"] if target.is_dir() else target
+        path.write_bytes(self._send("GET", artifact["url"]).content)
+        return path
+
+    def _pages(self, path: str, params: Json | None = None) -> Iterator[Json]:
+        query = dict(params or {})
+        while True:
+            page = self._json("GET", path, params=query)
+            yield from page["items"]
+            if not page.get("next_page_token"):
+                return
+            query["page_token"] = page["next_page_token"]
+
+    def _json(self, method: str, path: str, **options: Any) -> Json:
+        answer: Json = self._send(method, path, **options).json()
+        return answer
+
+    def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
+        for _ in range(TRIES):
+            try:
+                response = self.http.request(method, path, **options)
+            except httpx.TransportError as error:
+                raise UnreachableError(str(self.http.base_url)) from error
+            if response.status_code not in _BUSY:
+                break
+            time.sleep(retry_after_s(response))
+        if response.is_error:
+            raise ProblemError(_problem(response))
+        return response
+
+
+def retry_after_s(response: httpx.Response) -> float:
+    """Seconds that the service asks to wait, within reason."""
+    text = response.headers.get("Retry-After", "")
+    return min(float(text), LONGEST_RETRY_S) if text.isdigit() else DEFAULT_RETRY_S
+
+
+def _problem(response: httpx.Response) -> Json:
+    try:
+        problem = response.json()
+    except ValueError:
+        problem = None
+    if not isinstance(problem, dict):
+        problem = {"title": response.reason_phrase, "detail": f"HTTP {response.status_code} without an explanation"}
+    return {"status": response.status_code, **problem}

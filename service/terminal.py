@@ -1,0 +1,187 @@
+"""What the command line shows: tables, a text plot, problems. Knows rich and the API's JSON, sends nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from search_spaces.objectives import Metric, TrialState
+from search_spaces.spec import ObjectiveSpec, SearchSpec
+from service.client import Json, ProblemError
+from service.comparison import Contender, compare
+from service.states import JobState
+from service.units import UNITS, show_with_unit
+from service.wording import describe_design, plot_axes, report_figures, show_value, shown_metrics, verdict
+
+STATE_STYLES = {
+    "succeeded": "green",
+    "failed": "red",
+    "cancelled": "yellow",
+    "infeasible": "yellow",
+    "running": "cyan",
+    "preparing": "cyan",
+    "confirming": "cyan",
+}
+PLOT_WIDTH, PLOT_HEIGHT = 64, 16
+
+
+def state_text(state: str) -> Text:
+    return Text(state, style=STATE_STYLES.get(state, ""))
+
+
+def search_table(searches: Iterable[Json]) -> Table:
+    table = Table("id", "name", "state", "trials", "created", box=None, header_style="bold")
+    for search in searches:
+        done, total = search["progress"]["done"], search["progress"]["total"]
+        created = search["created_at"][:16].replace("T", " ")
+        table.add_row(search["id"][:8], Text(search["name"]), state_text(search["state"]), f"{done}/{total}", created)
+    return table
+
+
+def search_summary(search: Json) -> RenderableType:
+    """A search's own facts, its warnings, and its problem when it failed."""
+    table = Table.grid(padding=(0, 2))
+    progress = search["progress"]
+    table.add_row("search", search["id"])
+    table.add_row("name", Text(search["name"]))
+    table.add_row("state", state_text(search["state"]))
+    counts = ", ".join(f"{progress[key]} {key}" for key in ("running", "infeasible", "failed") if progress.get(key))
+    table.add_row("trials", f"{progress['done']} of {progress['total']}" + (f" ({counts})" if counts else ""))
+    if search.get("waiting_for"):
+        table.add_row("waits for", Text(search["waiting_for"]))
+    for warning in search.get("warnings") or []:
+        table.add_row("warning", Text(str(warning), style="yellow"))
+    parts: list[RenderableType] = [table]
+    if search.get("problem"):
+        parts.append(problem_panel(ProblemError(search["problem"])))
+    return Group(*parts)
+
+
+def trial_table(title: str, trials: Sequence[Json], objectives: Sequence[ObjectiveSpec]) -> Table:
+    """One row per trial; a finalist's values are those on `confirm`, with the accuracy's interval."""
+    metrics = shown_metrics(objectives)
+    table = Table(title=title, title_justify="left", box=None, header_style="bold")
+    table.add_column("trial", justify="right")
+    for metric in metrics:
+        table.add_column(UNITS[metric].heading, justify="right")
+    table.add_column("design")
+    for trial in trials:
+        cells = [show_value(metric, trial["values"]) for metric in metrics]
+        table.add_row(str(trial["number"]), *cells, Text(describe_design(trial["design"])))
+    return table
+
+
+def problem_panel(error: ProblemError) -> RenderableType:
+    """What was refused and, for a bad spec, each pointer beside what is wrong there."""
+    heading = Text(str(error.problem.get("title") or "Refused"), style="bold red")
+    if not error.faults:
+        return Group(heading, Text(str(error)))
+    table = Table("where", "what", box=None, header_style="bold")
+    for pointer, message in error.faults:
+        table.add_row(Text(pointer or "(whole document)", style="cyan"), Text(message))
+    return Group(heading, table)
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A point of the text plot."""
+
+    x: float
+    y: float
+    symbol: str
+
+
+def text_plot(marks: Sequence[Mark], x: Metric, y: Metric) -> str:
+    """A scatter plot in characters, `y` upwards; later marks lie over earlier ones."""
+    if not marks:
+        return ""
+    left, right = _range([mark.x for mark in marks])
+    low, high = _range([mark.y for mark in marks])
+    rows = [[" "] * PLOT_WIDTH for _ in range(PLOT_HEIGHT)]
+    for mark in marks:
+        column = round((mark.x - left) / (right - left) * (PLOT_WIDTH - 1))
+        row = round((high - mark.y) / (high - low) * (PLOT_HEIGHT - 1))
+        rows[row][column] = mark.symbol
+    lines = ["  |" + "".join(row) for row in rows]
+    lines.insert(0, f"  {UNITS[y].heading}, up to {UNITS[y].show(high)}")
+    lines.append("  +" + "-" * PLOT_WIDTH)
+    start, end = show_with_unit(x, left), show_with_unit(x, right)
+    middle = UNITS[x].title.center(PLOT_WIDTH - len(start) - len(end))
+    lines.append(f"   {start}{middle}{end}   (lowest {UNITS[y].title}: {UNITS[y].show(low)})")
+    return "\n".join(lines)
+
+
+def _range(values: Sequence[float]) -> tuple[float, float]:
+    low, high = min(values), max(values)
+    return (low, high) if high > low else (low - 0.5 * abs(low) - 1e-12, high + 0.5 * abs(high) + 1e-12)
+
+
+def search_plot(spec: SearchSpec, trials: Sequence[Json], front: Sequence[Json]) -> str:
+    """All finished trials: `.` tried, `o` uniform baseline, `*` front. Empty with fewer than two objectives."""
+    axes = plot_axes(spec.objectives)
+    if axes is None:
+        return ""
+    x, y = axes[0].metric, axes[1].metric
+    on_front = {trial["number"] for trial in front}
+    marks = [
+        Mark(trial["values"][x], trial["values"][y], _symbol(trial, on_front))
+        for trial in sorted(trials, key=lambda trial: (trial["number"] in on_front, trial["baseline"]))
+        if x in trial["values"] and y in trial["values"]
+    ]
+    return text_plot(marks, x, y)
+
+
+def _symbol(trial: Json, on_front: set[int]) -> str:
+    if trial["number"] in on_front:
+        return "*"
+    return "o" if trial["baseline"] else "."
+
+
+def result_view(search: Json, trials: Sequence[Json], front: Sequence[Json]) -> RenderableType:
+    """What came out: finalists beside uniform designs on `confirm`; before there are any, the front on `score`."""
+    spec = SearchSpec.model_validate(search["spec"])
+    confirmed = [_as_confirmed(trial) for trial in trials if _is_confirmed(trial)]
+    if not confirmed:
+        uniform = [trial for trial in trials if trial["baseline"] and trial["state"] == TrialState.SUCCEEDED]
+        return Group(
+            trial_table("Front, on the split score", front, spec.objectives),
+            trial_table("Uniform baseline, on the split score", uniform, spec.objectives),
+        )
+    contenders = [Contender(trial["number"], trial["baseline"], trial["values"]) for trial in confirmed]
+    comparison = compare(contenders, spec.objectives)
+    found = _members(confirmed, comparison.found)
+    uniform = _members(confirmed, comparison.uniform)
+    return Group(
+        trial_table("Found, on the split confirm (95% interval)", found, spec.objectives),
+        Text(),
+        trial_table("Uniform baseline after the same fine-tuning, on the split confirm", uniform, spec.objectives),
+        Text(),
+        Text(verdict(comparison)),
+    )
+
+
+def _is_confirmed(trial: Json) -> bool:
+    return bool(trial.get("confirmed")) and trial["confirmed"]["state"] == JobState.SUCCEEDED
+
+
+def _as_confirmed(trial: Json) -> Json:
+    return {**trial, "values": trial["confirmed"]["values"]}
+
+
+def _members(trials: Sequence[Json], members: Sequence[Contender]) -> list[Json]:
+    numbers = {member.number for member in members}
+    return [trial for trial in trials if trial["number"] in numbers]
+
+
+def report_table(report: Json) -> Table:
+    """An export's reported figures beside those of the file itself."""
+    table = Table("figure", box=None, header_style="bold", title="What the file does", title_justify="left")
+    table.add_column("reported", justify="right")
+    table.add_column("of the file itself", justify="right")
+    for figure in report_figures(report):
+        table.add_row(figure.name, figure.reported, figure.measured)
+    return table

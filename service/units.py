@@ -1,0 +1,50 @@
+"""How each metric is shown to people: its name, unit and digits. Stored and sent values keep base units."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from search_spaces.objectives import Metric
+
+ABSENT = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """Shown value = stored value x `factor`, with `digits` after the point."""
+
+    title: str
+    symbol: str
+    factor: float
+    digits: int
+
+    @property
+    def heading(self) -> str:
+        return f"{self.title} ({self.symbol})" if self.symbol else self.title
+
+    def show(self, value: float | None) -> str:
+        return ABSENT if value is None else f"{value * self.factor:,.{self.digits}f}"
+
+
+UNITS: dict[Metric, Unit] = {
+    Metric.ACCURACY: Unit("accuracy", "%", 100.0, 2),
+    Metric.LATENCY_S: Unit("latency", "ms", 1e3, 3),
+    Metric.ENERGY_J: Unit("energy", "mJ", 1e3, 3),
+    Metric.SIZE_BYTES: Unit("size", "kB", 1e-3, 1),
+    Metric.MACS: Unit("MACs", "M", 1e-6, 2),
+    Metric.PARAMETERS: Unit("parameters", "k", 1e-3, 1),
+    Metric.ACTIVATION_TRAFFIC_BYTES: Unit("activation traffic", "kB", 1e-3, 1),
+    Metric.PEAK_ACTIVATION_BYTES: Unit("peak activation", "kB", 1e-3, 1),
+}
+
+
+def show_with_unit(metric: Metric, value: float | None) -> str:
+    """Such as `90.31 %`; a dash where there is no value."""
+    unit = UNITS[metric]
+    return ABSENT if value is None else f"{unit.show(value)} {unit.symbol}".strip()
+
+
+def show_seconds(seconds: float) -> str:
+    """Such as `48 s` or `3 min 05 s`."""
+    whole = round(seconds)
+    return f"{whole} s" if whole < 60 else f"{whole // 60} min {whole % 60:02d} s"

@@ -1,0 +1,120 @@
+"""Showing a search while it runs: a live view in a terminal, one line per happening anywhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
+from search_spaces.parse import parse_spec
+
+from search_spaces.spec import SearchSpec
+from service import terminal
+from service.client import Client, Json
+from service.wording import best_values, describe_activity, describe_values
+
+LINE_EVERY_SHARE = 0.25  # of a stage, in the plain view
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What is known of a search at one time. `fresh` are the trials that ended since the moment before."""
+
+    search: Json
+    trials: tuple[Json, ...]
+    front: tuple[Json, ...]
+    fresh: tuple[Json, ...]
+
+    @property
+    def activity(self) -> str:
+        return describe_activity(self.search.get("activity"))
+
+
+def watch_search(client: Client, search_id: str, console: Console) -> Json:
+    """Show the search until it is final; returns it as it is then."""
+    moments = _moments(client, search_id)
+    return _watch_live(moments, console) if console.is_terminal else _watch_in_lines(moments, console)
+
+
+def _moments(client: Client, search_id: str) -> Iterator[Moment]:
+    trials: dict[int, Json] = {}
+    front: tuple[Json, ...] = ()
+    done = -1
+    for search in client.changes(search_id):
+        fresh: list[Json] = []
+        if search["progress"]["done"] != done:
+            done = search["progress"]["done"]
+            ended = [trial for trial in client.trials(search_id) if trial["state"] not in ("queued", "running")]
+            fresh = [trial for trial in ended if trial["number"] not in trials]
+            trials |= {trial["number"]: trial for trial in fresh}
+            front = tuple(client.front(search_id)["items"])
+        yield Moment(search, tuple(trials.values()), front, tuple(fresh))
+
+
+def _watch_live(moments: Iterator[Moment], console: Console) -> Json:
+    bar = Progress(TextColumn("trials"), BarColumn(40), MofNCompleteColumn(), TimeElapsedColumn())
+    task = bar.add_task("trials", total=None)
+    search: Json = {}
+    with Live(console=console, refresh_per_second=4) as live:
+        for moment in moments:
+            search = moment.search
+            bar.update(task, completed=search["progress"]["done"], total=search["progress"]["total"])
+            live.update(_scene(moment, bar))
+    return search
+
+
+def _scene(moment: Moment, bar: Progress) -> RenderableType:
+    spec = parse_spec(moment.search["spec"])
+    heading = Text.assemble(
+        moment.search["name"], "  ", terminal.state_text(moment.search["state"]), "  ", moment.activity
+    )
+    best = Text(f"best so far: {best_values(spec.objectives, _feasible(moment))}")
+    plot = Text(terminal.search_plot(spec, moment.trials, moment.front))
+    return Group(heading, bar, best, plot)
+
+
+def _feasible(moment: Moment) -> list[Json]:
+    return [trial["values"] for trial in moment.trials if trial["state"] == "succeeded"]
+
+
+@dataclass
+class _Said:
+    """What the plain view has already printed."""
+
+    state: str = ""
+    stage: str = ""
+    share: float = field(default=0.0)
+
+
+def _watch_in_lines(moments: Iterator[Moment], console: Console) -> Json:
+    said = _Said()
+    search: Json = {}
+    for moment in moments:
+        search = moment.search
+        for line in _new_lines(moment, said, parse_spec(search["spec"])):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+    return search
+
+
+def _new_lines(moment: Moment, said: _Said, spec: SearchSpec) -> Iterator[str]:
+    state, activity = moment.search["state"], moment.search.get("activity")
+    if state != said.state:
+        said.state = state
+        yield f"{state} {moment.search.get('waiting_for') or ''}".rstrip()
+    for trial in moment.fresh:
+        yield trial_line(trial, spec, moment.search["progress"])
+    if activity and not moment.fresh:
+        is_new = activity["stage"] != said.stage
+        if is_new or activity["share"] >= said.share + LINE_EVERY_SHARE:
+            said.stage, said.share = activity["stage"], activity["share"]
+            yield f"  {moment.activity}"
+
+
+def trial_line(trial: Json, spec: SearchSpec, progress: Json) -> str:
+    """One finished trial, such as `trial 12 (13/71) succeeded: accuracy 89.10 %, latency 0.412 ms`."""
+    kind = "uniform" if trial["baseline"] else "trial"
+    found = describe_values(trial["values"], spec.objectives) or trial.get("reason") or ""
+    return f"{kind} {trial['number']} ({progress['done']}/{progress['total']}) {trial['state']}: {found}"

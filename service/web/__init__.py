@@ -1,0 +1,1 @@
+"""The web pages: rendered on the server, kept live by small scripts. They work offline and without JavaScript."""

@@ -1,0 +1,117 @@
+"""The words and choices that pages and terminal share: how a design, an activity or a result is put.
+
+Knows no database, no HTTP, no rich and no HTML.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from search_spaces.objectives import Direction, Metric
+from search_spaces.spec import ObjectiveSpec
+from service.comparison import Comparison
+from service.units import UNITS, show_with_unit
+
+ALWAYS_SHOWN = (Metric.ACCURACY, Metric.LATENCY_S, Metric.SIZE_BYTES, Metric.MACS)
+KIND_WORDS = {"channels": "channels", "group_size": "group size", "weight_bits": "weight bits"}
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One line of an export's report."""
+
+    name: str
+    reported: str
+    measured: str
+
+
+def shown_metrics(objectives: Sequence[ObjectiveSpec]) -> tuple[Metric, ...]:
+    """The objectives first, then what people ask for anyway."""
+    return tuple(dict.fromkeys([*(objective.metric for objective in objectives), *ALWAYS_SHOWN]))
+
+
+def plot_axes(objectives: Sequence[ObjectiveSpec]) -> tuple[ObjectiveSpec, ObjectiveSpec] | None:
+    """(across, upwards): the first minimised objective across, the first maximised one upwards, else the first two."""
+    down = [objective for objective in objectives if objective.direction is Direction.MINIMIZE]
+    up = [objective for objective in objectives if objective.direction is Direction.MAXIMIZE]
+    if down and up:
+        return down[0], up[0]
+    return (objectives[0], objectives[1]) if len(objectives) > 1 else None
+
+
+def show_value(metric: Metric, values: Mapping[str, float]) -> str:
+    """The value in its shown unit; an accuracy with its 95% interval, where that is known."""
+    text = UNITS[metric].show(values.get(metric))
+    low, high = values.get("accuracy_low"), values.get("accuracy_high")
+    if metric is Metric.ACCURACY and low is not None and high is not None:
+        text += f" ({UNITS[metric].show(low)} to {UNITS[metric].show(high)})"
+    return text
+
+
+def describe_values(values: Mapping[str, float], objectives: Sequence[ObjectiveSpec]) -> str:
+    """Such as `accuracy 90.20 %, latency 0.412 ms`."""
+    known = [objective.metric for objective in objectives if objective.metric in values]
+    return ", ".join(f"{UNITS[metric].title} {show_with_unit(metric, values[metric])}" for metric in known)
+
+
+def best_values(objectives: Sequence[ObjectiveSpec], feasible: Iterable[Mapping[str, float]]) -> str:
+    """The best value of each objective among feasible trials; empty when there is none yet."""
+    everyone = list(feasible)
+    best: dict[str, float] = {}
+    for objective in objectives:
+        seen = [values[objective.metric] for values in everyone if objective.metric in values]
+        if seen:
+            best[objective.metric] = max(seen) if objective.direction is Direction.MAXIMIZE else min(seen)
+    return describe_values(best, objectives)
+
+
+def describe_activity(activity: Mapping[str, Any] | None) -> str:
+    """Such as `base, 40 %: epoch 1 of 2`."""
+    if not activity:
+        return ""
+    message = f": {activity['message']}" if activity.get("message") else ""
+    return f"{activity.get('stage', '')}, {100 * activity.get('share', 0):.0f} %{message}"
+
+
+def describe_design(design: Mapping[str, Any]) -> str:
+    """A design in a few words: for each kind of decision the values it takes."""
+    kinds: dict[str, list[Any]] = {}
+    for name, value in design.items():
+        kinds.setdefault(name.partition("/")[0], []).append(value)
+    parts = [f"{KIND_WORDS.get(kind, kind)} {_spread(values)}" for kind, values in sorted(kinds.items())]
+    return "; ".join(parts) or "as the base"
+
+
+def _spread(values: Sequence[Any]) -> str:
+    if all(isinstance(value, int) for value in values) and len(set(values)) > 4:
+        return f"{min(values)} to {max(values)}"
+    counts = {value: sum(other == value for other in values) for value in sorted(set(values), key=str)}
+    return ", ".join(f"{count} x {value}" for value, count in counts.items())
+
+
+def verdict(comparison: Comparison) -> str:
+    """What the comparison on `confirm` says, in a sentence that does not say more than it can."""
+    found, uniform = comparison.found_hypervolume, comparison.uniform_hypervolume
+    if not comparison.found:
+        return "The search found no design of its own that could be confirmed."
+    if not comparison.uniform:
+        return "No uniform design met the limits, so there is nothing to compare with."
+    figures = f"hypervolume {found:.4g} against {uniform:.4g}"
+    beaten = f"{len(comparison.beaten)} of the {len(comparison.uniform)} best uniform designs are beaten outright"
+    if found > uniform:
+        return f"The designs found are better than the uniform baseline: {figures}; {beaten}."
+    if found < uniform:
+        return f"The designs found are not better than the uniform baseline: {figures}; {beaten}."
+    return f"The designs found are as good as the uniform baseline: {figures}; {beaten}."
+
+
+def report_figures(report: Mapping[str, Any]) -> tuple[Figure, ...]:
+    """Reported beside re-measured, for every metric that the report has on both sides."""
+    reported, measured = report.get("reported", {}), report.get("measured", {})
+    return tuple(
+        Figure(UNITS[metric].heading, show_value(metric, reported), show_value(metric, measured))
+        for metric in Metric
+        if metric in reported and metric in measured
+    )
