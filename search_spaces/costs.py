@@ -127,7 +127,7 @@ def workloads(network: Network) -> tuple[Workload, ...]:
     return tuple(_workload(operator, shapes, bits) for operator in fused_operators(network))
 
 
-def symbolic_values(network: Network) -> dict[Metric, float]:
+def symbolic_values(network: Network) -> dict[str, float]:
     """Every metric that needs neither weights nor a device."""
     shapes, operators = infer_shapes(network), fused_operators(network)
     stored = _tensor_bytes(network, shapes)

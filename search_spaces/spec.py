@@ -17,6 +17,9 @@ Name = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9]
 Glob = Annotated[str, Field(min_length=1, max_length=200)]
 
 
+Globs = Annotated[tuple[Glob, ...], Field(max_length=256)]
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -49,8 +52,8 @@ class RatioRange(_Part):
     low: FiniteFloat = Field(default=0.0, ge=0.0, lt=1.0)
     high: FiniteFloat = Field(ge=0.0, lt=1.0)
     step: FiniteFloat = Field(default=0.1, gt=0.0, le=1.0)
-    layers: tuple[Glob, ...] = ("*",)
-    exclude: tuple[Glob, ...] = ()
+    layers: Globs = ("*",)
+    exclude: Globs = ()
 
     @model_validator(mode="after")
     def _ordered(self) -> RatioRange:
@@ -64,22 +67,22 @@ class RatioRange(_Part):
 class PrecisionChoices(_Part):
     choices: tuple[str, ...] = Field(min_length=1, max_length=64)
     scope: Literal["block", "layer"] = "block"
-    layers: tuple[Glob, ...] = ("*",)
-    exclude: tuple[Glob, ...] = ()
+    layers: Globs = ("*",)
+    exclude: Globs = ()
 
 
 class BitChoices(_Part):
     choices: tuple[Annotated[int, Field(ge=1, le=32)], ...] = Field(min_length=1, max_length=32)
-    layers: tuple[Glob, ...] = ("*",)
-    exclude: tuple[Glob, ...] = ()
+    layers: Globs = ("*",)
+    exclude: Globs = ()
 
 
 class GroupSizeChoices(_Part):
     """G, channels per group, of depthwise layers. G = 1 is depthwise; larger G mixes channels (E2GC)."""
 
     choices: tuple[Annotated[int, Field(ge=1, le=1024)], ...] = Field(min_length=1, max_length=32)
-    layers: tuple[Glob, ...] = ("*",)
-    exclude: tuple[Glob, ...] = ()
+    layers: Globs = ("*",)
+    exclude: Globs = ()
 
 
 class SpaceSpec(_Part):
