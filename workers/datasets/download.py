@@ -11,6 +11,7 @@ import httpx
 from workers.progress import Progress
 
 _TIMEOUT = httpx.Timeout(30.0, connect=10.0)
+_AS_STORED = {"accept-encoding": "identity"}
 _GZIP = 16 + zlib.MAX_WBITS
 _CHUNK_BYTES = 1 << 18
 
@@ -53,7 +54,7 @@ def gunzip(pinned: PinnedFile, archive: bytes) -> bytes:
 
 
 def download(url: str, max_bytes: int, progress: Progress) -> bytes:
-    """Get at most `max_bytes`.
+    """Get the file as it is stored, at most `max_bytes`.
 
     Raises:
         SourceError: no answer in time, not 200, or more bytes than that.
@@ -61,10 +62,10 @@ def download(url: str, max_bytes: int, progress: Progress) -> bytes:
     parts: list[bytes] = []
     received = 0
     try:
-        with httpx.stream("GET", url, timeout=_TIMEOUT, follow_redirects=True) as response:
+        with httpx.stream("GET", url, headers=_AS_STORED, timeout=_TIMEOUT, follow_redirects=True) as response:
             response.raise_for_status()
             total = int(response.headers.get("content-length", max_bytes))
-            for part in response.iter_bytes(_CHUNK_BYTES):
+            for part in response.iter_raw(_CHUNK_BYTES):
                 parts.append(part)
                 received += len(part)
                 if received > max_bytes:

@@ -40,6 +40,7 @@ DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 OFFICIAL_URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
 
 _APT_TIMEOUT_S = 300
+_GZIP_OVERHEAD_BYTES = 1024
 
 
 def load_fashion_mnist(folder: Path, progress: Progress) -> Dataset:
@@ -74,7 +75,7 @@ def sources(folder: Path, progress: Progress) -> Sequence[Source]:
         return gunzip(pinned, read_file(DEBIAN_FOLDER / f"{pinned.name}.gz"))
 
     def official_site(pinned: PinnedFile) -> bytes:
-        archive = download(f"{OFFICIAL_URL}/{pinned.name}.gz", pinned.size, progress)
+        archive = download(f"{OFFICIAL_URL}/{pinned.name}.gz", pinned.size + _GZIP_OVERHEAD_BYTES, progress)
         return gunzip(pinned, archive)
 
     def debian_archive(pinned: PinnedFile) -> bytes:
