@@ -105,8 +105,6 @@ def _options(threads: int) -> onnxruntime.SessionOptions:
     options.log_severity_level = _ERRORS_ONLY
     # Threads that spin while they wait take the core from training and from other searches.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # Without VNNI, sums of unsigned times signed bytes saturate; this makes such processors take the exact way.
-    options.add_session_config_entry("session.x64quantprecision", "1")
     return options
 
 

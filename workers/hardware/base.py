@@ -1,0 +1,123 @@
+"""The Device contract: what executes or models a network, and tells what that costs.
+
+It must not know the service, the database or how candidates are made.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+
+from search_spaces.capabilities import DeviceCapabilities
+from search_spaces.objectives import Metric
+
+
+class Provenance(StrEnum):
+    """Where a figure comes from. Told with every figure."""
+
+    MEASURED = "measured"
+    IMPORTED = "imported"
+    SIMULATED = "simulated"
+    PREDICTED = "predicted"
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """How a measurement is taken. It is stored with the result: figures of different protocols do not compare.
+
+    Attributes:
+        discarded_pairs: runs of candidate and anchor before anything is recorded.
+        duration_s: of recorded alternation.
+        short_run_s: candidates faster than this are alternated for `short_run_duration_s` instead.
+        samples_kept: at most so many raw samples are kept.
+    """
+
+    discarded_pairs: int = 8
+    duration_s: float = 0.6
+    short_run_s: float = 0.0005
+    short_run_duration_s: float = 1.2
+    samples_kept: int = 200
+
+
+DEFAULT_PROTOCOL = Protocol()
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """A file of the same family as the candidates, and its latency as once measured on the device."""
+
+    model: bytes
+    latency_s: float
+
+
+@dataclass(frozen=True)
+class MeasurementResult:
+    """Statistics of one file on one device, in the metric's own unit.
+
+    Attributes:
+        samples: raw values in the order taken, thinned evenly to the protocol's number.
+        count: how many raw values the statistics are of.
+        anchor_ratio: median of candidate / anchor; None when there was no anchor.
+        protocol: JSON-safe, what another measurement must share to be comparable.
+    """
+
+    metric: Metric
+    median: float
+    lower_quartile: float
+    upper_quartile: float
+    samples: tuple[float, ...]
+    count: int
+    anchor_ratio: float | None
+    protocol: Mapping[str, Any]
+    provenance: Provenance
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self) | {"metric": str(self.metric), "provenance": str(self.provenance)}
+
+
+def summarise(
+    metric: Metric,
+    values: np.ndarray,
+    anchor_ratio: float | None,
+    protocol: Protocol,
+    conditions: Mapping[str, Any],
+    provenance: Provenance,
+) -> MeasurementResult:
+    """Reduce raw values (n,) to a result; `conditions` is what the protocol does not say, such as threads."""
+    lower, median, upper = (float(value) for value in np.percentile(values, [25, 50, 75]))
+    kept = values[np.linspace(0, len(values) - 1, min(len(values), protocol.samples_kept)).astype(int)]
+    stated = {**asdict(protocol), **conditions}
+    samples = tuple(float(value) for value in kept)
+    return MeasurementResult(metric, median, lower, upper, samples, len(values), anchor_ratio, stated, provenance)
+
+
+class Device(ABC):
+    """One piece of hardware, or a model of one, that candidates are judged on.
+
+    Order of calls: `capabilities` at any time, cheap, and the same for the life of the process. For a base
+    `measure_anchor` once; then `measure` for each candidate against that anchor. The caller holds
+    `host_lock.measuring()` around both, unless `capabilities().simulated`; a device takes no lock itself.
+
+    What a device guarantees: `measure` answers for every file that `write_onnx` makes from precisions in
+    `capabilities().precisions`; it has the caller's core affinity, memory and files unchanged afterwards; it never
+    makes up a value. A metric that it cannot tell is in `capabilities().unavailable` with the reason.
+
+    What may be raised: anything the runtime raises about a file that it cannot run. That fails one trial.
+    """
+
+    @abstractmethod
+    def capabilities(self) -> DeviceCapabilities:
+        """What this device executes, likes and can tell."""
+
+    @abstractmethod
+    def measure_anchor(self, model: bytes, protocol: Protocol = DEFAULT_PROTOCOL) -> MeasurementResult:
+        """Latency of one inference, by itself."""
+
+    @abstractmethod
+    def measure(self, model: bytes, anchor: Anchor, protocol: Protocol = DEFAULT_PROTOCOL) -> MeasurementResult:
+        """Latency of one inference, told as a ratio to the anchor so that the machine's moods cancel out."""
