@@ -125,7 +125,7 @@ def train(
     optimiser = _make_optimiser(module, recipe)
     steps = count_steps(len(split), recipe)
     watch = _Watch(progress, steps, recipe)
-    for step, (images, labels) in enumerate(_batches(split, network.input, recipe, steps)):
+    for step, (images, labels) in enumerate(draw_batches(split, network.input, recipe, steps)):
         learning_rate = learning_rate_at(recipe, step, steps)
         for group in optimiser.param_groups:
             group["lr"] = learning_rate
@@ -173,7 +173,7 @@ def _check_finite(loss: float, step: int, learning_rate: float) -> None:
         raise TrainingDivergedError(f"the loss is {loss} after step {step + 1} at learning rate {learning_rate:.4g}")
 
 
-def _batches(split: Split, contract: InputContract, recipe: Recipe, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
+def draw_batches(split: Split, contract: InputContract, recipe: Recipe, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Augmented, normalised batches: float32 (n, C, H, W) channels last, and labels (n)."""
     generator = torch.Generator().manual_seed(recipe.seed)
     rows = _shuffled_rows(len(split), _batch_size(len(split), recipe), generator)

@@ -5,6 +5,7 @@ Archives differ in how they were compressed, so what is checked is the SHA-256 o
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
@@ -50,6 +51,7 @@ def load_fashion_mnist(folder: Path, progress: Progress) -> Dataset:
         DatasetUnavailableError: no source has it; the message lists what was tried and what to do.
     """
     arrays = {part: parse_idx(_get(pinned, folder, progress)) for part, pinned in FILES.items()}
+    shutil.rmtree(folder / DEBIAN_PACKAGE, ignore_errors=True)  # its files are in the cache now
     return Dataset(
         DATASETS["fashion_mnist"],
         arrays["images"][:, None],

@@ -1,0 +1,169 @@
+import json
+import multiprocessing
+import os
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from search_spaces.network import InputContract, Network, Node, Op
+from workers.base import BaseUnavailableError, base_key, get_base, load_base
+from workers.datasets import load_dataset
+from workers.splits import Splits, make_splits
+from workers.train import Recipe
+
+RECIPE = Recipe(epochs=2, batch_size=64)
+
+
+@pytest.fixture(scope="module")
+def splits() -> Splits:
+    return make_splits(load_dataset("digits", Path("unused")))
+
+
+@pytest.fixture(scope="module")
+def network() -> Network:
+    nodes = (
+        Node("x", Op.INPUT),
+        Node("conv", Op.CONV, ("x",), 8, (3, 3), (2, 2), (1, 1, 1, 1)),
+        Node("norm", Op.BATCH_NORM, ("conv",)),
+        Node("relu", Op.RELU, ("norm",)),
+        Node("flat", Op.FLATTEN, ("relu",)),
+        Node("classifier", Op.LINEAR, ("flat",), 10, bias=True),
+    )
+    return Network("small", InputContract((1, 8, 8), (0.3,), (0.4,)), nodes, "classifier")
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+class Steps:
+    """Counts training steps; a cached base takes none."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self) -> None:
+        self.count += 1
+
+
+def test_trained_once_then_found(network, splits, tmp_path):
+    steps = Steps()
+    first = get_base(network, splits, RECIPE, tmp_path, yield_to=steps)
+    trained = steps.count
+    second = get_base(network, splits, RECIPE, tmp_path, yield_to=steps)
+    assert trained == steps.count == 24
+    assert first.key == second.key
+    assert second.accuracy == first.accuracy > 0.5
+    assert second.network == network
+    assert second.report == first.report
+    assert all(np.array_equal(first.weights[name], second.weights[name]) for name in first.weights)
+
+
+def test_the_report_tells_where_the_base_comes_from(network, splits, tmp_path):
+    report = get_base(network, splits, RECIPE, tmp_path).report
+    assert report["recipe"] == RECIPE.to_json()
+    assert report["splits"] == splits.digests()
+    assert (report["accuracy_split"], report["accuracy_images"]) == ("score", 240)
+    assert report["images"] == 24 * 64
+    assert report["images_per_s"] == pytest.approx(report["images"] / report["seconds"], rel=0.05)
+    assert report["torch"] == torch.__version__
+
+
+def test_the_key_names_all_that_decides(network, splits):
+    key = base_key(network, "digits", splits.train.digest, RECIPE)
+    other_nodes = (*network.nodes[:-1], replace(network.nodes[-1], bias=False))
+    others = {
+        base_key(replace(network, nodes=other_nodes), "digits", splits.train.digest, RECIPE),
+        base_key(network, "cifar10", splits.train.digest, RECIPE),
+        base_key(network, "digits", splits.score.digest, RECIPE),
+        base_key(network, "digits", splits.train.digest, replace(RECIPE, seed=1)),
+    }
+    assert len(others | {key}) == 5
+    assert key == base_key(network, "digits", splits.train.digest, RECIPE)
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "base.json"])
+@pytest.mark.parametrize("damage", ["missing", "empty", "cut", "changed"])
+def test_a_damaged_base_is_trained_again(network, splits, tmp_path, name, damage):
+    whole = get_base(network, splits, RECIPE, tmp_path)
+    path = tmp_path / "bases" / whole.key / name
+    content = path.read_bytes()
+    if damage == "missing":
+        path.unlink()
+    elif damage == "changed" and name == "base.json":
+        document = json.loads(content)
+        document["network"]["nodes"].pop(1)
+        path.write_text(json.dumps(document))
+    else:
+        flipped = content[:-1] + bytes([content[-1] ^ 1])
+        path.write_bytes({"empty": b"", "cut": content[: len(content) // 2], "changed": flipped}[damage])
+    with pytest.raises(BaseUnavailableError, match="no whole base"):
+        load_base(whole.key, tmp_path)
+
+    again = get_base(network, splits, RECIPE, tmp_path)
+
+    assert again.accuracy == whole.accuracy
+    assert load_base(whole.key, tmp_path).report == again.report
+    assert sorted(path.name for path in (tmp_path / "bases").iterdir()) == [whole.key, f"{whole.key}.lock"]
+
+
+@pytest.mark.parametrize("key", ["", "../../etc", "a" * 63, "A" * 64, "0" * 64])
+def test_other_keys_are_answered_with_an_error(tmp_path, key):
+    with pytest.raises(BaseUnavailableError):
+        load_base(key, tmp_path)
+
+
+def ask(network: Network, home: Path, results: Any, step_s: float) -> None:
+    """In a process of its own: get the base, and tell how many steps that took here."""
+    torch.set_num_threads(1)
+    steps = 0
+
+    def yield_to() -> None:
+        nonlocal steps
+        steps += 1
+        results.put(("step", os.getpid()))
+        time.sleep(step_s)
+
+    base = get_base(network, make_splits(load_dataset("digits", home)), RECIPE, home, yield_to=yield_to)
+    results.put((steps, base.accuracy))
+
+
+def test_of_two_processes_one_trains_and_the_other_waits(network, tmp_path):
+    context = multiprocessing.get_context("spawn")
+    results = context.Queue()
+    processes = [context.Process(target=ask, args=(network, tmp_path, results, 0.01)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    answers: list[tuple[Any, Any]] = []
+    while len(answers) < 2:
+        answer = results.get(timeout=60)
+        if answer[0] != "step":
+            answers.append(answer)
+    for process in processes:
+        process.join(10)
+        assert process.exitcode == 0
+    assert sorted(steps for steps, _ in answers) == [0, 24]
+    assert answers[0][1] == answers[1][1]
+
+
+def test_a_killed_training_leaves_nothing_that_stops_the_next(network, splits, tmp_path):
+    context = multiprocessing.get_context("spawn")
+    results = context.Queue()
+    process = context.Process(target=ask, args=(network, tmp_path, results, 5.0))
+    process.start()
+    assert results.get(timeout=60) == ("step", process.pid)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join(10)
+    steps = Steps()
+    get_base(network, splits, RECIPE, tmp_path, yield_to=steps)
+    assert steps.count == 24

@@ -1,0 +1,186 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from search_spaces.catalog import build_network
+from search_spaces.datasets import DATASETS
+from search_spaces.network import InputContract, Network, Node, Op
+from search_spaces.spec import Family, NetworkSpec
+from workers.datasets import load_dataset
+from workers.progress import ignore_progress
+from workers.splits import Split, Splits, make_splits
+from workers.torch_network import build_module
+from workers.train import (
+    Recipe,
+    Schedule,
+    TrainingDivergedError,
+    accuracy,
+    count_steps,
+    draw_batches,
+    fine_tuning,
+    learning_rate_at,
+    recipe_for,
+    train,
+)
+from workers.weights import Weights, init_weights
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def splits() -> Splits:
+    return make_splits(load_dataset("digits", Path("unused")))
+
+
+@pytest.fixture(scope="module")
+def network() -> Network:
+    info = DATASETS["digits"]
+    spec = NetworkSpec(family=Family.MOBILENET_V1, width=0.25, input=info.shape, stem_stride=1)
+    return build_network(spec, info.classes, info.mean, info.std)
+
+
+def no_wait() -> None:
+    """Nobody to yield to."""
+
+
+def are_equal(one: Weights, other: Weights) -> bool:
+    return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
+
+
+def test_a_base_learns_digits_and_fine_tuning_keeps_it(network, splits):
+    recipe = recipe_for(Family.MOBILENET_V1, "digits")
+    seen: list[tuple[float, str]] = []
+    turns: list[None] = []
+
+    weights = train(
+        network,
+        None,
+        splits.train,
+        recipe,
+        lambda _stage, done, message: seen.append((done, message)),
+        lambda: turns.append(None),
+    )
+
+    reached = accuracy(build_module(network, weights), splits.score, network.input)
+    assert reached > 0.9
+    assert len(turns) == count_steps(len(splits.train), recipe)
+    assert seen[-1][0] == 1.0
+    assert "images/s" in seen[-1][1]
+    assert "0:00 left" in seen[-1][1]
+
+    tuned = train(network, weights, splits.train, fine_tuning(recipe, 0.5, 0.001), ignore_progress, no_wait)
+    assert not are_equal(tuned, weights)
+    assert accuracy(build_module(network, tuned), splits.score, network.input) > reached - 0.05
+
+
+def test_the_same_seed_gives_the_same_bits_whatever_torch_has_drawn_before(network, splits):
+    recipe = Recipe(epochs=0.5, batch_size=64, shift_pixels=1, flip=True, seed=5)
+    torch.manual_seed(1)
+    one = train(network, None, splits.train, recipe, ignore_progress, no_wait)
+    torch.manual_seed(2)
+    torch.rand(10)
+    state = torch.get_rng_state()
+    other = train(network, None, splits.train, recipe, ignore_progress, no_wait)
+    assert are_equal(one, other)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not are_equal(one, train(network, None, splits.train, replace(recipe, seed=6), ignore_progress, no_wait))
+
+
+def test_given_weights_are_not_changed(network, splits):
+    weights = init_weights(network, seed=0)
+    train(network, weights, splits.train, Recipe(epochs=0.1), ignore_progress, no_wait)
+    assert are_equal(weights, init_weights(network, seed=0))
+
+
+def test_training_that_diverges_says_where(network, splits):
+    with pytest.raises(TrainingDivergedError, match=r"the loss is (nan|inf) after step \d+ at learning rate"):
+        train(network, None, splits.train, Recipe(epochs=3, learning_rate=1e20), ignore_progress, no_wait)
+
+
+@given(st.floats(0.001, 100), st.integers(1, 5000), st.integers(1, 512))
+def test_there_is_always_a_step_and_epochs_may_be_parts(epochs, images, batch_size):
+    steps = count_steps(images, Recipe(epochs=epochs, batch_size=batch_size))
+    assert steps >= 1
+    assert abs(steps - epochs * (images // min(images, batch_size))) <= max(0.5, 1 - epochs)
+
+
+@given(st.integers(1, 1000), st.sampled_from(Schedule))
+def test_the_learning_rate_stays_below_its_peak_and_ends_near_zero(steps, schedule):
+    recipe = Recipe(epochs=1, learning_rate=0.3, schedule=schedule)
+    rates = [learning_rate_at(recipe, step, steps) for step in range(steps)]
+    assert all(0 < rate <= 0.3 + 1e-9 for rate in rates)
+    if steps > 100:
+        assert max(rates) > 0.29
+        assert rates[-1] < 0.001
+        assert rates[0] == pytest.approx(0.03 if schedule is Schedule.ONE_CYCLE else 0.3)
+
+
+def made_split(count: int, size: int) -> Split:
+    images = np.random.default_rng(0).integers(1, 256, size=(count, 1, size, size)).astype(np.uint8)
+    return Split("train", images, np.arange(count), "")
+
+
+def drawn(split: Split, recipe: Recipe, steps: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    contract = InputContract(split.images.shape[1:], (0.0,), (1 / 255,))
+    batches = draw_batches(split, contract, recipe, steps)
+    return [(np.rint(images.numpy()).astype(np.uint8), labels.numpy()) for images, labels in batches]
+
+
+def test_each_epoch_shows_each_image_once_in_a_new_order():
+    split = made_split(64, 4)
+    batches = drawn(split, Recipe(epochs=2, batch_size=16), 8)
+    first, second = (np.concatenate([labels for _, labels in half]) for half in (batches[:4], batches[4:]))
+    assert sorted(first) == sorted(second) == list(range(64))
+    assert first.tolist() != second.tolist()
+    for images, labels in batches:
+        assert np.array_equal(images, split.images[labels])
+
+
+def test_shifts_and_flips_move_whole_images():
+    split = made_split(200, 5)
+    ((images, labels),) = drawn(split, Recipe(epochs=1, batch_size=200, shift_pixels=1, flip=True), 1)
+    kinds = set()
+    for image, label in zip(images, labels, strict=True):
+        kinds.add(find_move(image[0], split.images[label, 0]))
+    assert len(kinds) == 18
+
+
+def find_move(moved: np.ndarray, original: np.ndarray) -> tuple[bool, int, int]:
+    """Which flip and which shift, of the 18 that there are, `moved` is of `original`."""
+    for is_flipped in (False, True):
+        padded = np.pad(original[:, ::-1] if is_flipped else original, 1)
+        for top, left in np.ndindex(3, 3):
+            if np.array_equal(padded[top : top + 5, left : left + 5], moved):
+                return is_flipped, top, left
+    raise AssertionError("no shift or flip of the original")
+
+
+def test_accuracy_counts_every_image_in_evaluation_mode():
+    """A network that gives back its input: the class is the brightest pixel."""
+    nodes = (Node("x", Op.INPUT), Node("n", Op.BATCH_NORM, ("x",)), Node("f", Op.FLATTEN, ("n",)))
+    network = Network("n", InputContract((3, 1, 1), (0.0,) * 3, (1.0,) * 3), nodes, "f")
+    images = np.eye(3, dtype=np.uint8).repeat(401, axis=0).reshape(-1, 3, 1, 1) * 255
+    labels = np.arange(3).repeat(401)
+    labels[:30] = 2
+    module = build_module(network, init_weights(network, 0)).train()
+    assert accuracy(module, Split("score", images, labels, ""), network.input) == 1173 / 1203
+    assert module.training
+
+
+def test_every_family_has_a_recipe_for_every_data_set():
+    for family in Family:
+        for dataset in DATASETS:
+            assert recipe_for(family, dataset).epochs > 0
+    with pytest.raises(KeyError):
+        recipe_for(Family.VGG_13, "unknown")
