@@ -66,7 +66,7 @@ def take_standard_streams() -> tuple[TextIO, TextIO]:
 
 def load_jobs() -> dict[JobName, Job]:
     """The real jobs. Imported late: torch and ONNX Runtime take seconds, and only this process wants them."""
-    from workers import jobs
+    import workers.jobs as jobs
 
     def prepare(arguments: dict[str, Any], home: Path, progress: Progress) -> Mapping[str, Any]:
         return jobs.prepare(_spec(arguments), home, progress)

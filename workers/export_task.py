@@ -1,0 +1,59 @@
+"""Exporting a trial: its file is rebuilt from what was recorded, checked against that, and stored as an artifact."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from service.db import transaction
+from service.exports.actions import finish_export
+from service.leases import claim as claim_row
+from service.models import Artifact, Export, Finalist, Search, Trial
+from service.queue import TaskName
+from service.states import JobState
+from workers.evaluator import JobName
+from workers.workplace import LEASE_S, Claim, Workplace, work
+
+DEADLINE_S = 3600.0
+MEDIA_TYPE = "application/onnx"
+
+
+def export_trial(workplace: Workplace, export_id: str) -> None:
+    with transaction(workplace.engine) as session:
+        attempt = claim_row(session, Export, export_id, workplace.owner, LEASE_S)
+        if attempt is None:
+            return
+        export = session.get_one(Export, export_id)
+        arguments = _arguments(session, export)
+    claim = Claim(TaskName.EXPORT, export_id, attempt, export.search_id)
+    ending = work(workplace, claim, JobName.EXPORT, arguments, DEADLINE_S)
+    if ending is None:
+        return
+    result = ending.result
+    artifact = None
+    if result:
+        artifact = Artifact(
+            digest=result["artifact_digest"],
+            filename=result["filename"],
+            media_type=MEDIA_TYPE,
+            size_bytes=result["size_bytes"],
+        )
+    with transaction(workplace.engine) as session:
+        state, report = ending.state, result.get("report")
+        finish_export(session, export_id, attempt, state, ending.reason, artifact=artifact, report=report)
+
+
+def _arguments(session: Session, export: Export) -> dict[str, Any]:
+    """A confirmed finalist is exported with its fine-tuned weights, any other trial as it was searched."""
+    trial, search = session.get_one(Trial, export.trial_id), session.get_one(Search, export.search_id)
+    confirmed = select(Finalist).where(Finalist.trial_id == trial.id, Finalist.state == JobState.SUCCEEDED)
+    finalist = session.scalars(confirmed).one_or_none()
+    return {
+        "spec": search.spec,
+        "design": trial.design,
+        "base_key": search.base_key,
+        "weights_digest": None if finalist is None else finalist.weights_digest,
+        "reported": trial.values if finalist is None else finalist.values,
+    }

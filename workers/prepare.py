@@ -1,0 +1,71 @@
+"""Preparing a search: its base and anchor are trained or found, then the uniform baseline is put first."""
+
+from __future__ import annotations
+
+from sqlalchemy.orm import Session
+
+from search_spaces.check import Checked, SpecError, check_spec
+from search_spaces.samplers import Proposal
+from search_spaces.spec import SearchSpec
+from service.db import transaction
+from service.devices.queries import known_devices
+from service.errors import InvalidSpecError, ProblemError
+from service.models import Preparation, Search
+from service.preparations.actions import (
+    cancel_preparation,
+    fail_preparation,
+    finish_preparation,
+    start_preparation,
+)
+from service.queue import TaskName, send_after_commit
+from service.searches.queries import lock_search
+from service.states import JobState
+from workers.evaluator import JobName
+from workers.new_trials import add_designs
+from workers.workplace import LEASE_S, Claim, Ending, Workplace, work
+
+DEADLINE_S = 6 * 3600.0
+
+
+class UnpreparedError(ProblemError):
+    slug = "preparation-failed"
+    title = "The base network could not be prepared"
+
+
+def prepare_search(workplace: Workplace, preparation_id: int) -> None:
+    with transaction(workplace.engine) as session:
+        attempt = start_preparation(session, preparation_id, workplace.owner, LEASE_S)
+        if attempt is None:
+            return
+        search = session.get_one(Search, session.get_one(Preparation, preparation_id).search_id)
+        claim = Claim(TaskName.PREPARE, preparation_id, attempt, search.id)
+        checked = _check_again(session, search, claim)
+        if checked is None:
+            return
+    ending = work(workplace, claim, JobName.PREPARE, {"spec": search.spec}, DEADLINE_S)
+    if ending is not None:
+        with transaction(workplace.engine) as session:
+            _finish(session, claim, checked, ending)
+
+
+def _check_again(session: Session, search: Search, claim: Claim) -> Checked | None:
+    """The device may have been announced, or have changed, since the spec was accepted."""
+    try:
+        return check_spec(SearchSpec.model_validate(search.spec), known_devices(session))
+    except SpecError as error:
+        problem = InvalidSpecError("the device cannot do what the spec asks", faults=error.faults)
+        fail_preparation(session, claim.row_id, claim.attempt, problem.document())
+        return None
+
+
+def _finish(session: Session, claim: Claim, checked: Checked, ending: Ending) -> None:
+    if ending.state is JobState.CANCELLED:
+        cancel_preparation(session, claim.row_id, claim.attempt)
+    elif ending.state is JobState.FAILED:
+        problem = UnpreparedError(ending.reason)
+        fail_preparation(session, claim.row_id, claim.attempt, problem.document())
+    elif finish_preparation(session, claim.row_id, claim.attempt, ending.result["base_key"], dict(ending.result)):
+        search = lock_search(session, claim.search_id)
+        baseline = [Proposal(design, {}) for design in checked.space.uniform]
+        add_designs(session, search, checked.spec, checked.space.network, baseline, baseline=True)
+        send_after_commit(session, TaskName.PLAN, claim.search_id)

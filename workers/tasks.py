@@ -1,0 +1,39 @@
+"""The Celery tasks: thin, each calls one function with an id. What is lost here is found again by the reaper."""
+
+from __future__ import annotations
+
+from celery import Celery
+
+from service.queue import TaskName
+from workers.confirm import confirm_finalist
+from workers.export_task import export_trial
+from workers.live_sampler import LiveSamplers
+from workers.plan import plan_search
+from workers.prepare import prepare_search
+from workers.trial import run_trial
+from workers.workplace import Workplace
+
+
+def register_tasks(celery: Celery, workplace: Workplace) -> None:
+    """Give the five tasks to a Celery app, all working at one workplace."""
+    samplers = LiveSamplers()
+
+    @celery.task(name=str(TaskName.PREPARE))  # type: ignore[untyped-decorator]
+    def prepare(preparation_id: int) -> None:
+        prepare_search(workplace, preparation_id)
+
+    @celery.task(name=str(TaskName.PLAN))  # type: ignore[untyped-decorator]
+    def plan(search_id: str) -> None:
+        plan_search(workplace, samplers, search_id)
+
+    @celery.task(name=str(TaskName.RUN))  # type: ignore[untyped-decorator]
+    def run(trial_id: int) -> None:
+        run_trial(workplace, trial_id)
+
+    @celery.task(name=str(TaskName.CONFIRM))  # type: ignore[untyped-decorator]
+    def confirm(finalist_id: int) -> None:
+        confirm_finalist(workplace, finalist_id)
+
+    @celery.task(name=str(TaskName.EXPORT))  # type: ignore[untyped-decorator]
+    def export(export_id: str) -> None:
+        export_trial(workplace, export_id)

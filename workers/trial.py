@@ -1,0 +1,64 @@
+"""Running one trial: claim it, have its design evaluated, write the outcome once, and ask for the next plan."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from search_spaces.objectives import Outcome, TrialState
+from service.db import transaction
+from service.models import Measurement, Search, Trial
+from service.queue import TaskName, send_after_commit
+from service.states import JobState
+from service.trials.actions import finish_trial, start_trial
+from workers.evaluator import JobName
+from workers.workplace import LEASE_S, Claim, Ending, Workplace, work
+
+DEADLINE_S = 3600.0
+_MEASUREMENT_COLUMNS = (
+    "device",
+    "fingerprint",
+    "workload_key",
+    "metric",
+    "median",
+    "lower_quartile",
+    "upper_quartile",
+    "anchor_ratio",
+    "provenance",
+)
+
+
+def run_trial(workplace: Workplace, trial_id: int) -> None:
+    with transaction(workplace.engine) as session:
+        attempt = start_trial(session, trial_id, workplace.owner, LEASE_S)
+        if attempt is None:
+            return  # a message that came twice, or too late
+        trial = session.get_one(Trial, trial_id)
+        search = session.get_one(Search, trial.search_id)
+        arguments = {"spec": search.spec, "design": trial.design, "base_key": search.base_key}
+    claim = Claim(TaskName.RUN, trial_id, attempt, search.id)
+    ending = work(workplace, claim, JobName.EVALUATE, arguments, DEADLINE_S)
+    if ending is None:
+        return
+    with transaction(workplace.engine) as session:
+        outcome, measurements = split_measurement(outcome_of(ending))
+        if finish_trial(session, trial_id, attempt, outcome, measurements):
+            send_after_commit(session, TaskName.PLAN, search.id)
+
+
+def outcome_of(ending: Ending) -> Outcome:
+    if ending.state is JobState.SUCCEEDED:
+        found = ending.result
+        return Outcome(TrialState(found["state"]), found["values"], found["reason"], found["details"])
+    if ending.state is JobState.CANCELLED:
+        return Outcome(TrialState.CANCELLED)
+    return Outcome(TrialState.FAILED, reason=ending.reason, details={"fault": str(ending.fault)})
+
+
+def split_measurement(outcome: Outcome) -> tuple[Outcome, list[Measurement]]:
+    """The measurement as a row of its own, and the outcome without the raw samples."""
+    told = dict(outcome.details.get("measurement", {}))
+    if not told:
+        return outcome, []
+    columns = {name: told[name] for name in _MEASUREMENT_COLUMNS}
+    row = Measurement(**columns, samples=list(told.pop("samples")), protocol=dict(told["protocol"]))
+    return replace(outcome, details={**outcome.details, "measurement": told}), [row]
