@@ -23,7 +23,7 @@ from optuna.trial import TrialState as OptunaState
 from search_spaces.objectives import Direction, TrialState
 from search_spaces.samplers.base import ToldTrial
 from search_spaces.samplers.indexed import IndexedSampler
-from search_spaces.samplers.unused import Indices, draw_unused, random_indices
+from search_spaces.samplers.unused import Indices, random_indices, unused_near
 from search_spaces.space import Space
 from search_spaces.spec import ObjectiveSpec, SearchSpec
 
@@ -65,15 +65,13 @@ class OptunaSampler(IndexedSampler):
 
     def _propose(self, number: int, taken: Set[Indices], running: Sequence[Indices]) -> Indices:
         generator = np.random.default_rng([self._seed, number])
-        return draw_unused(lambda: self._draw(generator, running), self._levels, taken, generator)
-
-    def _draw(self, generator: np.random.Generator, running: Sequence[Indices]) -> Indices:
         chosen = self._infer(int(generator.integers(2**32)), running)
         # What Optuna leaves open (a random start, a mutation) is drawn here: its own random sampler would start
         # from the same seed as the sampler that called it, and repeat its numbers.
         drawn = random_indices(self._levels, generator)
         names = (decision.name for decision in self._space.decisions)
-        return tuple(int(chosen.get(name, index)) for name, index in zip(names, drawn, strict=True))
+        indices = tuple(int(chosen.get(name, index)) for name, index in zip(names, drawn, strict=True))
+        return unused_near(indices, self._levels, taken, generator)
 
     def _freeze(self, number: int, indices: Indices, values: list[float] | None, missed: float) -> FrozenTrial:
         """An Optuna trial: finished if it has `values`, otherwise running."""

@@ -7,12 +7,12 @@ from collections.abc import Sequence, Set
 import numpy as np
 
 from search_spaces.samplers.indexed import IndexedSampler
-from search_spaces.samplers.unused import Indices, draw_unused, random_indices
+from search_spaces.samplers.unused import Indices, random_indices, unused_near
 from search_spaces.space import Space
 
 
 class RandomSampler(IndexedSampler):
-    """Every design that is not taken is equally likely."""
+    """Draws each decision on its own; a draw that is taken already moves to a design beside it."""
 
     def __init__(self, space: Space, seed: int) -> None:
         super().__init__(space)
@@ -20,4 +20,4 @@ class RandomSampler(IndexedSampler):
 
     def _propose(self, number: int, taken: Set[Indices], running: Sequence[Indices]) -> Indices:
         generator = np.random.default_rng([self._seed, number])
-        return draw_unused(lambda: random_indices(self._levels, generator), self._levels, taken, generator)
+        return unused_near(random_indices(self._levels, generator), self._levels, taken, generator)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Sequence, Set
 
 import numpy as np
 
 Indices = tuple[int, ...]
 
-DRAWS = 4
-"""How often a sampler may propose something taken before its last proposal is walked away from."""
-
 STEPS = 64
-"""How many steps such a walk takes, at most, before the space is searched in order."""
+"""How many steps are walked from a taken design, at most, before the space is searched in order."""
 
 
 def random_indices(levels: Sequence[int], generator: np.random.Generator) -> Indices:
@@ -20,18 +17,15 @@ def random_indices(levels: Sequence[int], generator: np.random.Generator) -> Ind
     return tuple(int(index) for index in generator.integers(levels))
 
 
-def draw_unused(
-    draw: Callable[[], Indices], levels: Sequence[int], taken: Set[Indices], generator: np.random.Generator
+def unused_near(
+    indices: Indices, levels: Sequence[int], taken: Set[Indices], generator: np.random.Generator
 ) -> Indices:
-    """What `draw` gives, or near it, but not in `taken`; the space must have room.
+    """`indices` if it is not in `taken`, otherwise a design near it that is not; the space must have one.
 
-    Takes at most DRAWS draws, STEPS steps and len(taken) + 1 look-ups, so that it ends soon in tiny spaces too.
+    Near a good design that a sampler proposes again there are good ones: asking the sampler for another draw instead
+    finds no better fronts, and costs another draw. Takes at most STEPS steps and len(taken) + 1 look-ups, so that it
+    ends soon in tiny spaces too.
     """
-    indices = draw()
-    for _ in range(DRAWS - 1):
-        if indices not in taken:
-            return indices
-        indices = draw()
     for _ in range(STEPS):
         if indices not in taken:
             return indices
