@@ -7,6 +7,7 @@ RUN useradd --create-home espalier && install -d -o espalier /var/lib/espalier
 WORKDIR /app
 COPY pyproject.toml constraints.txt README.md alembic.ini ./
 COPY alembic alembic
+COPY examples examples
 COPY search_spaces search_spaces
 COPY service service
 

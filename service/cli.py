@@ -14,16 +14,18 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from search_spaces.check import SpecError, check_spec
-from search_spaces.parse import parse_document, parse_spec
 from typer.core import TyperGroup
 from typer.main import get_group
 
 from search_spaces.capabilities import DeviceCapabilities
+from search_spaces.check import SpecError, check_spec
+from search_spaces.parse import parse_document, parse_spec
 from search_spaces.spec import SearchSpec
 from service import terminal
-from service.client import Client, Json, ProblemError, UnreachableError, connect, service_url
+from service.client import Client, Json, RefusedError, UnreachableError, connect, service_url
 from service.config import get_settings
+from service.demo import run_demo
+from service.examples import example_path
 from service.watch import watch_search
 
 console = Console()
@@ -177,13 +179,13 @@ def resume(search: SearchId) -> None:
 
 @app.command()
 def demo(
-    spec: Annotated[Path | None, typer.Argument(help="default: the example MobileNet-V1 on Fashion-MNIST")] = None,
+    spec: Annotated[
+        Path | None, typer.Argument(exists=True, dir_okay=False, help="default: MobileNet-V1 on Fashion-MNIST")
+    ] = None,
 ) -> None:
     """Run one real search from spec to exported file, with a service of its own."""
-    from service.demo import run_demo
-
     with _failures_explained():
-        raise typer.Exit(run_demo(spec, console, get_settings()))
+        raise typer.Exit(run_demo(spec or example_path(), console, get_settings()))
 
 
 def _change(search: str, verb: str) -> None:
@@ -220,7 +222,7 @@ def _failures_explained() -> Iterator[None]:
     except UnreachableError as error:
         errors.print(f"[red]No service answers at {error}.[/] Start one with: espalier up", highlight=False)
         raise typer.Exit(1) from None
-    except ProblemError as error:
+    except RefusedError as error:
         errors.print(terminal.problem_panel(error))
         raise typer.Exit(1) from None
     except SpecError as error:
@@ -230,9 +232,9 @@ def _failures_explained() -> Iterator[None]:
         raise typer.Exit(130) from None
 
 
-def _as_problem(error: SpecError) -> ProblemError:
+def _as_problem(error: SpecError) -> RefusedError:
     faults = [{"pointer": fault.pointer, "detail": fault.message} for fault in error.faults]
-    return ProblemError({"title": "The spec has faults", "errors": faults})
+    return RefusedError({"title": "The spec has faults", "errors": faults})
 
 
 def _read_spec(path: Path) -> SearchSpec:

@@ -1,7 +1,7 @@
 """A small client of `/v1`, used by the command line and the demo. Knows HTTP, and nothing of the database.
 
 Every answer is the parsed JSON as the API gave it. What can go wrong is one of two errors:
-`UnreachableError` (no service at that address) and `ProblemError` (the service said no, and why).
+`UnreachableError` (no service at that address) and `RefusedError` (the service said no, and why).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ Json = dict[str, Any]
 DEFAULT_RETRY_S = 1.0
 LONGEST_RETRY_S = 30.0
 TRIES = 5
+PAGE_SIZE = 500
 _BUSY = frozenset({429, 502, 503, 504})
 _ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # what a service listens on is not always what one calls
 
@@ -32,7 +33,7 @@ class UnreachableError(Exception):
 
 
 @dataclass
-class ProblemError(Exception):
+class RefusedError(Exception):
     """The service refused; `problem` is its RFC 9457 document."""
 
     problem: Json
@@ -96,7 +97,7 @@ class Client:
         """The only search id that begins with `prefix`.
 
         Raises:
-            ProblemError: none does, or several do.
+            RefusedError: none does, or several do.
         """
         matches = [search["id"] for search in self.searches() if search["id"].startswith(prefix)]
         if len(matches) == 1:
@@ -104,7 +105,7 @@ class Client:
         if prefix in matches:
             return prefix
         how_many = "no search" if not matches else f"{len(matches)} searches"
-        raise ProblemError({"title": "Which search?", "detail": f"{how_many} begin with {prefix!r}; see espalier list"})
+        raise RefusedError({"title": "Which search?", "detail": f"{how_many} begin with {prefix!r}; see espalier list"})
 
     def changes(self, search_id: str) -> Iterator[Json]:
         """The search now and after each change, until it is final. Waits as the service asks; survives its restart.
@@ -139,16 +140,16 @@ class Client:
         """The export once it is final.
 
         Raises:
-            ProblemError: it failed, or took longer than `timeout_s`.
+            RefusedError: it failed, or took longer than `timeout_s`.
         """
         deadline = time.monotonic() + timeout_s
         while not JobState(export["state"]).is_final:
             if time.monotonic() > deadline:
-                raise ProblemError({"title": "Export", "detail": f"not finished after {timeout_s:.0f} s"})
+                raise RefusedError({"title": "Export", "detail": f"not finished after {timeout_s:.0f} s"})
             time.sleep(DEFAULT_RETRY_S)
             export = self._json("GET", f"/v1/exports/{export['id']}")
         if export["state"] != JobState.SUCCEEDED:
-            raise ProblemError({"title": "The export failed", "detail": export.get("reason") or export["state"]})
+            raise RefusedError({"title": "The export failed", "detail": export.get("reason") or export["state"]})
         return export
 
     def download(self, export: Json, target: Path) -> Path:
@@ -158,8 +159,8 @@ class Client:
         path.write_bytes(self._send("GET", artifact["url"]).content)
         return path
 
-    def _pages(self, path: str, params: Json | None = None) -> Iterator[Json]:
-        query = dict(params or {})
+    def _pages(self, path: str) -> Iterator[Json]:
+        query: Json = {"page_size": PAGE_SIZE}
         while True:
             page = self._json("GET", path, params=query)
             yield from page["items"]
@@ -181,7 +182,7 @@ class Client:
                 break
             time.sleep(retry_after_s(response))
         if response.is_error:
-            raise ProblemError(_problem(response))
+            raise RefusedError(_problem(response))
         return response
 
 

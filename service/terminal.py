@@ -11,8 +11,7 @@ from rich.text import Text
 
 from search_spaces.objectives import Metric, TrialState
 from search_spaces.spec import ObjectiveSpec, SearchSpec
-from service.client import Json, ProblemError
-from service.comparison import Contender, compare
+from service.client import Json, RefusedError
 from service.states import JobState
 from service.units import UNITS, show_with_unit
 from service.wording import describe_design, plot_axes, report_figures, show_value, shown_metrics, verdict
@@ -57,7 +56,7 @@ def search_summary(search: Json) -> RenderableType:
         table.add_row("warning", Text(str(warning), style="yellow"))
     parts: list[RenderableType] = [table]
     if search.get("problem"):
-        parts.append(problem_panel(ProblemError(search["problem"])))
+        parts.append(problem_panel(RefusedError(search["problem"])))
     return Group(*parts)
 
 
@@ -75,7 +74,7 @@ def trial_table(title: str, trials: Sequence[Json], objectives: Sequence[Objecti
     return table
 
 
-def problem_panel(error: ProblemError) -> RenderableType:
+def problem_panel(error: RefusedError) -> RenderableType:
     """What was refused and, for a bad spec, each pointer beside what is wrong there."""
     heading = Text(str(error.problem.get("title") or "Refused"), style="bold red")
     if not error.faults:
@@ -151,16 +150,14 @@ def result_view(search: Json, trials: Sequence[Json], front: Sequence[Json]) -> 
             trial_table("Front, on the split score", front, spec.objectives),
             trial_table("Uniform baseline, on the split score", uniform, spec.objectives),
         )
-    contenders = [Contender(trial["number"], trial["baseline"], trial["values"]) for trial in confirmed]
-    comparison = compare(contenders, spec.objectives)
-    found = _members(confirmed, comparison.found)
-    uniform = _members(confirmed, comparison.uniform)
+    found = [trial for trial in confirmed if not trial["baseline"]]
+    uniform = [trial for trial in confirmed if trial["baseline"]]
     return Group(
         trial_table("Found, on the split confirm (95% interval)", found, spec.objectives),
         Text(),
         trial_table("Uniform baseline after the same fine-tuning, on the split confirm", uniform, spec.objectives),
         Text(),
-        Text(verdict(comparison)),
+        Text(verdict([trial["values"] for trial in found], [trial["values"] for trial in uniform], spec)),
     )
 
 
@@ -170,11 +167,6 @@ def _is_confirmed(trial: Json) -> bool:
 
 def _as_confirmed(trial: Json) -> Json:
     return {**trial, "values": trial["confirmed"]["values"]}
-
-
-def _members(trials: Sequence[Json], members: Sequence[Contender]) -> list[Json]:
-    numbers = {member.number for member in members}
-    return [trial for trial in trials if trial["number"] in numbers]
 
 
 def report_table(report: Json) -> Table:

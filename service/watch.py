@@ -9,8 +9,8 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
-from search_spaces.parse import parse_spec
 
+from search_spaces.parse import parse_spec
 from search_spaces.spec import SearchSpec
 from service import terminal
 from service.client import Client, Json

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from search_spaces import pareto
 from search_spaces.objectives import Direction, Metric
-from search_spaces.spec import ObjectiveSpec
-from service.comparison import Comparison
+from search_spaces.spec import ObjectiveSpec, SearchSpec
 from service.units import UNITS, show_with_unit
 
 ALWAYS_SHOWN = (Metric.ACCURACY, Metric.LATENCY_S, Metric.SIZE_BYTES, Metric.MACS)
@@ -91,20 +91,26 @@ def _spread(values: Sequence[Any]) -> str:
     return ", ".join(f"{count} x {value}" for value, count in counts.items())
 
 
-def verdict(comparison: Comparison) -> str:
-    """What the comparison on `confirm` says, in a sentence that does not say more than it can."""
-    found, uniform = comparison.found_hypervolume, comparison.uniform_hypervolume
-    if not comparison.found:
+def verdict(found: Sequence[Mapping[str, float]], uniform: Sequence[Mapping[str, float]], spec: SearchSpec) -> str:
+    """What the confirmed values say of the search against the uniform baseline, and no more than that."""
+    if not found:
         return "The search found no design of its own that could be confirmed."
-    if not comparison.uniform:
+    if not uniform:
         return "No uniform design met the limits, so there is nothing to compare with."
-    figures = f"hypervolume {found:.4g} against {uniform:.4g}"
-    beaten = f"{len(comparison.beaten)} of the {len(comparison.uniform)} best uniform designs are beaten outright"
-    if found > uniform:
-        return f"The designs found are better than the uniform baseline: {figures}; {beaten}."
-    if found < uniform:
-        return f"The designs found are not better than the uniform baseline: {figures}; {beaten}."
-    return f"The designs found are as good as the uniform baseline: {figures}; {beaten}."
+    reference = pareto.reference_point([*found, *uniform], spec.objectives)
+    ours = pareto.hypervolume(found, spec.objectives, reference)
+    theirs = pareto.hypervolume(uniform, spec.objectives, reference)
+    how = "better than" if ours > theirs else "as good as" if ours == theirs else "not better than"
+    beaten = sum(any(_beats(one, rival, spec) for one in found) for rival in uniform)
+    return (
+        f"The designs found are {how} the best uniform ones: hypervolume {ours:.4g} against {theirs:.4g}; "
+        f"{beaten} of {len(uniform)} uniform designs are dominated."
+    )
+
+
+def _beats(one: Mapping[str, float], other: Mapping[str, float], spec: SearchSpec) -> bool:
+    """Whether `one` dominates `other`: of the two alone, only `one` is on the front."""
+    return pareto.front_indices([one, other], spec.objectives) == [0]
 
 
 def report_figures(report: Mapping[str, Any]) -> tuple[Figure, ...]:

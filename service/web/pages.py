@@ -1,0 +1,208 @@
+"""The web pages' routes. Thin: rows are read, a view is built, a template is filled.
+
+Forms call the same actions as the API, and are answered with a redirect, so that everything works without JavaScript.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from datetime import datetime
+from http import HTTPStatus
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import parse_qs, urlsplit
+
+import yaml
+from fastapi import APIRouter, Depends, FastAPI, Query, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from fastapi.staticfiles import StaticFiles
+from fastapi.templating import Jinja2Templates
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session
+
+from search_spaces.check import SpecError, check_spec
+from search_spaces.parse import parse_document, parse_spec
+from service.db import reading, transaction
+from service.devices.queries import known_devices
+from service.edge import EngineDep, PageToken, SearchId
+from service.errors import InvalidPageTokenError, NotFoundError, ProblemError
+from service.examples import example_path
+from service.exports.actions import request_export
+from service.models import Search
+from service.paging import decode_token, encode_token
+from service.searches import actions
+from service.searches.queries import get_search, list_searches, lock_search
+from service.states import EventKind
+from service.trials.fronts import find_front, list_finalists
+from service.trials.queries import get_trial, list_trials, progress_of
+from service.web import queries, views
+from service.web.editor import Editor, build_editor
+
+HERE = Path(__file__).parent
+POLICY = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+SEARCHES_PER_PAGE = 50
+LAST_PAGE = 10_000
+VERBS = {"cancel": actions.cancel, "pause": actions.pause, "resume": actions.resume}
+
+templates = Jinja2Templates(HERE / "templates")
+router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
+
+
+class CrossSiteError(ProblemError):
+    status = HTTPStatus.FORBIDDEN
+    slug = "cross-site"
+    title = "This was sent by another site"
+
+
+def add_pages(app: FastAPI) -> None:
+    """Put the pages and their static files into the application."""
+    app.include_router(router)
+    app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
+
+
+def reading_session(engine: EngineDep) -> Iterator[Session]:
+    with reading(engine) as session:
+        yield session
+
+
+async def form_of(request: Request) -> dict[str, str]:
+    """A posted form's fields. Refused when another site sent it: its reader did not mean to.
+
+    Raises:
+        CrossSiteError: the browser says that the form is not from these pages.
+    """
+    origin = request.headers.get("Origin")
+    if origin is not None and urlsplit(origin).netloc != request.headers.get("Host"):
+        raise CrossSiteError("this form was not sent by Espalier's own pages")
+    fields = parse_qs((await request.body()).decode("utf-8", "replace"), keep_blank_values=True)
+    return {name: values[0] for name, values in fields.items()}
+
+
+Reading = Annotated[Session, Depends(reading_session)]
+PageNumber = Annotated[int, Query(ge=1, le=LAST_PAGE)]
+FormFields = Annotated[dict[str, str], Depends(form_of)]
+
+
+@router.get("/")
+def list_page(request: Request, session: Reading, page_token: PageToken = None) -> Response:
+    """All searches, newest first."""
+    found = list_searches(session, limit=SEARCHES_PER_PAGE + 1, before=_position(page_token))
+    shown = found[:SEARCHES_PER_PAGE]
+    token = _token_after(shown[-1]) if len(found) > len(shown) else None
+    progress = progress_of(session, shown)
+    return _page(request, "searches.html", searches=shown, progress=progress, next_page_token=token)
+
+
+@router.get("/searches/new")
+def new_page(request: Request) -> Response:
+    """The form, with an example that runs as it is."""
+    return _editor_page(request, build_editor(example_path().read_text(encoding="utf-8")))
+
+
+@router.post("/searches/new")
+def submit(request: Request, engine: EngineDep, form: FormFields) -> Response:
+    """Start a search; or show the form again, with the text as it was and what is wrong with it."""
+    text = form.get("spec", "").replace("\r\n", "\n")
+    try:
+        search_id = _create(engine, text)
+    except SpecError as error:
+        return _editor_page(request, build_editor(text, "This spec has faults", error.faults), status=422)
+    return _redirect(search_id)
+
+
+@router.get("/searches/{search_id}")
+def search_page(request: Request, session: Reading, search_id: SearchId, page: PageNumber = 1) -> Response:
+    """One search; its live part is replaced while it runs."""
+    search = get_search(session, search_id)
+    return _page(
+        request,
+        "search.html",
+        search=search,
+        page=_view(session, search, page),
+        spec_text=yaml.safe_dump(search.spec, sort_keys=False),
+        event_kinds=[str(kind) for kind in EventKind],
+    )
+
+
+@router.get("/searches/{search_id}/fragment")
+def search_fragment(request: Request, session: Reading, search_id: SearchId, page: PageNumber = 1) -> Response:
+    """The live part of a search's page."""
+    return _page(request, "fragment.html", page=_view(session, get_search(session, search_id), page))
+
+
+@router.post("/searches/{search_id}/exports")
+def export(engine: EngineDep, form: FormFields, search_id: SearchId) -> Response:
+    """Ask for the file of one trial."""
+    with transaction(engine) as session:
+        trial, _ = get_trial(session, search_id, _number(form.get("trial", "")))
+        request_export(session, trial)
+    return _redirect(search_id)
+
+
+@router.post("/searches/{search_id}/{verb}")
+def change(engine: EngineDep, form: FormFields, search_id: SearchId, verb: str) -> Response:
+    """Cancel, pause or resume."""
+    if verb not in VERBS:
+        raise NotFoundError(f"there is no {verb}")
+    with transaction(engine) as session:
+        VERBS[verb](session, lock_search(session, search_id))
+    return _redirect(search_id)
+
+
+def _token_after(search: Search) -> str:
+    return encode_token({"created_at": search.created_at.isoformat(), "id": search.id}, {})
+
+
+def _position(token: str | None) -> tuple[datetime, str] | None:
+    """Raises `InvalidPageTokenError` for a token that is none of ours."""
+    if token is None:
+        return None
+    position = decode_token(token, {})
+    try:
+        return datetime.fromisoformat(position["created_at"]), str(position["id"])
+    except (KeyError, TypeError, ValueError):
+        raise InvalidPageTokenError("that page is not known") from None
+
+
+def _view(session: Session, search: Search, page_number: int) -> views.SearchView:
+    before = (page_number - 1) * views.TRIALS_PER_PAGE - 1  # trials are numbered from 0 without gaps
+    return views.search_view(
+        views.SearchRows(
+            search=search,
+            progress=progress_of(session, [search])[search.id],
+            everyone=queries.all_trials(session, search.id),
+            front=find_front(session, search),
+            finalists=list_finalists(session, search.id),
+            exports=queries.recent_exports(session, search.id),
+            page=list_trials(session, search.id, limit=views.TRIALS_PER_PAGE, after=before),
+            page_number=page_number,
+        )
+    )
+
+
+def _create(engine: Engine, text: str) -> str:
+    body = text.encode()
+    spec = parse_spec(parse_document(body, yaml=True))
+    with transaction(engine) as session:
+        checked = check_spec(spec, known_devices(session))
+        return actions.create_search(session, checked, None, hashlib.sha256(body).hexdigest()).id
+
+
+def _number(text: str) -> int:
+    if not text.isdecimal() or len(text) > 9:
+        raise NotFoundError("that is no trial")
+    return int(text)
+
+
+def _page(request: Request, template: str, *, status: int = 200, **values: Any) -> Response:
+    headers = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+    return templates.TemplateResponse(request, template, values, status_code=status, headers=headers)
+
+
+def _editor_page(request: Request, editor: Editor, status: int = 200) -> Response:
+    return _page(request, "new.html", status=status, editor=editor)
+
+
+def _redirect(search_id: str) -> Response:
+    return RedirectResponse(f"/searches/{search_id}", status_code=303)
