@@ -34,8 +34,7 @@ def make_engine(url: str) -> Engine:
     parsed = _with_driver(make_url(url))
     engine = create_engine(parsed, pool_pre_ping=True, json_serializer=partial(json.dumps, allow_nan=False))
     if engine.dialect.name == "sqlite":
-        if parsed.database:
-            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+        event.listen(engine, "do_connect", _make_folder)
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
     return engine
@@ -122,6 +121,10 @@ def migrations_folder() -> Path:
 
 def _with_driver(url: URL) -> URL:
     return url.set(drivername="postgresql+psycopg") if url.drivername in ("postgres", "postgresql") else url
+
+
+def _make_folder(_dialect: Any, _record: Any, arguments: list[Any], _options: Any) -> None:
+    Path(arguments[0]).parent.mkdir(parents=True, exist_ok=True)
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:

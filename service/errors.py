@@ -98,6 +98,12 @@ class UnsupportedMediaTypeError(ProblemError):
     title = "The body's media type is not understood"
 
 
+class NotReadyError(ProblemError):
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    slug = "not-ready"
+    title = "The service is not ready"
+
+
 def problem_document(
     status: HTTPStatus, slug: str, title: str, detail: str, faults: Sequence[Fault] = ()
 ) -> dict[str, Any]:

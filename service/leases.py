@@ -158,9 +158,12 @@ def _put_back(
 
 
 def _lock_search(session: Session, model: type[Claimable], row_id: Any) -> None:
-    """Lock the search before its row, as everybody does: whoever locked them the other way round could block us."""
-    owner = select(Search.id).join(model, model.search_id == Search.id).where(model.id == row_id)
-    session.execute(owner.with_for_update(of=Search, key_share=True))
+    """Lock the search before its row, as everybody does: whoever locked them the other way round could block us.
+
+    Counting its version up does that, and is due anyway, since the search's progress changes.
+    """
+    owner = select(model.search_id).where(model.id == row_id).scalar_subquery()
+    _update_search(session, Search.id == owner, version=Search.version + 1)
 
 
 def _update_claimed(

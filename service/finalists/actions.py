@@ -21,6 +21,7 @@ def add_finalists(session: Session, search: Search, trial_ids: Sequence[int]) ->
     """Add finalists and have them confirmed. `search` must be locked."""
     finalists = [Finalist(search_id=search.id, trial_id=trial_id) for trial_id in trial_ids]
     session.add_all(finalists)
+    search.version += 1
     session.flush()
     for finalist in finalists:
         send_after_commit(session, TaskName.CONFIRM, finalist.id)

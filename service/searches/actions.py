@@ -8,11 +8,11 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from search_spaces.check import Checked
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from service.errors import StateConflictError
+from search_spaces.check import Checked
+from service.errors import IdempotencyKeyReusedError, StateConflictError
 from service.events.actions import append_event
 from service.models import Claimable, Finalist, Preparation, Search, Trial, utc_now
 from service.queue import TaskName, send_after_commit
@@ -42,6 +42,20 @@ def create_search(session: Session, checked: Checked, idempotency_key: str | Non
     append_event(session, search.id, EventKind.STATE, {"state": str(search.state), "reason": checked.waiting_for})
     if not checked.waiting_for:
         send_for_preparation(session, search)
+    return search
+
+
+def repeat_of(session: Session, idempotency_key: str | None, body_digest: str) -> Search | None:
+    """The search that an earlier request with this key made, if there was one.
+
+    Raises:
+        IdempotencyKeyReusedError: that request had another body.
+    """
+    if idempotency_key is None:
+        return None
+    search = session.scalars(select(Search).where(Search.idempotency_key == idempotency_key)).one_or_none()
+    if search is not None and search.body_digest != body_digest:
+        raise IdempotencyKeyReusedError(f"it made the search {search.id}; use a new key for a new search")
     return search
 
 

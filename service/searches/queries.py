@@ -33,10 +33,6 @@ def lock_search(session: Session, search_id: str) -> Search:
     return search
 
 
-def find_by_idempotency_key(session: Session, key: str) -> Search | None:
-    return session.scalars(select(Search).where(Search.idempotency_key == key)).one_or_none()
-
-
 def list_searches(
     session: Session, *, limit: int, before: tuple[datetime, str] | None = None, state: SearchState | None = None
 ) -> list[Search]:
@@ -56,3 +52,11 @@ def list_searches(
 def searches_in(session: Session, *states: SearchState) -> list[str]:
     """Ids of the searches in these states, oldest first."""
     return list(session.scalars(select(Search.id).where(Search.state.in_(states)).order_by(Search.created_at)))
+
+
+def version_of(session: Session, search_id: str) -> tuple[int, SearchState]:
+    """What to look at to see whether anything changed. Raises `NotFoundError` when there is no such search."""
+    found = session.execute(select(Search.version, Search.state).where(Search.id == search_id)).one_or_none()
+    if found is None:
+        raise NotFoundError(f"there is no search {search_id}")
+    return found.version, found.state

@@ -50,6 +50,7 @@ def add_trials(session: Session, search: Search, new: Sequence[NewTrial], *, bas
         for index, one in enumerate(new)
     ]
     session.add_all(trials)
+    search.version += 1
     session.flush()
     return trials
 

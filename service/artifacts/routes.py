@@ -1,0 +1,39 @@
+"""Artifacts over HTTP: whole files or ranges of them. A digest always names the same bytes."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter
+from fastapi import Path as PathParameter
+from starlette.responses import FileResponse
+
+from service.artifacts.store import open_path
+from service.db import reading
+from service.edge import EngineDep, SettingsDep
+from service.errors import NotFoundError
+from service.models import Artifact
+
+router = APIRouter(prefix="/artifacts", tags=["artifacts"])
+Digest = Annotated[str, PathParameter(pattern=r"^[0-9a-f]{64}$")]
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+
+
+@router.get(
+    "/{digest}",
+    response_class=FileResponse,
+    responses={status: {"description": "its bytes", "content": {"*/*": _BINARY}} for status in (200, 206)},
+)
+def download_artifact(engine: EngineDep, settings: SettingsDep, digest: Digest) -> FileResponse:
+    """Download a file."""
+    with reading(engine) as session:
+        artifact = session.get(Artifact, digest)
+        if artifact is None:
+            raise NotFoundError(f"there is no artifact {digest}")
+        filename, media_type = artifact.filename, artifact.media_type
+    try:
+        path = open_path(settings.artifacts_folder, digest)
+    except FileNotFoundError:
+        raise NotFoundError(f"the bytes of artifact {digest} are not on this machine") from None
+    headers = {"ETag": f'"{digest}"', "Cache-Control": "public, max-age=31536000, immutable"}
+    return FileResponse(path, headers=headers, media_type=media_type, filename=filename)

@@ -1,0 +1,135 @@
+"""What all routes share: the engine, bodies up to a limit, preconditions, preferences. Knows no table."""
+
+from __future__ import annotations
+
+import re
+import threading
+from typing import Annotated, Any
+
+from fastapi import Depends, Query, Request, Response
+from fastapi import Path as PathParameter
+from sqlalchemy import Engine
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from search_spaces.check import SpecError
+from search_spaces.parse import parse_document
+from service.config import Settings
+from service.errors import (
+    BodyTooLargeError,
+    MalformedBodyError,
+    UnsupportedMediaTypeError,
+)
+
+BODY_LIMIT_BYTES = 2**20
+LONGEST_WAIT_S = 60.0
+JSON_TYPES = frozenset({"application/json"})
+YAML_TYPES = frozenset({"application/yaml", "application/x-yaml", "text/yaml"})
+_WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6})\"?(?:$|[,;\s])", re.IGNORECASE)
+_LARGEST_INTEGER = 2**31 - 1
+
+
+def get_engine(request: Request) -> Engine:
+    engine: Engine = request.app.state.engine
+    return engine
+
+
+def get_app_settings(request: Request) -> Settings:
+    settings: Settings = request.app.state.settings
+    return settings
+
+
+def get_stopping(request: Request) -> threading.Event:
+    stopping: threading.Event = request.app.state.stopping
+    return stopping
+
+
+EngineDep = Annotated[Engine, Depends(get_engine)]
+SettingsDep = Annotated[Settings, Depends(get_app_settings)]
+StoppingDep = Annotated[threading.Event, Depends(get_stopping)]
+SearchId = Annotated[str, PathParameter(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
+PageSize = Annotated[int | None, Query(ge=0, description="at most 500; more is answered with 500")]
+PageToken = Annotated[str | None, Query(description="next_page_token of the page before")]
+Whole = Annotated[int, Query(ge=0, le=_LARGEST_INTEGER)]
+WholeInPath = Annotated[int, PathParameter(ge=0, le=_LARGEST_INTEGER)]
+
+
+def limit_bodies(app: ASGIApp) -> ASGIApp:
+    """Middleware: whoever reads a body larger than the limit gets `BodyTooLargeError`, at once or on the way."""
+
+    async def limited(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await app(scope, receive, send)
+            return
+        declared = dict(scope["headers"]).get(b"content-length", b"0")
+        left = BODY_LIMIT_BYTES
+
+        async def counted() -> Message:
+            nonlocal left
+            if declared.isdigit() and int(declared) > BODY_LIMIT_BYTES:
+                raise _too_large()
+            message = await receive()
+            left -= len(message.get("body", b""))
+            if left < 0:
+                raise _too_large()
+            return message
+
+        await app(scope, counted, send)
+
+    return limited
+
+
+def _too_large() -> BodyTooLargeError:
+    return BodyTooLargeError(f"a body may have {BODY_LIMIT_BYTES:,} bytes", headers={"Connection": "close"})
+
+
+async def read_body(request: Request) -> bytes:
+    return await request.body()
+
+
+def read_document(request: Request, body: bytes, *, allow_yaml: bool = False) -> Any:
+    """Parse a body by its media type.
+
+    Raises:
+        UnsupportedMediaTypeError: it is neither JSON nor, where allowed, YAML.
+        MalformedBodyError: it is not what it says, or is nested too deep.
+    """
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    allowed = JSON_TYPES | YAML_TYPES if allow_yaml else JSON_TYPES
+    if media_type not in allowed:
+        accept = ", ".join(sorted(allowed))
+        raise UnsupportedMediaTypeError(f"send {accept}, and say so in Content-Type", headers={"Accept-Post": accept})
+    try:
+        return parse_document(body, yaml=media_type in YAML_TYPES)
+    except SpecError as error:
+        raise MalformedBodyError("the body cannot be read", faults=error.faults) from error
+
+
+def preferred_wait_s(request: Request) -> float | None:
+    """`Prefer: wait=N` in seconds, at most a minute; None when nothing of the kind is asked for (RFC 7240)."""
+    match = _WAIT.search(request.headers.get("prefer", ""))
+    return None if match is None else min(float(match[1]), LONGEST_WAIT_S)
+
+
+def etag_of(version: int) -> str:
+    """A strong validator: every change of what is shown counts the version up."""
+    return f'"{version}"'
+
+
+def is_known(request: Request, etag: str) -> bool:
+    """Whether the client has this already (`If-None-Match`)."""
+    known = request.headers.get("if-none-match", "")
+    return any(tag.strip().removeprefix("W/") in (etag, "*") for tag in known.split(","))
+
+
+def not_modified(headers: dict[str, str]) -> Response:
+    return Response(status_code=304, headers=headers)
+
+
+BodyDep = Annotated[bytes, Depends(read_body)]
+PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
+    status: {
+        "description": description,
+        "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    }
+    for status, description in (("4XX", "The request is at fault"), ("5XX", "The service is at fault"))
+}

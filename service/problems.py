@@ -1,0 +1,95 @@
+"""Turns whatever goes wrong in a request into an RFC 9457 problem document."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict
+from sqlalchemy.exc import OperationalError
+from starlette.exceptions import HTTPException
+
+from search_spaces.check import Fault, SpecError
+from service.errors import MEDIA_TYPE, InvalidRequestError, InvalidSpecError, ProblemError, problem_document
+
+logger = logging.getLogger(__name__)
+
+
+class FaultBody(BaseModel):
+    pointer: str
+    detail: str
+
+
+class Problem(BaseModel):
+    """RFC 9457. `errors` points at each fault by JSON pointer (RFC 6901)."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str | None = None
+    errors: list[FaultBody] | None = None
+
+
+def add_problem_handlers(app: FastAPI) -> None:
+    app.add_exception_handler(ProblemError, _handle_problem)
+    app.add_exception_handler(SpecError, _handle_spec)
+    app.add_exception_handler(RequestValidationError, _handle_validation)
+    app.add_exception_handler(HTTPException, _handle_http)
+    app.add_exception_handler(OperationalError, _handle_database)
+    app.add_exception_handler(Exception, _handle_bug)
+
+
+async def _handle_problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ProblemError)
+    return _respond(request, error.document(), error.headers)
+
+
+async def _handle_spec(request: Request, error: Exception) -> Response:
+    assert isinstance(error, SpecError)
+    return await _handle_problem(request, InvalidSpecError("the spec has faults", faults=error.faults))
+
+
+async def _handle_validation(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    faults = [Fault(_pointer(one["loc"]), str(one["msg"])) for one in error.errors()]
+    return await _handle_problem(request, InvalidRequestError("a parameter is not as it should be", faults=faults))
+
+
+async def _handle_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    status = HTTPStatus(error.status_code)
+    slug = status.phrase.lower().replace(" ", "-")
+    document = problem_document(status, slug, status.phrase, f"{request.method} {request.url.path}: {error.detail}")
+    return _respond(request, document, error.headers or {})
+
+
+async def _handle_database(request: Request, error: Exception) -> Response:
+    logger.error("the database does not answer", exc_info=error)
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    detail = "the database does not answer; try again"
+    document = problem_document(status, "database-unavailable", "The database is not available", detail)
+    return _respond(request, document, {"Retry-After": "5"})
+
+
+async def _handle_bug(request: Request, _error: Exception) -> Response:
+    # Starlette raises the error again after this response, so that the server logs it.
+    status = HTTPStatus.INTERNAL_SERVER_ERROR
+    detail = "this is a fault of the service; its log says more"
+    return _respond(request, problem_document(status, "internal-error", "Something broke", detail), {})
+
+
+def _respond(request: Request, document: dict[str, Any], headers: Mapping[str, str]) -> Response:
+    content = {**document, "instance": request.url.path}
+    return JSONResponse(content, document["status"], dict(headers), media_type=MEDIA_TYPE)
+
+
+def _pointer(location: tuple[int | str, ...]) -> str:
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in location)

@@ -1,0 +1,249 @@
+"""Searches over HTTP. Each request is one transaction, committed here, before the response is made."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Request, Response
+from sqlalchemy import Engine
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
+
+from search_spaces.check import Checked, check_spec
+from search_spaces.parse import parse_spec
+from service.db import reading, transaction
+from service.devices.queries import known_devices
+from service.edge import (
+    BodyDep,
+    EngineDep,
+    PageSize,
+    PageToken,
+    SearchId,
+    StoppingDep,
+    etag_of,
+    is_known,
+    not_modified,
+    preferred_wait_s,
+    read_document,
+)
+from service.errors import InvalidPageTokenError, ProblemError
+from service.models import Search
+from service.paging import clamp_page_size, decode_token, encode_token
+from service.searches import actions
+from service.searches.queries import get_search, list_searches, lock_search, version_of
+from service.searches.schemas import CheckBody, SearchBody, SearchPage, check_body, search_body
+from service.states import SearchState
+from service.trials.queries import progress_of
+
+router = APIRouter(prefix="/searches", tags=["searches"])
+
+LOOK_EVERY_S = 0.25
+RETRY_AFTER_S = {
+    SearchState.QUEUED: 5,
+    SearchState.PREPARING: 3,
+    SearchState.RUNNING: 2,
+    SearchState.PAUSED: 30,
+    SearchState.CONFIRMING: 3,
+    SearchState.CANCELLING: 1,
+}
+_SPEC_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            media_type: {"schema": {"$ref": "#/components/schemas/SearchSpec"}}
+            for media_type in ("application/json", "application/yaml")
+        },
+    }
+}
+_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+IdempotencyKey = Annotated[str | None, Header(description="the same key and body: the same search, made once")]
+Prefer = Annotated[str | None, Header(description="`wait=N`: answer when something changed, after N seconds at most")]
+IfNoneMatch = Annotated[str | None, Header(description="the ETag that is known: 304 while nothing changed")]
+
+
+@router.post("", status_code=202, response_model=SearchBody, openapi_extra=_SPEC_BODY)
+async def create_search(
+    request: Request,
+    response: Response,
+    engine: EngineDep,
+    stopping: StoppingDep,
+    body: BodyDep,
+    idempotency_key: IdempotencyKey = None,
+    prefer: Prefer = None,
+) -> Any:
+    """Submit a spec, in JSON or YAML. Everything that can be wrong with it is found now, and nothing is stored then."""
+    shown = await run_in_threadpool(_create, request, engine, body, idempotency_key)
+    wait_s = preferred_wait_s(request)
+    if wait_s is not None:
+        await _wait(engine, stopping, shown.id, wait_s, lambda _version, state: state.is_final)
+        shown, _ = await run_in_threadpool(_show, engine, shown.id)
+        response.headers["Preference-Applied"] = f"wait={wait_s:.0f}"
+    response.headers["Location"] = f"/v1/searches/{shown.id}"
+    response.headers.update(_retry_after(shown.state))
+    return shown
+
+
+@router.post("/check", openapi_extra=_SPEC_BODY)
+def check_search(request: Request, engine: EngineDep, body: BodyDep) -> CheckBody:
+    """Say what a spec would search, or what is wrong with it. Stores nothing."""
+    return check_body(_check(request, engine, body))
+
+
+@router.get("")
+def read_searches(
+    engine: EngineDep, state: SearchState | None = None, page_size: PageSize = None, page_token: PageToken = None
+) -> SearchPage:
+    """List searches, the newest first."""
+    filters = {"state": state}
+    before = None if page_token is None else _position(decode_token(page_token, filters))
+    limit = clamp_page_size(page_size)
+    with reading(engine) as session:
+        searches = list_searches(session, limit=limit + 1, before=before, state=state)
+        items = _bodies(session, searches[:limit])
+    token = None
+    if len(searches) > limit:
+        last = searches[limit - 1]
+        token = encode_token({"created_at": last.created_at.isoformat(), "id": last.id}, filters)
+    return SearchPage(items=items, next_page_token=token)
+
+
+@router.get("/{search_id}", response_model=SearchBody)
+async def read_search(
+    request: Request,
+    response: Response,
+    engine: EngineDep,
+    stopping: StoppingDep,
+    search_id: SearchId,
+    if_none_match: IfNoneMatch = None,
+    prefer: Prefer = None,
+) -> Any:
+    """Read a search. With `Prefer: wait=N` the answer comes once it differs from what `If-None-Match` says is known."""
+    headers = {}
+    wait_s = preferred_wait_s(request)
+    if wait_s is not None:
+        await _wait(engine, stopping, search_id, wait_s, lambda version, _: not is_known(request, etag_of(version)))
+        headers["Preference-Applied"] = f"wait={wait_s:.0f}"
+    shown, version = await run_in_threadpool(_show, engine, search_id)
+    headers |= {"ETag": etag_of(version), "Cache-Control": "no-cache"} | _retry_after(shown.state)
+    if is_known(request, etag_of(version)):
+        return not_modified(headers)
+    response.headers.update(headers)
+    return shown
+
+
+@router.post("/{search_id}/cancel")
+def cancel_search(response: Response, engine: EngineDep, search_id: SearchId) -> SearchBody:
+    """Stop a search. It is `cancelling` until nothing runs for it any more. Asking again changes nothing."""
+    return _change(response, engine, search_id, actions.cancel)
+
+
+@router.post("/{search_id}/pause")
+def pause_search(response: Response, engine: EngineDep, search_id: SearchId) -> SearchBody:
+    """Add no more trials; those that run end in peace. Asking again changes nothing."""
+    return _change(response, engine, search_id, actions.pause)
+
+
+@router.post("/{search_id}/resume")
+def resume_search(response: Response, engine: EngineDep, search_id: SearchId) -> SearchBody:
+    """Go on with a paused search. Asking again changes nothing."""
+    return _change(response, engine, search_id, actions.resume)
+
+
+def _create(request: Request, engine: Engine, body: bytes, key: str | None) -> SearchBody:
+    if key is not None and not _KEY.fullmatch(key):
+        raise ProblemError("an Idempotency-Key has 1 to 255 printable ASCII characters without spaces")
+    digest = hashlib.sha256(body).hexdigest()
+    with reading(engine) as session:
+        earlier = actions.repeat_of(session, key, digest)
+        if earlier is not None:
+            return _body(session, earlier)
+    checked = _check(request, engine, body)
+    try:
+        with transaction(engine) as session:
+            return _body(session, actions.create_search(session, checked, key, digest))
+    except IntegrityError:
+        # Only the key can be there already: another request with it was faster.
+        with reading(engine) as session:
+            earlier = actions.repeat_of(session, key, digest)
+            if earlier is None:
+                raise
+            return _body(session, earlier)
+
+
+def _check(request: Request, engine: Engine, body: bytes) -> Checked:
+    spec = parse_spec(read_document(request, body, allow_yaml=True))
+    with reading(engine) as session:
+        devices = known_devices(session)
+    return check_spec(spec, devices)
+
+
+def _change(
+    response: Response, engine: Engine, search_id: str, action: Callable[[Session, Search], None]
+) -> SearchBody:
+    with transaction(engine) as session:
+        search = lock_search(session, search_id)
+        action(session, search)
+        session.flush()
+        shown = _body(session, search)
+    if shown.state is SearchState.CANCELLING:
+        response.status_code = 202
+        response.headers.update(_retry_after(shown.state))
+    return shown
+
+
+def _show(engine: Engine, search_id: str) -> tuple[SearchBody, int]:
+    with reading(engine) as session:
+        search = get_search(session, search_id)
+        return _body(session, search), search.version
+
+
+def _body(session: Session, search: Search) -> SearchBody:
+    return _bodies(session, [search])[0]
+
+
+def _bodies(session: Session, searches: list[Search]) -> list[SearchBody]:
+    progress = progress_of(session, searches)
+    return [search_body(search, progress[search.id]) for search in searches]
+
+
+async def _wait(
+    engine: Engine,
+    stopping: threading.Event,
+    search_id: str,
+    seconds: float,
+    is_enough: Callable[[int, SearchState], bool],
+) -> None:
+    """Wait without holding a session, until the search is as wanted, or final, or the time is up."""
+    deadline = time.monotonic() + seconds
+    while not stopping.is_set():
+        version, state = await run_in_threadpool(_look, engine, search_id)
+        if state.is_final or is_enough(version, state) or time.monotonic() >= deadline:
+            return
+        await asyncio.sleep(LOOK_EVERY_S)
+
+
+def _look(engine: Engine, search_id: str) -> tuple[int, SearchState]:
+    with reading(engine) as session:
+        return version_of(session, search_id)
+
+
+def _retry_after(state: SearchState) -> dict[str, str]:
+    return {} if state.is_final else {"Retry-After": str(RETRY_AFTER_S[state])}
+
+
+def _position(position: dict[str, Any]) -> tuple[datetime, str]:
+    try:
+        created_at, search_id = datetime.fromisoformat(position["created_at"]), position["id"]
+        if created_at.tzinfo is not None and isinstance(search_id, str) and search_id.isprintable():
+            return created_at, search_id
+    except (KeyError, TypeError, ValueError, OverflowError):
+        pass
+    raise InvalidPageTokenError("pass page_token exactly as next_page_token gave it")

@@ -1,0 +1,126 @@
+"""Searches as the API shows them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel
+
+from search_spaces.check import Checked
+from search_spaces.reach import symbolic_reach
+from search_spaces.spec import SearchSpec
+from service.models import Search
+from service.states import SearchState
+from service.trials.queries import Progress
+
+
+class ProgressBody(BaseModel):
+    """How many trials there are of which kind. All count the uniform baseline in.
+
+    `total` is what is planned: the baseline and the budget; of a finished search, what there is. `done` are those
+    that ended in whatever way.
+    """
+
+    total: int
+    done: int
+    queued: int
+    running: int
+    succeeded: int
+    infeasible: int
+    failed: int
+    cancelled: int
+    baseline_total: int
+    baseline_done: int
+
+
+class ActivityBody(BaseModel):
+    """A long step under way; `share` is from 0 to 1."""
+
+    stage: str
+    share: float
+    message: str
+
+
+class SearchBody(BaseModel):
+    """A search. `problem` says why a failed one failed; `base` is the report on its trained network."""
+
+    id: str
+    name: str
+    state: SearchState
+    progress: ProgressBody
+    spec: SearchSpec
+    warnings: list[str]
+    waiting_for: str
+    activity: ActivityBody | None
+    problem: dict[str, Any] | None
+    base: dict[str, Any] | None
+    created_at: datetime
+    updated_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+class SearchPage(BaseModel):
+    items: list[SearchBody]
+    next_page_token: str | None
+
+
+class DecisionBody(BaseModel):
+    name: str
+    kind: str
+    choices: list[int | str]
+
+
+class RangeBody(BaseModel):
+    least: float
+    greatest: float
+
+
+class CheckBody(BaseModel):
+    """What a spec would search, without searching it.
+
+    `size` is the number of designs; `ranges` bounds the metrics that are known without work.
+    """
+
+    size: int
+    decisions: list[DecisionBody]
+    baseline_trials: int
+    ranges: dict[str, RangeBody]
+    warnings: list[str]
+    waiting_for: str
+
+
+def search_body(search: Search, progress: Progress) -> SearchBody:
+    return SearchBody(
+        id=search.id,
+        name=search.name,
+        state=search.state,
+        progress=ProgressBody(**asdict(progress)),
+        spec=SearchSpec.model_validate(search.spec),
+        warnings=[str(warning) for warning in search.warnings],
+        waiting_for=search.waiting_for,
+        activity=search.activity and ActivityBody.model_validate(search.activity),
+        problem=search.problem,
+        base=search.base_report,
+        created_at=search.created_at,
+        updated_at=search.updated_at,
+        started_at=search.started_at,
+        finished_at=search.finished_at,
+    )
+
+
+def check_body(checked: Checked) -> CheckBody:
+    space = checked.space
+    return CheckBody(
+        size=space.size(),
+        decisions=[DecisionBody(name=one.name, kind=one.kind, choices=list(one.choices)) for one in space.decisions],
+        baseline_trials=len(space.uniform),
+        ranges={
+            str(metric): RangeBody(least=reach.least, greatest=reach.greatest)
+            for metric, reach in symbolic_reach(space).items()
+        },
+        warnings=list(checked.warnings),
+        waiting_for=checked.waiting_for,
+    )

@@ -1,0 +1,95 @@
+"""Reads trials: by page, by number, and how many there are of which kind."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session, defer
+
+from service.errors import NotFoundError
+from service.models import Finalist, Search, Trial
+from service.states import TrialState
+
+WITHOUT_DETAILS = (defer(Trial.details, raiseload=True), defer(Finalist.details, raiseload=True))
+"""Query options: the details of thousands of trials are long, and seldom wanted."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How many trials there are of which kind, the uniform baseline included.
+
+    Attributes:
+        total: the baseline and the budget; of a search that is over, the trials that there are.
+        done: those that ended, in whatever way.
+    """
+
+    total: int
+    done: int
+    queued: int
+    running: int
+    succeeded: int
+    infeasible: int
+    failed: int
+    cancelled: int
+    baseline_total: int
+    baseline_done: int
+
+
+def progress_of(session: Session, searches: Sequence[Search]) -> dict[str, Progress]:
+    """The progress of each search, by id, in one query."""
+    counts: dict[str, Counter[tuple[TrialState, bool]]] = defaultdict(Counter)
+    kinds = (Trial.search_id, Trial.state, Trial.baseline)
+    query = select(*kinds, func.count()).where(Trial.search_id.in_([search.id for search in searches]))
+    for search_id, state, baseline, count in session.execute(query.group_by(*kinds)):
+        counts[search_id][TrialState(state), baseline] = count
+    return {search.id: _progress(search, counts[search.id]) for search in searches}
+
+
+def list_trials(
+    session: Session, search_id: str, *, limit: int, after: int = -1, state: TrialState | None = None
+) -> list[tuple[Trial, Finalist | None]]:
+    """By number, each with its confirmation if there is one; without the details."""
+    query = (
+        select(Trial, Finalist)
+        .outerjoin(Finalist, Finalist.trial_id == Trial.id)
+        .where(Trial.search_id == search_id, Trial.number > after)
+        .options(*WITHOUT_DETAILS)
+        .order_by(Trial.number)
+        .limit(limit)
+    )
+    if state is not None:
+        query = query.where(Trial.state == str(state))
+    return [(trial, finalist) for trial, finalist in session.execute(query)]
+
+
+def get_trial(session: Session, search_id: str, number: int) -> tuple[Trial, Finalist | None]:
+    """Raises `NotFoundError` when the search has no such trial."""
+    query = select(Trial, Finalist).outerjoin(Finalist, Finalist.trial_id == Trial.id)
+    row = session.execute(query.where(Trial.search_id == search_id, Trial.number == number)).one_or_none()
+    if row is None:
+        raise NotFoundError(f"search {search_id} has no trial {number}")
+    return row[0], row[1]
+
+
+def _progress(search: Search, counts: Mapping[tuple[TrialState, bool], int]) -> Progress:
+    def count(*states: TrialState, baseline: bool | None = None) -> int:
+        return sum(n for (state, base), n in counts.items() if state in states and baseline in (None, base))
+
+    final = tuple(state for state in TrialState if state.is_final)
+    baseline_total = count(*TrialState, baseline=True)
+    planned = baseline_total + int(search.spec["budget"]["trials"])
+    return Progress(
+        total=count(*TrialState) if search.state.is_final else planned,
+        done=count(*final),
+        queued=count(TrialState.QUEUED),
+        running=count(TrialState.RUNNING),
+        succeeded=count(TrialState.SUCCEEDED),
+        infeasible=count(TrialState.INFEASIBLE),
+        failed=count(TrialState.FAILED),
+        cancelled=count(TrialState.CANCELLED),
+        baseline_total=baseline_total,
+        baseline_done=count(*final, baseline=True),
+    )

@@ -1,0 +1,99 @@
+"""Trials as the API shows them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel
+
+from service.models import Finalist, Trial
+from service.states import JobState, TrialState
+
+
+class ConfirmedBody(BaseModel):
+    """What a finalist scored on the split `confirm`, after its fine-tuning."""
+
+    state: JobState
+    values: dict[str, float]
+    reason: str
+
+
+class TrialBody(BaseModel):
+    """A trial. `confirmed` is there once it has been chosen as a finalist."""
+
+    number: int
+    state: TrialState
+    design: dict[str, int | str]
+    values: dict[str, float]
+    reason: str
+    attempt: int
+    baseline: bool
+    confirmed: ConfirmedBody | None
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+class TrialWithDetails(TrialBody):
+    """A trial with its evidence: the time of each stage, the measurement, executed precisions."""
+
+    details: dict[str, Any]
+    confirmed_details: dict[str, Any]
+
+
+class TrialPage(BaseModel):
+    items: list[TrialBody]
+    next_page_token: str | None
+
+
+class BaselineBody(BaseModel):
+    """The front of the uniform designs alone."""
+
+    items: list[TrialBody]
+    hypervolume: float
+
+
+class ConfirmedFronts(BaseModel):
+    """Hypervolumes by confirmed values, against one reference point: of the sampler's finalists, of the uniform ones."""
+
+    hypervolume: float
+    baseline_hypervolume: float
+
+
+class FrontBody(BaseModel):
+    """The Pareto front by the search's own values; `knee` is the number of its best compromise."""
+
+    items: list[TrialBody]
+    hypervolume: float
+    reference_point: dict[str, float]
+    knee: int | None
+    baseline: BaselineBody
+    finalists: list[TrialBody]
+    confirmed: ConfirmedFronts | None
+
+
+def trial_body(trial: Trial, finalist: Finalist | None) -> TrialBody:
+    return TrialBody(**_fields(trial, finalist))
+
+
+def trial_with_details(trial: Trial, finalist: Finalist | None) -> TrialWithDetails:
+    confirmed_details = {} if finalist is None else finalist.details
+    return TrialWithDetails(**_fields(trial, finalist), details=trial.details, confirmed_details=confirmed_details)
+
+
+def _fields(trial: Trial, finalist: Finalist | None) -> dict[str, Any]:
+    confirmed = None
+    if finalist is not None:
+        confirmed = ConfirmedBody(state=JobState(finalist.state), values=finalist.values, reason=finalist.reason)
+    return {
+        "number": trial.number,
+        "state": TrialState(trial.state),
+        "design": trial.design,
+        "values": trial.values,
+        "reason": trial.reason,
+        "attempt": trial.attempt,
+        "baseline": trial.baseline,
+        "confirmed": confirmed,
+        "started_at": trial.started_at,
+        "finished_at": trial.finished_at,
+    }
