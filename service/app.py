@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -28,9 +27,7 @@ from service.problems import Problem, add_problem_handlers
 from service.searches.routes import router as searches
 from service.shutdown import noticing_signals
 from service.trials.routes import router as trials
-from service.web.pages import router as pages
-
-logger = logging.getLogger(__name__)
+from service.web.pages import add_pages
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -50,7 +47,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(limit_bodies)
     add_problem_handlers(app)
     app.include_router(_make_api(), prefix="/v1")
-    app.include_router(pages, include_in_schema=False)
+    add_pages(app)
     app.openapi = lambda: _describe(app)  # type: ignore[method-assign]
     return app
 

@@ -15,7 +15,15 @@ from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 
 from search_spaces.check import Fault, SpecError
-from service.errors import MEDIA_TYPE, InvalidRequestError, InvalidSpecError, ProblemError, problem_document
+from search_spaces.parse import pointer_to
+from service.errors import (
+    MEDIA_TYPE,
+    InvalidRequestError,
+    InvalidSpecError,
+    NotFoundError,
+    ProblemError,
+    problem_document,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +67,10 @@ async def _handle_spec(request: Request, error: Exception) -> Response:
 
 async def _handle_validation(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    faults = [Fault(_pointer(one["loc"]), str(one["msg"])) for one in error.errors()]
+    if all(one["loc"][:1] == ("path",) for one in error.errors()):
+        # An id that cannot be one names nothing.
+        return await _handle_problem(request, NotFoundError(f"there is nothing at {request.url.path}"))
+    faults = [Fault(pointer_to(tuple(one["loc"])), str(one["msg"])) for one in error.errors()]
     return await _handle_problem(request, InvalidRequestError("a parameter is not as it should be", faults=faults))
 
 
@@ -89,7 +100,3 @@ async def _handle_bug(request: Request, _error: Exception) -> Response:
 def _respond(request: Request, document: dict[str, Any], headers: Mapping[str, str]) -> Response:
     content = {**document, "instance": request.url.path}
     return JSONResponse(content, document["status"], dict(headers), media_type=MEDIA_TYPE)
-
-
-def _pointer(location: tuple[int | str, ...]) -> str:
-    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in location)

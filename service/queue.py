@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 
-from service import folder_broker
 from service.config import Settings, get_settings
 from service.db import after_commit
 from service.models import Claimable, Export, Finalist, Preparation, Trial, utc_now
@@ -104,6 +103,8 @@ def get_celery() -> Celery:
 
 def _broker(settings: Settings) -> dict[str, Any]:
     if settings.is_broker_embedded:
+        from service import folder_broker
+
         return {
             "broker_url": "folders://localhost",
             "broker_transport": f"{folder_broker.__name__}:{folder_broker.Transport.__name__}",

@@ -54,7 +54,7 @@ class BaselineBody(BaseModel):
 
 
 class ConfirmedFronts(BaseModel):
-    """Hypervolumes by confirmed values, against one reference point: of the sampler's finalists, of the uniform ones."""
+    """Hypervolumes by confirmed values, on one reference point: of the sampler's finalists, of the uniform ones."""
 
     hypervolume: float
     baseline_hypervolume: float
