@@ -17,11 +17,11 @@ def regroup(network: Network, weights: Weights) -> Weights:
     widened = dict(weights)
     shapes = infer_shapes(network)
     for node in network.nodes:
-        if node.op is not Op.CONV or node.groups == 1:
+        if node.op is not Op.CONV:
             continue
         weight = weights[f"{node.name}.weight"]
         group_size = shapes[node.inputs[0]][0] // node.groups
-        if weight.shape[1] == 1 and group_size > 1:
+        if weight.shape[1] < group_size:
             widened[f"{node.name}.weight"] = _block_diagonal(weight, node.groups, group_size)
     return widened
 

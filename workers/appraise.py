@@ -1,0 +1,136 @@
+"""Builds a design's file and finds out what it is worth: what executes, how fast, how accurate.
+
+Each step adds its evidence to `details`, a JSON-safe dictionary that is stored with the trial: `stage_s` (seconds of
+each stage), `executed` (layer to operator), `measurement`, `images`. Knows nothing of limits or of rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from typing import Any
+
+from search_spaces.apply import design_key
+from search_spaces.costs import symbolic_values
+from search_spaces.design import Design
+from search_spaces.network import Network
+from search_spaces.objectives import Metric
+from workers.candidate import Candidate, FineTune, build_candidate, timed
+from workers.host_lock import TrainingTurn, measuring, training
+from workers.onnx_session import check_executed
+from workers.onnx_writer import write_onnx
+from workers.progress import Progress, ignore_progress
+from workers.score import Score, score
+from workers.splits import Split
+from workers.train import fine_tuning, recipe_for, train
+from workers.transforms.importance import Norm
+from workers.weights import Weights
+from workers.workbench import Workbench
+
+Details = dict[str, Any]
+
+
+def build(
+    bench: Workbench,
+    design: Design,
+    details: Details,
+    progress: Progress = ignore_progress,
+    *,
+    is_finalist: bool = False,
+) -> tuple[Candidate, bytes]:
+    """The candidate of a design, and its file; a finalist is fine-tuned as the spec says for finalists.
+
+    Raises:
+        DesignError: the design does not fit the network.
+        PrecisionMismatch: the runtime would not execute the declared precisions.
+        TrainingDivergedError: fine-tuning diverged.
+    """
+    evaluation = bench.spec.evaluation
+    with training() as turn:
+        candidate = build_candidate(
+            bench.base,
+            design,
+            bench.observed,
+            evaluation.reconstruct,
+            Norm(evaluation.importance),
+            _fine_tune(bench, turn, progress, is_finalist),
+            bench.threads,
+        )
+        return candidate, write_checked(candidate, details)
+
+
+def write_checked(candidate: Candidate, details: Details, metadata: Mapping[str, str] | None = None) -> bytes:
+    """The candidate's file, once it is known that the runtime executes it as declared.
+
+    Raises:
+        PrecisionMismatch: it would not.
+    """
+    stage_s = details["stage_s"] = dict(candidate.stage_s)
+    with timed(stage_s, "write"):
+        model = write_onnx(candidate.network, candidate.weights, candidate.ranges, metadata=metadata)
+    with timed(stage_s, "check"):
+        details["executed"] = check_executed(candidate.network, model)
+    return model
+
+
+def measure(bench: Workbench, design: Design, model: bytes, details: Details) -> dict[str, float]:
+    """What the spec's device tells of a file, by metric; nothing when the spec names no device."""
+    if bench.device is None or bench.anchor is None:
+        return {}
+    capabilities = bench.device.capabilities()
+    alone = nullcontext() if capabilities.simulated else measuring()
+    with alone, timed(details["stage_s"], "measure"):
+        result = bench.device.measure(model, bench.anchor)
+    details["measurement"] = result.to_json() | {
+        "device": capabilities.name,
+        "fingerprint": capabilities.fingerprint,
+        "workload_key": design_key(bench.base.network, design),
+    }
+    return {result.metric: result.median}
+
+
+def score_split(bench: Workbench, model: bytes, split: Split, details: Details) -> Score:
+    """How many of a split's images a file gets right.
+
+    Raises:
+        FloatingPointError: its output is not finite.
+    """
+    with training(), timed(details["stage_s"], "score"):
+        result = score(model, split.images, split.labels, bench.base.network.input, bench.threads)
+    details["images"] = {"split": split.name, "count": len(split), "digest": split.digest, "correct": result.correct}
+    return result
+
+
+def final_values(
+    bench: Workbench, design: Design, network: Network, model: bytes, split: Split, details: Details
+) -> dict[str, float]:
+    """All that is reported of a file that may be handed out; `network` is the one that it was written from."""
+    values = {**symbolic_values(network), "file_bytes": len(model), **measure(bench, design, model, details)}
+    result = score_split(bench, model, split, details)
+    low, high = result.interval
+    return values | {
+        Metric.ACCURACY: result.accuracy,
+        "accuracy_low": low,
+        "accuracy_high": high,
+        "images": result.total,
+    }
+
+
+def _fine_tune(bench: Workbench, turn: TrainingTurn, progress: Progress, is_finalist: bool) -> FineTune | None:
+    """What the spec asks for: the epochs of every candidate, then those of a finalist."""
+    evaluation = bench.spec.evaluation
+    rounds = [(evaluation.finetune_epochs, evaluation.learning_rate)]
+    if is_finalist:
+        rounds.append((evaluation.finalists.finetune_epochs, evaluation.finalists.learning_rate))
+    rounds = [(epochs, learning_rate) for epochs, learning_rate in rounds if epochs > 0]
+    if not rounds:
+        return None
+    recipe = recipe_for(bench.spec.network.family, bench.splits.dataset)
+
+    def fine_tune(network: Network, weights: Weights) -> Weights:
+        for epochs, learning_rate in rounds:
+            tuning = fine_tuning(recipe, epochs, learning_rate)
+            weights = train(network, weights, bench.splits.train, tuning, progress, turn.yield_)
+        return weights
+
+    return fine_tune
