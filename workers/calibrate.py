@@ -24,6 +24,8 @@ BATCH = 16
 
 PERCENTILE = 99.9
 _SAMPLES_PER_IMAGE = 512
+_OFFSET = "offset"
+_OFFSET_STEP = 61
 
 
 class CalibrationMethod(StrEnum):
@@ -55,7 +57,7 @@ def calibrate(
     session = open_session(_probed_model(network, weights, probes), threads)
     names = [output for probe in probes for output in probe.outputs]
     batches = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
-    runs = [session.run(names, {INPUT_NAME: batch}) for batch in batches]
+    runs = [session.run(names, _feed(batch, number, method)) for number, batch in enumerate(batches)]
     seen = {name: np.concatenate([np.ravel(run[index]) for run in runs]) for index, name in enumerate(names)}
     return {probe.tensor: _range(probe, seen) for probe in probes}
 
@@ -72,6 +74,13 @@ class _Probe:
     @property
     def outputs(self) -> tuple[str, ...]:
         return tuple(name for name in (self.low, self.high, self.sample) if name)
+
+
+def _feed(batch: np.ndarray, number: int, method: CalibrationMethod) -> dict[str, np.ndarray]:
+    """Another offset for each batch, so that a sample comes to every position."""
+    if method is CalibrationMethod.MIN_MAX:
+        return {INPUT_NAME: batch}
+    return {INPUT_NAME: batch, _OFFSET: np.array([number * _OFFSET_STEP], np.int64)}
 
 
 def _observed_nodes(network: Network) -> list[Node]:
@@ -99,6 +108,9 @@ def _probed_model(network: Network, weights: Mapping[str, np.ndarray], probes: S
     floats = {layer.name: replace(layer, precision=FP32) for layer in network.compute_nodes()}
     model = onnx.ModelProto.FromString(write_onnx(network.with_nodes(floats), weights, batch="N"))
     shapes = infer_shapes(network)
+    if any(probe.sample for probe in probes):
+        offset = onnx.helper.make_tensor_value_info(_OFFSET, onnx.TensorProto.INT64, [1])
+        model.graph.input.append(offset)
     for probe in probes:
         for output in probe.outputs:
             model.graph.output.add(name=output).type.tensor_type.elem_type = onnx.TensorProto.FLOAT
@@ -114,14 +126,14 @@ def _probed_model(network: Network, weights: Mapping[str, np.ndarray], probes: S
 
 
 def _add_sample(graph: onnx.GraphProto, probe: _Probe, size: int) -> None:
-    """Every so many-th value of each image; the step shares no factor with the size, so it drifts over the columns."""
+    """Every so many-th value of each image, from the offset on."""
     step = max(1, size // _SAMPLES_PER_IMAGE)
-    while math.gcd(step, size) > 1:
+    while math.gcd(step, size) > 1:  # A step that shares no factor with the size drifts over the columns.
         step += 1
-    slicing = {"starts": 0, "ends": np.iinfo(np.int64).max, "axes": 1, "steps": step}
-    names = [f"{probe.sample}.{part}" for part in slicing]
-    for name, value in zip(names, slicing.values(), strict=True):
-        graph.initializer.append(onnx.numpy_helper.from_array(np.array([value], np.int64), name))
-    flat = f"{probe.sample}.flat"
+    for part, value in {"end": size, "axis": 1, "step": step}.items():
+        graph.initializer.append(onnx.numpy_helper.from_array(np.array([value], np.int64), f"{probe.sample}.{part}"))
+    flat, start = f"{probe.sample}.flat", f"{probe.sample}.start"
+    graph.node.add(op_type="Mod", input=[_OFFSET, f"{probe.sample}.step"], output=[start])
     graph.node.add(op_type="Flatten", input=[probe.tensor], output=[flat])
-    graph.node.add(op_type="Slice", input=[flat, *names], output=[probe.sample])
+    slicing = [flat, start, *(f"{probe.sample}.{part}" for part in ("end", "axis", "step"))]
+    graph.node.add(op_type="Slice", input=slicing, output=[probe.sample])

@@ -1,0 +1,84 @@
+"""`local-cpu` keeps the Device contract and its protocol."""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from search_spaces.objectives import Metric
+from search_spaces.precision import FP32
+from workers.hardware import DEVICES
+from workers.hardware.base import DEFAULT_PROTOCOL, Anchor, Protocol, Provenance, summarise
+from workers.hardware.onnxruntime_cpu import NAME, OnnxRuntimeCpu
+from workers.hardware.testing import QUICK, DeviceContract, small_model
+
+
+class TestOnnxRuntimeCpu(DeviceContract):
+    def make_device(self) -> OnnxRuntimeCpu:
+        return OnnxRuntimeCpu()
+
+
+def test_the_device_is_listed_under_its_own_name():
+    assert {name: make().capabilities().name for name, make in DEVICES.items()} == {NAME: NAME}
+
+
+def test_energy_is_absent_with_a_reason():
+    capabilities = OnnxRuntimeCpu().capabilities()
+    assert "energy counter" in capabilities.unavailable[Metric.ENERGY_J]
+    assert capabilities.fingerprint.keys() >= {"processor", "instruction_sets", "runtime", "threads"}
+    assert not capabilities.simulated
+
+
+def test_a_larger_network_is_slower_than_its_anchor():
+    anchor = Anchor(small_model(FP32, channels=16), latency_s=1e-3)
+    result = OnnxRuntimeCpu().measure(small_model(FP32, channels=512), anchor, QUICK)
+    assert result.anchor_ratio is not None
+    assert result.anchor_ratio > 2
+    assert result.median == pytest.approx(result.anchor_ratio * 1e-3)
+    assert result.protocol["anchor_latency_s"] == 1e-3
+    assert result.provenance is Provenance.MEASURED
+
+
+def test_short_networks_are_alternated_for_longer():
+    slow_is_short = replace(QUICK, short_run_s=60.0, short_run_duration_s=0.2)
+    model = small_model(FP32)
+    assert OnnxRuntimeCpu().measure_anchor(model, slow_is_short).count > 2 * _count_in(model, 0.02)
+
+
+def _count_in(model: bytes, seconds: float) -> int:
+    return OnnxRuntimeCpu().measure_anchor(model, replace(QUICK, short_run_s=0.0, duration_s=seconds)).count
+
+
+def test_a_file_that_does_not_run_leaves_the_process_as_it_was():
+    cores, anchor = os.sched_getaffinity(0), Anchor(small_model(FP32), 1e-3)
+    with pytest.raises(Exception, match=r"(?i)protobuf|model"):
+        OnnxRuntimeCpu().measure(b"no model", anchor, QUICK)
+    assert os.sched_getaffinity(0) == cores
+    assert gc.isenabled()
+
+
+def test_a_summary_is_of_all_values_and_keeps_an_even_selection():
+    protocol = Protocol(samples_kept=5)
+    values = np.arange(1.0, 102.0)
+    result = summarise(Metric.LATENCY_S, values, None, protocol, {"threads": 1}, Provenance.SIMULATED)
+    assert (result.lower_quartile, result.median, result.upper_quartile) == (26.0, 51.0, 76.0)
+    assert result.samples == (1.0, 26.0, 51.0, 76.0, 101.0)
+    assert result.count == 101
+    assert result.protocol["threads"] == 1
+    assert result.to_json()["metric"] == "latency_s"
+
+
+def test_the_default_protocol_is_the_measured_one():
+    assert 5 <= DEFAULT_PROTOCOL.discarded_pairs <= 10
+    assert (DEFAULT_PROTOCOL.duration_s, DEFAULT_PROTOCOL.short_run_duration_s) == (0.6, 1.2)
+
+
+def test_measuring_needs_no_torch():
+    code = "import sys, workers.hardware; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
