@@ -7,7 +7,7 @@ fails one job; `workers.evaluator.classify` says how.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from search_spaces.catalog import build_for
 from search_spaces.costs import symbolic_values
 from search_spaces.design import Design
 from search_spaces.objectives import Metric, Outcome, TrialState
-from search_spaces.spec import LimitSpec, SearchSpec
+from search_spaces.spec import SearchSpec
 from service.artifacts.store import put_bytes
 from workers.anchor import get_anchor
 from workers.appraise import Details, build, final_values, measure, score_split
@@ -27,6 +27,7 @@ from workers.candidate import timed
 from workers.datasets import load_dataset
 from workers.export import export_file
 from workers.host_lock import training
+from workers.limits import missed_limits
 from workers.progress import Progress, ignore_progress
 from workers.train import recipe_for
 from workers.workbench import device_called, set_up, splits_of, use_threads
@@ -147,22 +148,6 @@ def export(
     """
     bench = set_up(spec, base_key, home)
     return export_file(bench, design, weights_digest, reported, home / ARTIFACTS, progress)
-
-
-def missed_limits(limits: Sequence[LimitSpec], values: Mapping[str, float]) -> str:
-    """For people: which limits the known values miss; empty when none."""
-    missed = []
-    for limit in limits:
-        value = values.get(limit.metric)
-        if value is not None and limit.max is not None and not value <= limit.max:
-            missed.append(f"{limit.metric} {_readable(value)} exceeds the limit {_readable(limit.max)}")
-        if value is not None and limit.min is not None and not value >= limit.min:
-            missed.append(f"{limit.metric} {_readable(value)} is below the limit {_readable(limit.min)}")
-    return "; ".join(missed)
-
-
-def _readable(value: float) -> str:
-    return f"{value:,.0f}" if float(value).is_integer() else f"{value:.4g}"
 
 
 def _has_base(key: str, home: Path) -> bool:
