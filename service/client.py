@@ -22,6 +22,8 @@ from service.states import JobState, SearchState
 Json = dict[str, Any]
 DEFAULT_RETRY_S = 1.0
 LONGEST_RETRY_S = 30.0
+LONG_POLL_S = 10
+SHORTEST_PAUSE_S = 0.25
 TRIES = 5
 PAGE_SIZE = 500
 _BUSY = frozenset({429, 502, 503, 504})
@@ -108,29 +110,31 @@ class Client:
         raise RefusedError({"title": "Which search?", "detail": f"{how_many} begin with {prefix!r}; see espalier list"})
 
     def changes(self, search_id: str) -> Iterator[Json]:
-        """The search now and after each change, until it is final. Waits as the service asks; survives its restart.
+        """The search now and after each change, until it is final. Survives a restart of the service.
 
         Raises:
             UnreachableError: the service stayed away for several tries in a row.
         """
         etag, failures = "", 0
         while True:
+            headers = {"If-None-Match": etag, "Prefer": f"wait={LONG_POLL_S}"}
             try:
-                response = self._send("GET", f"/v1/searches/{search_id}", headers={"If-None-Match": etag})
-                failures = 0
+                response = self._send("GET", f"/v1/searches/{search_id}", headers=headers)
             except UnreachableError:
                 failures += 1
                 if failures >= TRIES:
                     raise
                 time.sleep(DEFAULT_RETRY_S)
                 continue
+            failures = 0
             if response.status_code != httpx.codes.NOT_MODIFIED:
                 etag = response.headers.get("ETag", "")
                 search: Json = response.json()
                 yield search
                 if SearchState(search["state"]).is_final:
                     return
-            time.sleep(retry_after_s(response))
+            waited = "Preference-Applied" in response.headers
+            time.sleep(SHORTEST_PAUSE_S if waited else retry_after_s(response))
 
     def request_export(self, search_id: str, trial: int | None) -> Json:
         """Ask for one trial's file; None means the knee of the front."""

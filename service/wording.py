@@ -115,7 +115,7 @@ def _beats(one: Mapping[str, float], other: Mapping[str, float], spec: SearchSpe
 
 def report_figures(report: Mapping[str, Any]) -> tuple[Figure, ...]:
     """Reported beside re-measured, for every metric that the report has on both sides."""
-    reported, measured = report.get("reported", {}), report.get("measured", {})
+    reported, measured = report.get("reported", {}), report.get("remeasured", {})
     return tuple(
         Figure(UNITS[metric].heading, show_value(metric, reported), show_value(metric, measured))
         for metric in Metric

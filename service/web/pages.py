@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
 from http import HTTPStatus
 from pathlib import Path
@@ -26,7 +27,7 @@ from search_spaces.parse import parse_document, parse_spec
 from service.db import reading, transaction
 from service.devices.queries import known_devices
 from service.edge import EngineDep, PageToken, SearchId
-from service.errors import InvalidPageTokenError, NotFoundError, ProblemError
+from service.errors import InvalidPageTokenError, NotFoundError, ProblemError, StateConflictError
 from service.examples import example_path
 from service.exports.actions import request_export
 from service.models import Search
@@ -145,7 +146,8 @@ def change(engine: EngineDep, form: FormFields, search_id: SearchId, verb: str) 
     """Cancel, pause or resume."""
     if verb not in VERBS:
         raise NotFoundError(f"there is no {verb}")
-    with transaction(engine) as session:
+    # What the page offered may have become impossible meanwhile; the page then shows the state that there is.
+    with suppress(StateConflictError), transaction(engine) as session:
         VERBS[verb](session, lock_search(session, search_id))
     return _redirect(search_id)
 
