@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 
 FLOAT_BITS = 32
-_PATTERN = re.compile(r"w(?P<weight>[1-9]|[12][0-9]|3[01])a(?P<activation>[1-9]|[12][0-9]|3[012])")
+_PATTERN = re.compile(r"w(?P<weight>[1-9]|[12][0-9]|3[012])a(?P<activation>[1-9]|[12][0-9]|3[012])")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -41,6 +41,6 @@ def parse_precision(text: str) -> Precision:
     if text == "fp32":
         return FP32
     match = _PATTERN.fullmatch(text)
-    if match is None:
+    if match is None or text == "w32a32":  # One way to say it, so that equal precisions are equal texts.
         raise ValueError(f"{text!r} is not a precision: write fp32, or w<bits>a<bits> such as w8a8")
     return Precision(int(match["weight"]), int(match["activation"]))
