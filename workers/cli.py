@@ -1,125 +1,41 @@
-"""Commands of `espalier` that do the work in this process, without a service. They only parse, call and print."""
+"""The commands that do work in this process. `espalier` finds them through the entry point `espalier.commands`."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+import logging
+import shlex
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as ProgressBar
-from rich.table import Table
 
-from search_spaces.check import SpecError, check_spec
-from search_spaces.design import Design, Kind, Value, design_from_json
-from search_spaces.objectives import Outcome, TrialState
-from search_spaces.parse import parse_document, parse_spec
-from search_spaces.space import Space
-from search_spaces.spec import SearchSpec
 from service.config import get_settings
-from workers.progress import Progress
+from service.queue import QueueName
+from workers.evaluator_process import EVALUATOR_COMMAND
+from workers.try_design import try_design
 
-app = typer.Typer(no_args_is_help=True, add_completion=False)
-console = Console()
-
-_STATE_STYLES = {TrialState.SUCCEEDED: "green", TrialState.INFEASIBLE: "yellow", TrialState.FAILED: "red"}
-
-
-@app.callback()
-def commands() -> None:
-    """Work that is done here, without a service."""
+app = typer.Typer(help="Commands that do the work here.", no_args_is_help=True, add_completion=False)
 
 
-@app.command("try")
-def try_design(
-    spec_path: Annotated[Path, typer.Argument(metavar="SPEC", exists=True, dir_okay=False, help="YAML or JSON")],
-    design: Annotated[str | None, typer.Option(help="a JSON object of decisions, or a file with one")] = None,
-    ratio: Annotated[float, typer.Option(min=0.0, max=0.99, help="prune every layer by this ratio")] = 0.0,
-    precision: Annotated[str | None, typer.Option(help="of every block, such as w8a8")] = None,
-    group_size: Annotated[int | None, typer.Option(min=1, help="of every depthwise layer")] = None,
-    home: Annotated[Path | None, typer.Option(help="default: ESPALIER_HOME, or ~/.espalier")] = None,
+app.command("try")(try_design)
+
+
+@app.command()
+def worker(
+    queues: Annotated[str, typer.Option(help="which to work on, with commas between")] = "control,trials",
+    concurrency: Annotated[int, typer.Option(min=1, help="how many jobs at once, each with its evaluator")] = 1,
+    evaluator: Annotated[
+        str, typer.Option(help="the command that evaluates, to wrap or pin it: a line of shell words")
+    ] = shlex.join(EVALUATOR_COMMAND),
 ) -> None:
-    """Try one design of a spec here: build, measure and score it, and show what each stage takes."""
-    # Imported here: torch and ONNX Runtime take seconds, and `--help` needs neither.
-    from workers import jobs
-    from workers.hardware import DEVICES
+    """Work on searches, and announce this machine's devices, until told to stop."""
+    from workers.app import run_worker  # loads Celery: nothing else here should pay for it
 
-    with _faults_shown():
-        spec = parse_spec(parse_document(spec_path.read_bytes(), yaml=spec_path.suffix != ".json"))
-        checked = check_spec(spec, {name: make().capabilities() for name, make in DEVICES.items()})
-        chosen = _read_design(design) if design else uniform_design(checked.space, ratio, precision, group_size)
-        checked.space.indices_of(chosen)
-    for warning in checked.warnings:
-        console.print(f"[yellow]warning[/] {warning}")
-    folder = (home or get_settings().home).expanduser()
-    with _progress_bar() as progress:
-        prepared = jobs.prepare(spec, folder, progress)
-        outcome = jobs.evaluate(spec, chosen, prepared["base_key"], folder, progress)
-    _show(spec, chosen, prepared["accuracy"], outcome)
-    raise typer.Exit(1 if outcome.state is TrialState.FAILED else 0)
-
-
-def uniform_design(space: Space, ratio: float, precision: str | None, group_size: int | None) -> Design:
-    """The same ratio, precision and group size everywhere: of each decision's choices the nearest to the ratio."""
-    values: dict[str, Value] = {}
-    for decision in space.decisions:
-        if decision.kind is Kind.CHANNELS:
-            counts = [int(count) for count in decision.choices]
-            values[decision.name] = min(counts, key=lambda count: abs(count - (1 - ratio) * max(counts)))
-        elif decision.kind is Kind.PRECISION and precision is not None:
-            values[decision.name] = precision
-        elif decision.kind is Kind.GROUP_SIZE and group_size is not None:
-            values[decision.name] = group_size
-    return Design.of(values)
-
-
-def _read_design(text: str) -> Design:
-    path = Path(text)
-    return design_from_json(json.loads(text if text.lstrip().startswith("{") else path.read_text()))
-
-
-@contextmanager
-def _faults_shown() -> Iterator[None]:
-    """Bad input ends the command with one line for each fault."""
     try:
-        yield
-    except SpecError as error:
-        for fault in error.faults:
-            console.print(f"[red]{fault.pointer or 'spec'}[/] {fault.message}")
-        raise typer.Exit(2) from None
-    except (ValueError, OSError) as error:
-        console.print(f"[red]design[/] {error}")
-        raise typer.Exit(2) from None
-
-
-@contextmanager
-def _progress_bar() -> Iterator[Progress]:
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with ProgressBar(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("starting", total=1.0)
-
-        def progress(stage: str, done: float, message: str) -> None:
-            bar.update(task, description=f"{stage}: {message}", completed=done)
-
-        yield progress
-
-
-def _show(spec: SearchSpec, design: Design, base_accuracy: float, outcome: Outcome) -> None:
-    stages = Table("stage", box=None, header_style="bold")
-    stages.add_column("seconds", justify="right")
-    for stage, seconds in outcome.details["stage_s"].items():
-        stages.add_row(stage, f"{seconds:.3f}")
-    values = Table("value", box=None, header_style="bold")
-    values.add_column(spec.name, justify="right")
-    for name, value in outcome.values.items():
-        values.add_row(name, f"{value:,.0f}" if float(value).is_integer() else f"{value:,.6g}")
-    console.print(f"{len(design)} decisions differ from the base, which gets {base_accuracy:.4f} right")
-    console.print(stages, values, sep="\n")
-    console.print(f"[{_STATE_STYLES[outcome.state]}]{outcome.state}[/] {outcome.reason}")
+        names = [QueueName(name.strip()) for name in queues.split(",")]
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}; there are {', '.join(QueueName)}") from None
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s worker %(levelname)s %(name)s: %(message)s")
+    raise typer.Exit(run_worker(get_settings(), names, concurrency, shlex.split(evaluator)))
 
 
 if __name__ == "__main__":
