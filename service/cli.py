@@ -246,9 +246,8 @@ def _installed_devices() -> dict[str, DeviceCapabilities]:
     devices: dict[str, DeviceCapabilities] = {}
     for point in entry_points(group="espalier.devices"):
         try:
-            factories = point.load()
+            found: list[DeviceCapabilities] = point.load()()
         except ModuleNotFoundError:
             continue
-        for name, make in factories.items():
-            devices[name] = make().capabilities()
+        devices |= {capabilities.name: capabilities for capabilities in found}
     return devices

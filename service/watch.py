@@ -14,6 +14,7 @@ from search_spaces.parse import parse_spec
 from search_spaces.spec import SearchSpec
 from service import terminal
 from service.client import Client, Json
+from service.states import SearchState
 from service.wording import best_values, describe_activity, describe_values
 
 LINE_EVERY_SHARE = 0.25  # of a stage, in the plain view
@@ -103,7 +104,8 @@ def _new_lines(moment: Moment, said: _Said, spec: SearchSpec) -> Iterator[str]:
     state, activity = moment.search["state"], moment.search.get("activity")
     if state != said.state:
         said.state = state
-        yield f"{state} {moment.search.get('waiting_for') or ''}".rstrip()
+        waiting = moment.search["waiting_for"] if state == SearchState.QUEUED else ""
+        yield f"{state}: {waiting}" if waiting else str(state)
     for trial in moment.fresh:
         yield trial_line(trial, spec, moment.search["progress"])
     if activity and not moment.fresh:

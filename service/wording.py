@@ -102,8 +102,9 @@ def verdict(found: Sequence[Mapping[str, float]], uniform: Sequence[Mapping[str,
     theirs = pareto.hypervolume(uniform, spec.objectives, reference)
     how = "better than" if ours > theirs else "as good as" if ours == theirs else "not better than"
     beaten = sum(any(_beats(one, rival, spec) for one in found) for rival in uniform)
+    gain = f" ({100 * (ours / theirs - 1):+.0f} %)" if theirs > 0 else ""
     return (
-        f"The designs found are {how} the best uniform ones: hypervolume {ours:.4g} against {theirs:.4g}; "
+        f"The designs found are {how} the best uniform ones: hypervolume {ours:.4g} against {theirs:.4g}{gain}; "
         f"{beaten} of {len(uniform)} uniform designs are dominated."
     )
 

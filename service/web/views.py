@@ -137,7 +137,7 @@ def search_view(rows: SearchRows) -> SearchView:
         progress=rows.progress,
         best=best_values(spec.objectives, (trial.values for trial in rows.everyone if trial.is_feasible)),
         verbs=verbs_of(search.state),
-        waiting_for=search.waiting_for,
+        waiting_for=search.waiting_for if search.state is SearchState.QUEUED else "",
         warnings=tuple(str(warning) for warning in search.warnings),
         problem=search.problem,
         headings=tuple(UNITS[metric].heading for metric in metrics),
