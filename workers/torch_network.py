@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Protocol
 
 import numpy as np
@@ -181,7 +182,7 @@ OPERATORS: dict[Op, Callable[[HasWeights, Node, list[Tensor]], Tensor]] = {
     Op.RELU: lambda _weights, _node, inputs: F.relu(inputs[0]),
     Op.RELU6: lambda _weights, _node, inputs: F.relu6(inputs[0]),
     Op.SIGMOID: lambda _weights, _node, inputs: torch.sigmoid(inputs[0]),
-    Op.ADD: lambda _weights, _node, inputs: torch.stack(inputs).sum(0) if len(inputs) > 2 else inputs[0] + inputs[1],
+    Op.ADD: lambda _weights, _node, inputs: reduce(torch.add, inputs),
     Op.MULTIPLY: lambda _weights, _node, inputs: inputs[0] * inputs[1],
     Op.CONCAT: lambda _weights, _node, inputs: torch.cat(inputs, 1),
     Op.SHUFFLE: _shuffle,

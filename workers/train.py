@@ -68,9 +68,11 @@ class Recipe:
         return {name: str(value) if isinstance(value, Schedule) else value for name, value in asdict(self).items()}
 
 
+# Fashion-MNIST's recipe is for the patience of a first visit: 100,000 images take three minutes of one core for
+# a MobileNet-V1 of width 0.5 and lead to 0.90; more epochs would gain a point or two.
 _RECIPES: dict[str, Recipe] = {
     "fashion_mnist": Recipe(epochs=2),
-    "digits": Recipe(epochs=30, batch_size=32, learning_rate=0.05),
+    "digits": Recipe(epochs=20, batch_size=32, learning_rate=0.05),
     "cifar10": Recipe(epochs=30, shift_pixels=4, flip=True),
     "cifar100": Recipe(epochs=30, shift_pixels=4, flip=True),
 }
