@@ -17,7 +17,7 @@ from search_spaces.coupling import ChannelGroup
 from search_spaces.design import Design, Kind, Value, decision_name
 from search_spaces.layer_globs import Faults, LayerSelection, select_layers
 from search_spaces.network import Network
-from search_spaces.precision import FLOAT_BITS, Precision, parse_precision
+from search_spaces.precision import Precision, parse_precision
 from search_spaces.spec import BitChoices, GroupSizeChoices, PrecisionChoices, RatioRange, SpaceSpec
 
 
@@ -140,7 +140,7 @@ def build_space(network: Network, spec: SpaceSpec, device: DeviceCapabilities | 
     precisions = _precision_decisions(builder, spec.precision, device)
     weight_bits = _bit_decisions(builder, spec.weight_bits, Kind.WEIGHT_BITS)
     activation_bits = _bit_decisions(builder, spec.activation_bits, Kind.ACTIVATION_BITS)
-    _check_bits(builder, spec, device)
+    _check_bits(builder, spec, device, [*weight_bits, *activation_bits])
     counts = _channel_counts(builder, spec.prune_ratio, group_sizes)
     if builder.faults:
         raise SpaceError(builder.faults)
@@ -259,24 +259,34 @@ def _bit_decisions(builder: _Builder, spec: BitChoices | None, kind: Kind) -> li
     return [_decision(kind, layer, choices) for layer in selection.layers]
 
 
-def _check_bits(builder: _Builder, spec: SpaceSpec, device: DeviceCapabilities | None) -> None:
-    """Separate bits are for devices that take them, and every pair of them must be executed."""
-    given = [kind for kind in (Kind.WEIGHT_BITS, Kind.ACTIVATION_BITS) if getattr(spec, kind) is not None]
-    for kind in given:
+def _check_bits(
+    builder: _Builder, spec: SpaceSpec, device: DeviceCapabilities | None, decisions: Sequence[Decision]
+) -> None:
+    """Separate bits are for devices that take them, and each pair that a layer can get must be executed."""
+    kinds = [kind for kind in (Kind.WEIGHT_BITS, Kind.ACTIVATION_BITS) if getattr(spec, kind) is not None]
+    for kind in kinds:
         if spec.precision is not None:
             builder.faults.append((f"/space/{kind}", "give either `precision` or separate bits, not both"))
         elif device is not None and not device.separate_bits:
             message = f"{device.name} does not take weight and activation bits separately; use `precision`"
             builder.faults.append((f"/space/{kind}", message))
-    if device is None or not device.separate_bits:
-        return
-    weights, activations = (
-        part.choices if part else (FLOAT_BITS,) for part in (spec.weight_bits, spec.activation_bits)
-    )
-    for weight, activation in product(weights, activations) if given else ():
-        precision = str(Precision(weight, activation))
-        if precision not in device.precisions:
-            builder.faults.append((f"/space/{given[0]}/choices", _not_executed(precision, device)))
+    if kinds and device is not None and device.separate_bits:
+        for precision, layer in _pairs_of_bits(builder, decisions).items():
+            if precision not in device.precisions:
+                message = f"{layer} could get {precision}: {_not_executed(precision, device)}"
+                builder.faults.append((f"/space/{kinds[0]}", message))
+
+
+def _pairs_of_bits(builder: _Builder, decisions: Sequence[Decision]) -> dict[str, str]:
+    """Every precision that separate bits can lead to, and the first layer that could get it."""
+    bits = {(decision.kind, decision.target): decision.choices for decision in decisions}
+    pairs: dict[str, str] = {}
+    for layer, node in builder.structure.layers.items():
+        weights = bits.get((Kind.WEIGHT_BITS, layer), (node.precision.weight_bits,))
+        activations = bits.get((Kind.ACTIVATION_BITS, layer), (node.precision.activation_bits,))
+        for weight, activation in product(weights, activations):
+            pairs.setdefault(str(Precision(int(weight), int(activation))), layer)
+    return pairs
 
 
 # --- channels ---------------------------------------------------------------------------------------------------
