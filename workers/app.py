@@ -9,10 +9,12 @@ import logging
 import os
 import platform
 import threading
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from celery import signals
+from celery.exceptions import SecurityWarning
 
 from service.config import Settings
 from service.db import make_engine, upgrade
@@ -49,6 +51,7 @@ def run_worker(
         concurrency=concurrency,
         queues=[str(queue) for queue in queues],
         loglevel="WARNING",
+        quiet=True,
         without_heartbeat=True,
         without_gossip=True,
         without_mingle=True,
@@ -56,6 +59,8 @@ def run_worker(
     )
     for thread in threads:
         thread.start()
+    # Said of root and pickle; only JSON is accepted here, and containers have no other user.
+    warnings.simplefilter("ignore", SecurityWarning)
     try:
         worker.start()
     finally:

@@ -23,12 +23,14 @@ from service.finalists.actions import finish_finalist
 from service.models import Claimable, Finalist, Search, Trial, utc_now
 from service.preparations.actions import fail_preparation
 from service.queue import MODEL_OF, TaskName, send_after_commit
-from service.searches.queries import searches_in
+from service.searches.actions import WORK, cancel_queued, settle
+from service.searches.queries import lock_search, searches_in
 from service.states import JobState, SearchState
 from service.trials.actions import finish_trial
 from workers.prepare import UnpreparedError
 
 _LONGEST_WAIT_S = 60.0
+_ENDED = [state for state in SearchState if state.is_final]
 
 
 @dataclass
@@ -48,6 +50,8 @@ class Reaper:
         """One round."""
         for task, model in MODEL_OF.items():
             self._free_expired(task, model)
+        self._end_what_is_over()
+        for task, model in MODEL_OF.items():
             self._repeat_lost(task, model)
         self._replan_idle()
 
@@ -61,6 +65,16 @@ class Reaper:
                 search_id = session.scalar(select(model.search_id).where(model.id == row_id))
                 if _END[task](session, row_id, attempt) and task is not TaskName.EXPORT:
                     send_after_commit(session, TaskName.PLAN, str(search_id))
+
+    def _end_what_is_over(self) -> None:
+        """Rows that came back to the queue of a search that is over: nobody would claim them."""
+        with reading(self.engine) as session:
+            search_ids = searches_in(session, SearchState.CANCELLING) + _ended_with_rows_left(session)
+        for search_id in search_ids:
+            with transaction(self.engine) as session:
+                search = lock_search(session, search_id)
+                cancel_queued(session, search_id)
+                settle(session, search)
 
     def _repeat_lost(self, task: TaskName, model: type[Claimable]) -> None:
         with reading(self.engine) as session:
@@ -82,7 +96,7 @@ class Reaper:
 
     def _replan_idle(self) -> None:
         with reading(self.engine) as session:
-            active = searches_in(session, SearchState.RUNNING, SearchState.CONFIRMING, SearchState.CANCELLING)
+            active = searches_in(session, SearchState.RUNNING, SearchState.CONFIRMING)
             idle = [search_id for search_id in active if _is_idle(session, search_id, self.patience_s)]
         now = time.monotonic()
         for search_id in idle:
@@ -92,6 +106,14 @@ class Reaper:
             with transaction(self.engine) as session:
                 send_after_commit(session, TaskName.PLAN, search_id)
         self.replanned = {search_id: at for search_id, at in self.replanned.items() if search_id in active}
+
+
+def _ended_with_rows_left(session: Session) -> list[str]:
+    found: set[str] = set()
+    for model in WORK:
+        left = select(model.search_id).join(Search, Search.id == model.search_id)
+        found.update(session.scalars(left.where(Search.state.in_(_ENDED), model.state == JobState.QUEUED)))
+    return sorted(found)
 
 
 def _is_idle(session: Session, search_id: str, patience_s: float) -> bool:

@@ -138,7 +138,7 @@ def fail(session: Session, search: Search, problem: dict[str, Any]) -> None:
         StateConflictError: it is over.
     """
     search.problem = problem
-    _cancel_queued(session, search.id)
+    cancel_queued(session, search.id)
     move(session, search, SearchState.FAILED, str(problem.get("detail", "")))
 
 
@@ -146,7 +146,7 @@ def settle(session: Session, search: Search) -> None:
     """If a search is being cancelled: drop what is queued, and end it once nothing runs."""
     if search.state is not SearchState.CANCELLING:
         return
-    _cancel_queued(session, search.id)
+    cancel_queued(session, search.id)
     if not any(_count_running(session, model, search.id) for model in WORK):
         move(session, search, SearchState.CANCELLED)
 
@@ -166,7 +166,8 @@ def conflict(search: Search, wanted: SearchState) -> StateConflictError:
     return StateConflictError(detail, extra={"state": str(search.state), "allowed": allowed})
 
 
-def _cancel_queued(session: Session, search_id: str) -> None:
+def cancel_queued(session: Session, search_id: str) -> None:
+    """Drop what waits for a search that is over."""
     for model in WORK:
         session.execute(
             update(model)
