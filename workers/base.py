@@ -78,11 +78,14 @@ def get_base(
 ) -> Base:
     """The base from the cache, else trained now. Of several processes that ask at once, one trains and the others wait.
 
+    Args:
+        yield_to: called between training steps, and while another process trains.
+
     Raises:
         TrainingDivergedError: the recipe does not suit the network.
     """
     key = base_key(network, splits.dataset, splits.train.digest, recipe)
-    with _only_one(home / "bases" / f"{key}.lock", progress):
+    with _only_one(home / "bases" / f"{key}.lock", progress, yield_to):
         try:
             base = load_base(key, home)
         except BaseUnavailableError:
@@ -163,7 +166,7 @@ def _store(base: Base, home: Path) -> None:
 
 
 @contextmanager
-def _only_one(path: Path, progress: Progress) -> Iterator[None]:
+def _only_one(path: Path, progress: Progress, yield_to: Callable[[], None]) -> Iterator[None]:
     """Hold a lock that the kernel frees when its process dies."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
@@ -173,5 +176,6 @@ def _only_one(path: Path, progress: Progress) -> Iterator[None]:
                 break
             except BlockingIOError:
                 progress("train", 0.0, "waiting for another process that trains this base")
+                yield_to()
                 time.sleep(_LOCK_POLL_S)
         yield

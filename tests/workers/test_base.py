@@ -1,3 +1,4 @@
+import fcntl
 import json
 import multiprocessing
 import os
@@ -115,6 +116,24 @@ def test_a_damaged_base_is_trained_again(network, splits, tmp_path, name, damage
     assert again.accuracy == whole.accuracy
     assert load_base(whole.key, tmp_path).report == again.report
     assert sorted(path.name for path in (tmp_path / "bases").iterdir()) == [whole.key, f"{whole.key}.lock"]
+
+
+def test_who_waits_says_so_and_yields(network, splits, tmp_path):
+    lock = tmp_path / "bases" / f"{base_key(network, 'digits', splits.train.digest, RECIPE)}.lock"
+    lock.parent.mkdir()
+    messages: list[str] = []
+    with lock.open("w") as holder:
+        fcntl.flock(holder, fcntl.LOCK_EX)
+        get_base(
+            network,
+            splits,
+            RECIPE,
+            tmp_path,
+            lambda _stage, _done, message: messages.append(message),
+            lambda: fcntl.flock(holder, fcntl.LOCK_UN),
+        )
+    assert messages[0] == "waiting for another process that trains this base"
+    assert "right" in messages[-1]
 
 
 @pytest.mark.parametrize("key", ["", "../../etc", "a" * 63, "A" * 64, "0" * 64])
