@@ -10,13 +10,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 
+from search_spaces.build_space import SpaceError, build_space
 from search_spaces.capabilities import DeviceCapabilities
 from search_spaces.catalog import build_for
 from search_spaces.datasets import DATASETS
 from search_spaces.network import Network
 from search_spaces.objectives import DEVICE_METRICS, Metric
 from search_spaces.reach import Reach, symbolic_reach
-from search_spaces.space import Space, SpaceError, build_space
+from search_spaces.space import Space
 from search_spaces.spec import LimitSpec, ObjectiveSpec, SamplerName, SearchSpec
 
 

@@ -10,6 +10,9 @@ from fnmatch import fnmatchcase
 Faults = list[tuple[str, str]]
 """(JSON pointer into the spec, message) pairs."""
 
+MAX_SUGGESTIONS = 20
+"""Faults in one spec that get close matches; finding them is slow, and a hostile spec has many globs."""
+
 
 @dataclass(frozen=True, slots=True)
 class LayerSelection:
@@ -51,8 +54,9 @@ def select_layers(
 def _matches(glob: str, names: Sequence[str], pointer: str, faults: Faults) -> tuple[str, ...]:
     matched = tuple(name for name in names if fnmatchcase(name, glob))
     if not matched:
-        close = get_close_matches(glob, names, n=3, cutoff=0.5) or [*names[:3], "..."]
-        faults.append((pointer, f"{glob!r} matches no layer; layers are called {', '.join(close)}"))
+        close = get_close_matches(glob, names, n=3, cutoff=0.5) if len(faults) < MAX_SUGGESTIONS else []
+        examples = ", ".join(close or [*names[:3], "..."])
+        faults.append((pointer, f"{glob!r} matches no layer; layers are called {examples}"))
     return matched
 
 

@@ -17,7 +17,7 @@ Name = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9]
 Glob = Annotated[str, Field(min_length=1, max_length=200)]
 
 
-Globs = Annotated[tuple[Glob, ...], Field(max_length=256)]
+Globs = Annotated[tuple[Glob, ...], Field(max_length=64)]
 
 
 class _Part(BaseModel):

@@ -1,6 +1,7 @@
 """Spaces as realised values: what the divisor, group sizes and globs make of ratios and choices."""
 
 import math
+import time
 
 import numpy as np
 import pytest
@@ -8,13 +9,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from search_spaces.apply import apply, design_key, structure_of
+from search_spaces.build_space import SpaceError, build_space
 from search_spaces.capabilities import DeviceCapabilities
 from search_spaces.catalog import build_network
 from search_spaces.costs import symbolic_values
 from search_spaces.design import Design, Kind
 from search_spaces.network import InputContract, Network, Node, Op, infer_shapes
 from search_spaces.reach import symbolic_reach
-from search_spaces.space import SpaceError, build_space
 from search_spaces.spec import NetworkSpec, SpaceSpec
 from tests.random_networks import networks
 
@@ -244,3 +245,21 @@ def test_counts_are_multiples_of_what_grouped_convs_need():
     space, _ = space_of({"prune_ratio": RATIOS}, network, device(channel_divisor=4))
     assert choices(space)["channels/a"] == (48, 36, 24, 12)
     assert choices(space)["channels/grouped"] == (24, 12)
+
+
+def test_a_baseline_of_very_many_designs_is_refused_in_no_time():
+    bits = {"choices": list(range(1, 33))}
+    pairs = tuple(f"w{weight}a{activation}" for weight in range(1, 33) for activation in range(1, 33))
+    spec = {"prune_ratio": {"high": 0.9, "step": 0.001}, "weight_bits": bits, "activation_bits": bits}
+    everything = device(separate_bits=True, precisions=("fp32", *pairs), channel_divisor=1)
+    started = time.process_time()
+    assert "larger step" in faults_of(spec, on=everything)["/space"]
+    assert time.process_time() - started < 2.0
+
+
+def test_many_globs_that_match_nothing_are_refused_in_no_time():
+    globs = [f"{'*x' * 90}{number}" for number in range(64)]
+    part = {"choices": [1, 2], "layers": globs, "exclude": globs}
+    started = time.process_time()
+    assert len(faults_of({"group_size": part, "prune_ratio": {**RATIOS, "layers": globs}})) == 192
+    assert time.process_time() - started < 2.0

@@ -1,0 +1,186 @@
+"""Specs that make no sense: every fault is found, at its place, with a remedy."""
+
+import copy
+from pathlib import Path
+
+import pytest
+
+from search_spaces.capabilities import DeviceCapabilities
+from search_spaces.check import SpecError, check_spec
+from search_spaces.parse import parse_document, parse_spec
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "mobilenet_v1_fashion_mnist.yaml"
+CPU = DeviceCapabilities(
+    name="local-cpu",
+    description="",
+    precisions=("fp32", "w8a8"),
+    channel_divisor=16,
+    metrics=("latency_s",),
+    unavailable={"energy_j": "this machine has no energy counter"},
+)
+METER = CPU.model_copy(update={"name": "meter", "metrics": ("latency_s", "energy_j")})
+DEVICES = {"local-cpu": CPU}
+
+
+@pytest.fixture
+def spec():
+    return copy.deepcopy(parse_document(EXAMPLE.read_bytes(), yaml=True))
+
+
+def checked(data, devices=DEVICES):
+    return check_spec(parse_spec(data), devices)
+
+
+def faults_of(data, devices=DEVICES):
+    with pytest.raises(SpecError) as caught:
+        checked(data, devices)
+    return {fault.pointer: fault.message for fault in caught.value.faults}
+
+
+def test_the_example_is_accepted(spec):
+    result = checked(spec)
+    assert result.waiting_for == ""
+    assert result.network.input.shape == (1, 28, 28)
+    assert len(result.space.uniform) == 16
+    assert result.space.size() > 10**15
+
+
+def test_an_unannounced_device_is_waited_for(spec):
+    result = checked(spec, {})
+    assert "local-cpu" in result.waiting_for
+    assert "none is announced" in result.waiting_for
+    assert "meter" in checked(spec, {"meter": METER}).waiting_for
+
+
+def test_a_search_without_a_device_waits_for_none(spec):
+    spec["objectives"][1] = {"metric": "macs", "direction": "minimize"}
+    assert checked(spec, {}).waiting_for == ""
+
+
+def test_an_unknown_data_set_lists_those_known(spec):
+    spec["dataset"]["name"] = "fashion_mnst"
+    message = faults_of(spec)["/dataset/name"]
+    assert "did you mean fashion_mnist" in message
+    assert "digits" in message
+
+
+def test_the_input_must_be_the_data_sets_shape(spec):
+    spec["network"]["input"] = [3, 32, 32]
+    assert "[1, 28, 28]" in faults_of(spec)["/network/input"]
+
+
+def test_a_metric_that_the_device_cannot_tell_is_refused_with_its_reason(spec):
+    spec["objectives"][1]["metric"] = "energy_j"
+    spec["limits"].append({"metric": "energy_j", "max": 1.0, "device": "local-cpu"})
+    faults = faults_of(spec)
+    assert "no energy counter" in faults["/objectives/1/metric"]
+    assert "no announced device can" in faults["/limits/1/metric"]
+    assert "devices that can: meter" in faults_of(spec, {**DEVICES, "meter": METER})["/objectives/1/metric"]
+
+
+def test_two_devices_are_one_too_many(spec):
+    spec["limits"].append({"metric": "latency_s", "max": 1.0, "device": "meter"})
+    assert "one device" in faults_of(spec)["/limits/1/device"]
+
+
+def test_a_precision_must_be_executed(spec):
+    spec["space"]["precision"]["choices"].append("w4a4")
+    assert "it executes fp32, w8a8" in faults_of(spec)["/space/precision/choices/2"]
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        {},
+        {"prune_ratio": {"low": 0.0, "high": 0.0}},
+        {"precision": {"choices": ["fp32"]}},
+        {"precision": {"choices": ["w8a8"]}},
+        {"group_size": {"choices": [1], "layers": ["*.depthwise"]}},
+    ],
+)
+def test_a_space_without_a_choice_is_refused(spec, space):
+    spec["space"] = space
+    spec["limits"] = []
+    assert "nothing can be varied" in faults_of(spec)["/space"]
+
+
+def test_a_limit_out_of_reach_says_what_is_in_reach(spec):
+    spec["limits"] = [
+        {"metric": "size_bytes", "max": 20_000},
+        {"metric": "macs", "min": 1e12},
+        {"metric": "accuracy", "min": 90},
+        {"metric": "latency_s", "max": -1, "device": "local-cpu"},
+    ]
+    faults = faults_of(spec)
+    assert "the smallest size_bytes in this space is 97,568" in faults["/limits/0/max"]
+    assert "the greatest macs in this space is 15,046,400" in faults["/limits/1/min"]
+    assert "share" in faults["/limits/2/min"]
+    assert "never below 0" in faults["/limits/3/max"]
+
+
+def test_limits_that_can_just_be_met_are_accepted(spec):
+    spec["limits"] = [
+        {"metric": "size_bytes", "max": 97_568},
+        {"metric": "macs", "min": 15_046_400},
+        {"metric": "accuracy", "min": 0.8},
+    ]
+    assert checked(spec).warnings == ()
+
+
+def test_limits_that_contradict_each_other_are_refused(spec):
+    spec["limits"] = [{"metric": "macs", "max": 5e6}, {"metric": "macs", "min": 6e6}]
+    assert "at most 5e+06" in faults_of(spec)["/limits/1/min"]
+
+
+def test_more_images_than_a_split_has_are_refused(spec):
+    spec["evaluation"].update(score_images=3_001, calibration_images=2_001)
+    faults = faults_of(spec)
+    assert "3,000" in faults["/evaluation/score_images"]
+    assert "2,000" in faults["/evaluation/calibration_images"]
+
+
+def test_bits_without_a_device_that_takes_them_are_refused(spec):
+    spec["objectives"][1] = {"metric": "macs", "direction": "minimize"}
+    spec["space"] = {"weight_bits": {"choices": [4, 8]}}
+    assert "name one" in faults_of(spec)["/space/weight_bits"]
+
+
+def test_all_faults_come_together(spec):
+    spec["objectives"][1]["metric"] = "energy_j"
+    spec["space"]["group_size"]["layers"] = ["*.depthwize", "*.pointwise"]
+    spec["space"]["precision"]["choices"] = ["w4a4", "int8"]
+    spec["evaluation"]["score_images"] = 9_000
+    assert set(faults_of(spec)) == {
+        "/objectives/1/metric",
+        "/space/group_size/layers/0",
+        "/space/group_size/layers/1",
+        "/space/precision/choices/0",
+        "/space/precision/choices/1",
+        "/evaluation/score_images",
+    }
+
+
+def test_warnings_stop_nothing(spec):
+    spec["budget"]["trials"] = 10
+    spec["sampler"] = {"name": "random", "population": 8}
+    warnings = checked(spec).warnings
+    assert any("uniform baseline has 16 designs" in warning for warning in warnings)
+    assert any("no population" in warning for warning in warnings)
+    spec["space"] = {"precision": {"choices": ["fp32", "w8a8"], "layers": ["stem"]}}
+    spec["limits"] = []
+    assert any("the space has 2 designs" in warning for warning in checked(spec).warnings)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "shape"), [("digits", [1, 8, 8]), ("cifar10", [3, 32, 32]), ("cifar100", [3, 32, 32])]
+)
+@pytest.mark.parametrize("family", ["mobilenet_v1", "resnet_56", "vgg_13"])
+def test_every_family_is_accepted_on_every_data_set(spec, dataset, shape, family):
+    spec["network"] = {"family": family, "input": shape}
+    spec["dataset"]["name"] = dataset
+    spec["evaluation"].update(score_images=200, calibration_images=100)
+    spec["limits"] = []
+    if family != "mobilenet_v1":
+        del spec["space"]["group_size"]
+    result = checked(spec)
+    assert result.network.by_name()["classifier"].channels == (100 if dataset == "cifar100" else 10)
