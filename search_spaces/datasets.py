@@ -5,9 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 SMALL_DATASET_IMAGES = 10_000
-HELD_OUT = {"calibrate": 1 / 30, "score": 1 / 20, "confirm": 1 / 12}
-# Of a small data set more is held out: accuracy told from a few dozen images says nothing.
-SMALL_HELD_OUT = {"calibrate": 1 / 10, "score": 1 / 6, "confirm": 1 / 6}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +27,19 @@ class DatasetInfo:
     images: int
     test_images: int
 
-    @property
-    def held_out(self) -> dict[str, float]:
-        """Share of `images` that each held-out split gets; the rest is for training."""
-        return SMALL_HELD_OUT if self.images < SMALL_DATASET_IMAGES else HELD_OUT
-
     def split_size(self, split: str) -> int:
-        """Images in a held-out split, before copies are dropped."""
-        return round(self.images * self.held_out[split])
+        """Images in the split `calibrate`, `score` or `confirm`."""
+        return round(self.images * held_out_shares(self.images)[split])
+
+
+def held_out_shares(images: int) -> dict[str, float]:
+    """Share of the images that each held-out split gets; the rest is for training.
+
+    Of a small data set more is held out: accuracy told from a few dozen images says nothing.
+    """
+    if images < SMALL_DATASET_IMAGES:
+        return {"calibrate": 1 / 10, "score": 1 / 6, "confirm": 1 / 6}
+    return {"calibrate": 1 / 30, "score": 1 / 20, "confirm": 1 / 12}
 
 
 _CIFAR_MEAN, _CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)

@@ -11,13 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from search_spaces.datasets import held_out_shares
 from search_spaces.network import InputContract
 from workers.datasets.dataset import Dataset
-
-_SMALL_DATASET_IMAGES = 10_000
-_SHARES = {"calibrate": 1 / 30, "score": 1 / 20, "confirm": 1 / 12}
-# Of a small data set more is held out: accuracy told from a few dozen images says nothing.
-_SMALL_SHARES = {"calibrate": 1 / 10, "score": 1 / 6, "confirm": 1 / 6}
 
 
 @dataclass(frozen=True)
@@ -112,7 +108,7 @@ def _choose(digests: np.ndarray, labels: np.ndarray, allowed: np.ndarray, classe
     _, group, copies = np.unique(digests, return_inverse=True, return_counts=True)
     candidates = np.flatnonzero(allowed & (copies[group] == 1))
     candidates = candidates[np.argsort(group[candidates], kind="stable")]
-    shares = _SMALL_SHARES if len(labels) < _SMALL_DATASET_IMAGES else _SHARES
+    shares = held_out_shares(len(labels))
     by_class = [candidates[labels[candidates] == label] for label in range(classes)]
     chosen: dict[str, np.ndarray] = {}
     for name, share in shares.items():
