@@ -26,9 +26,11 @@ from pathlib import Path
 
 import typer
 from sqlalchemy import Engine, select
+from sqlalchemy.exc import SQLAlchemyError
 
 from service.config import Settings
-from service.db import make_engine, reading, upgrade
+from service.db import make_engine, reading, transaction, upgrade
+from service.leases import expire_leases, owner_name
 from service.lifeline import die_with_parent, exit_unless_child_of
 from service.models import Device, utc_now
 
@@ -65,17 +67,17 @@ class Child:
         )
         self.started_at = time.monotonic()
 
-    def keep_alive(self, environment: dict[str, str]) -> None:
-        """Start the process if it is dead and its waiting time is over."""
+    def bury(self) -> int | None:
+        """If the process has died, say when it may be started again, and return its id."""
+        if self.process is None or self.process.poll() is None:
+            return None
         now = time.monotonic()
-        if self.process is not None and self.process.poll() is not None:
-            status, self.process = self.process.returncode, None
-            is_steady = now - self.started_at > _STEADY_AFTER_S
-            self.backoff_s = _FIRST_BACKOFF_S if is_steady else min(2 * self.backoff_s, _LAST_BACKOFF_S)
-            self.start_at = now + self.backoff_s
-            _log.warning("%s ended with status %s and is started again", self.name, status)
-        if self.process is None and now >= self.start_at:
-            self.start(environment)
+        is_steady = now - self.started_at > _STEADY_AFTER_S
+        self.backoff_s = _FIRST_BACKOFF_S if is_steady else min(2 * self.backoff_s, _LAST_BACKOFF_S)
+        self.start_at = now + self.backoff_s
+        _log.warning("%s ended with status %s and is started again", self.name, self.process.returncode)
+        pid, self.process = self.process.pid, None
+        return pid
 
 
 def run(settings: Settings, say: Callable[[str], None] = typer.echo) -> int:
@@ -99,6 +101,9 @@ def _supervise(settings: Settings, listener: socket.socket, say: Callable[[str],
     stop = _stop_on_signals()
     upgrade(settings.resolved_database_url)
     engine = make_engine(settings.resolved_database_url)
+    if settings.database_url is None:  # then nobody else can work on this home, whose lock is ours
+        with transaction(engine) as session:
+            expire_leases(session, None)
     environment = os.environ | _as_environment(settings)
     began = utc_now()
     children = [
@@ -107,12 +112,14 @@ def _supervise(settings: Settings, listener: socket.socket, say: Callable[[str],
     ]
     try:
         # The service answers once a device is known, so that the first search need not wait for it.
-        _keep_until(lambda: _announced_since(engine, began), children, environment, stop, limit_s=ANNOUNCE_WAIT_S)
+        _keep_until(
+            lambda: _announced_since(engine, began), children, engine, environment, stop, limit_s=ANNOUNCE_WAIT_S
+        )
         children.append(Child("the service", _service_command(listener), descriptors=(listener.fileno(),)))
         if not stop.is_set():
             host, port = listener.getsockname()[:2]
             say(f"Espalier is at http://{host}:{port} (home: {settings.home}). Ctrl-C stops it.")
-        _keep_until(stop.is_set, children, environment, stop)
+        _keep_until(stop.is_set, children, engine, environment, stop)
     finally:
         _end(children)
         engine.dispose()
@@ -121,6 +128,7 @@ def _supervise(settings: Settings, listener: socket.socket, say: Callable[[str],
 def _keep_until(
     is_enough: Callable[[], bool],
     children: list[Child],
+    engine: Engine,
     environment: dict[str, str],
     stop: threading.Event,
     limit_s: float = math.inf,
@@ -131,8 +139,21 @@ def _keep_until(
             _log.warning("no worker has announced a device yet; searches wait for one")
             return
         for child in children:
-            child.keep_alive(environment)
+            _keep_alive(child, engine, environment)
         stop.wait(POLL_S)
+
+
+def _keep_alive(child: Child, engine: Engine, environment: dict[str, str]) -> None:
+    dead = child.bury()
+    if dead is not None:
+        # The parent knows for sure: nobody need wait until the leases end by themselves, which they do anyway.
+        try:
+            with transaction(engine) as session:
+                expire_leases(session, owner_name(dead))
+        except SQLAlchemyError:
+            _log.warning("cannot free what %s held", child.name, exc_info=True)
+    if child.process is None and time.monotonic() >= child.start_at:
+        child.start(environment)
 
 
 def _announced_since(engine: Engine, began: datetime) -> bool:

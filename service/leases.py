@@ -9,6 +9,7 @@ Times are those of the machines that call; their clocks may differ by seconds, l
 
 from __future__ import annotations
 
+import platform
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
 
-from service.models import Claimable, Search, utc_now
+from service.models import Claimable, Export, Finalist, Preparation, Search, Trial, utc_now
 from service.states import JobState
 
 MAX_ATTEMPTS = 3
@@ -100,6 +101,21 @@ def requeue_expired(session: Session, model: type[Claimable], max_attempts: int 
         if attempt < max_attempts and _put_back(session, model, row_id, attempt, expired, counts=True)
     ]
     return Expired(requeued, [(row_id, attempt) for row_id, attempt in rows if attempt >= max_attempts])
+
+
+def owner_name(pid: int) -> str:
+    """Name a process of this machine in leases."""
+    return f"{platform.node()}:{pid}"
+
+
+def expire_leases(session: Session, owner: str | None) -> None:
+    """End at once what a worker holds that is known to be dead; None: what anyone holds, since nobody lives."""
+    now = utc_now()
+    for model in (Preparation, Trial, Finalist, Export):
+        held = (model.state == JobState.RUNNING, *(() if owner is None else (model.lease_owner == owner,)))
+        session.execute(update(model).where(*held).values(lease_expires_at=now))
+    planned = Search.planner.is_not(None) if owner is None else Search.planner.startswith(f"{owner}/", autoescape=True)
+    session.execute(update(Search).where(planned).values(planner_expires_at=now))
 
 
 def unpublished(session: Session, model: type[Claimable], older_than_s: float) -> list[Any]:

@@ -18,6 +18,7 @@ from celery.exceptions import SecurityWarning
 
 from service.config import Settings
 from service.db import make_engine, upgrade
+from service.leases import owner_name
 from service.queue import QueueName, get_celery
 from workers.announce import ANNOUNCE_EVERY_S, announce_devices, local_capabilities
 from workers.evaluator_process import EVALUATOR_COMMAND, Evaluator, Evaluators
@@ -76,7 +77,7 @@ def make_workplace(settings: Settings, concurrency: int, evaluator_command: Sequ
     return Workplace(
         engine=make_engine(settings.resolved_database_url),
         home=home,
-        owner=f"{platform.node()}:{os.getpid()}",
+        owner=owner_name(os.getpid()),
         evaluators=Evaluators(lambda: Evaluator(home, threads, evaluator_command)),
     )
 
