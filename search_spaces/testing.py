@@ -30,7 +30,7 @@ MakeSampler = Callable[[SearchSpec, Space], Sampler]
 
 
 def chain_space(choice_counts: Sequence[int]) -> Space:
-    """A chain of convolutions: layer i keeps one of `choice_counts[i]` channel counts.
+    """A chain of convolutions: layer i keeps one of `choice_counts[i]` channel counts, the logits stay.
 
     Its uniform sweep takes the same choice everywhere, as far as every layer has it.
     """
@@ -38,10 +38,12 @@ def chain_space(choice_counts: Sequence[int]) -> Space:
     for index, channels in enumerate(choice_counts):
         conv = Node(name=f"layer{index:02d}", op=Op.CONV, inputs=(nodes[-1].name,), channels=channels, kernel=(1, 1))
         nodes.append(conv)
-    network = Network("chain", InputContract((1, 8, 8), (0.0,), (1.0,)), tuple(nodes), nodes[-1].name)
+    layers = nodes[1:]
+    nodes.append(Node(name="logits", op=Op.CONV, inputs=(nodes[-1].name,), channels=10, kernel=(1, 1)))
+    network = Network("chain", InputContract((1, 8, 8), (0.0,), (1.0,)), tuple(nodes), "logits")
     decisions = tuple(
         Decision(decision_name(Kind.CHANNELS, node.name), Kind.CHANNELS, node.name, tuple(range(count, 0, -1)))
-        for node, count in zip(nodes[1:], choice_counts, strict=True)
+        for node, count in zip(layers, choice_counts, strict=True)
     )
     uniform = tuple(
         Design.of({decision.name: decision.choices[index] for decision in decisions})

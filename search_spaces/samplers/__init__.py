@@ -22,13 +22,13 @@ def _make_uniform(spec: SearchSpec, space: Space) -> Sampler:
 def _make_grid(spec: SearchSpec, space: Space) -> Sampler:
     from search_spaces.samplers.grid import GridSampler
 
-    return GridSampler(space, points=spec.budget.trials)
+    return GridSampler(spec, space)
 
 
 def _make_random(spec: SearchSpec, space: Space) -> Sampler:
     from search_spaces.samplers.random import RandomSampler
 
-    return RandomSampler(space, spec.sampler.seed)
+    return RandomSampler(spec, space)
 
 
 def _make_tpe(spec: SearchSpec, space: Space) -> Sampler:

@@ -66,6 +66,9 @@ class Sampler(ABC):
     **Repeats.** A design that was told or is open is never proposed again while the space has another. Open designs
     are those that are planned or running: they have no result yet and may never get one.
 
+    **Limits.** A sampler may look at what a design costs before it proposes it, as far as that is known without any
+    work (`search_spaces.costs`). It need not: a design that misses a limit becomes an infeasible trial.
+
     **Failures.** A failed trial has no values to learn from, and an infeasible one may have few. Neither may break a
     sampler. A cancelled trial is not told; its design may be proposed again.
 

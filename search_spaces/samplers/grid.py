@@ -9,6 +9,7 @@ from search_spaces.samplers.base import ToldTrial
 from search_spaces.samplers.indexed import IndexedSampler
 from search_spaces.samplers.unused import Indices
 from search_spaces.space import Space
+from search_spaces.spec import SearchSpec
 
 GOLDEN = (5**0.5 - 1) / 2
 
@@ -16,14 +17,15 @@ GOLDEN = (5**0.5 - 1) / 2
 class GridSampler(IndexedSampler):
     """Proposes the points of a fixed sequence in order, whatever it is told.
 
-    A space of at most `points` designs is enumerated, the last decision changing fastest. A full grid of a larger
-    one would spend the budget on the last few decisions, so that the sequence starts with a rank-1 lattice of
-    about `points` designs instead (Korobov 1959): each decision runs through its choices evenly, all of them at
-    once, each with a stride of its own. After it comes the enumeration.
+    A space of no more designs than the budget has trials is enumerated, the last decision changing fastest. A full
+    grid of a larger one would spend the budget on the last few decisions, so that the sequence starts with a
+    rank-1 lattice of about the budget's size instead (Korobov 1959): each decision runs through its choices evenly,
+    all of them at once, each with a stride of its own. After it comes the enumeration.
     """
 
-    def __init__(self, space: Space, points: int) -> None:
-        super().__init__(space)
+    def __init__(self, spec: SearchSpec, space: Space) -> None:
+        super().__init__(spec, space)
+        points = spec.budget.trials
         self._lattice = _lattice_size(points) if self._size > points else 0
         self._strides = _lattice_strides(self._lattice, len(self._levels)) if self._lattice else ()
         self._cursor = 0

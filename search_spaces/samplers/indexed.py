@@ -1,14 +1,22 @@
-"""What samplers that think in choice indices share: bookkeeping of what is taken, and asking one by one."""
+"""What samplers that think in choice indices share: what is taken, what cannot meet the limits, asking one by one."""
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Sequence, Set
 
+import numpy as np
+
+from search_spaces.apply import apply
+from search_spaces.costs import symbolic_values
 from search_spaces.design import Design
+from search_spaces.objectives import SYMBOLIC_METRICS
+from search_spaces.pareto import violations
 from search_spaces.samplers.base import Proposal, Sampler, ToldTrial
-from search_spaces.samplers.unused import Indices
+from search_spaces.samplers.unused import Indices, unused_near
 from search_spaces.space import Space
+from search_spaces.spec import SearchSpec
 
 
 class IndexedSampler(Sampler):
@@ -17,8 +25,13 @@ class IndexedSampler(Sampler):
     Implementations give `_propose`, and `_learn` if they learn.
     """
 
-    def __init__(self, space: Space) -> None:
+    draws = 32
+    """How many draws are looked at, at most, for one that meets the limits that are known without any work."""
+
+    def __init__(self, spec: SearchSpec, space: Space) -> None:
+        self._spec = spec
         self._space = space
+        self._foreseeable = tuple(limit for limit in spec.limits if limit.metric in SYMBOLIC_METRICS)
         self._levels = tuple(len(decision.choices) for decision in space.decisions)
         self._size = space.size()
         self._told: set[Indices] = set()
@@ -46,6 +59,28 @@ class IndexedSampler(Sampler):
     def _learn(self, trial: ToldTrial, indices: Indices) -> None:
         """Called for each told trial, in order, after it was noted as taken."""
         return
+
+    def _choose(self, draw: Callable[[], Indices], taken: Set[Indices], generator: np.random.Generator) -> Indices:
+        """The first unused design drawn that meets the limits on size, MACs and the like, known without any work.
+
+        If none of `draws` does, the one that misses them least: the search then learns where the limits are.
+        """
+        best, least = None, math.inf
+        for _ in range(self.draws):
+            indices = unused_near(draw(), self._levels, taken, generator)
+            miss = self._foreseen_miss(indices)
+            if best is None or miss < least:
+                best, least = indices, miss
+            if miss == 0:
+                break
+        assert best is not None
+        return best
+
+    def _foreseen_miss(self, indices: Indices) -> float:
+        if not self._foreseeable:
+            return 0.0
+        network = apply(self._space.network, self._space.design_at(indices))
+        return sum(violations(symbolic_values(network), self._foreseeable).values())
 
     @abstractmethod
     def _propose(self, number: int, taken: Set[Indices], running: Sequence[Indices]) -> Indices:

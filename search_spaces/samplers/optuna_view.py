@@ -23,7 +23,7 @@ from optuna.trial import TrialState as OptunaState
 from search_spaces.objectives import Direction, TrialState
 from search_spaces.samplers.base import ToldTrial
 from search_spaces.samplers.indexed import IndexedSampler
-from search_spaces.samplers.unused import Indices, random_indices, unused_near
+from search_spaces.samplers.unused import Indices, random_indices
 from search_spaces.space import Space
 from search_spaces.spec import ObjectiveSpec, SearchSpec
 
@@ -43,9 +43,7 @@ class OptunaSampler(IndexedSampler):
     """
 
     def __init__(self, spec: SearchSpec, space: Space) -> None:
-        super().__init__(space)
-        self._spec = spec
-        self._seed = spec.sampler.seed
+        super().__init__(spec, space)
         self._directions = [_DIRECTIONS[objective.direction] for objective in spec.objectives]
         # Optuna's samplers refuse to infer a decision that has one choice only; there is nothing to infer either.
         self._distributions: dict[str, BaseDistribution] = {
@@ -64,14 +62,16 @@ class OptunaSampler(IndexedSampler):
             self._learnt += 1
 
     def _propose(self, number: int, taken: Set[Indices], running: Sequence[Indices]) -> Indices:
-        generator = np.random.default_rng([self._seed, number])
+        generator = np.random.default_rng([self._spec.sampler.seed, number])
+        return self._choose(lambda: self._draw(generator, running), taken, generator)
+
+    def _draw(self, generator: np.random.Generator, running: Sequence[Indices]) -> Indices:
         chosen = self._infer(int(generator.integers(2**32)), running)
         # What Optuna leaves open (a random start, a mutation) is drawn here: its own random sampler would start
         # from the same seed as the sampler that called it, and repeat its numbers.
         drawn = random_indices(self._levels, generator)
         names = (decision.name for decision in self._space.decisions)
-        indices = tuple(int(chosen.get(name, index)) for name, index in zip(names, drawn, strict=True))
-        return unused_near(indices, self._levels, taken, generator)
+        return tuple(int(chosen.get(name, index)) for name, index in zip(names, drawn, strict=True))
 
     def _freeze(self, number: int, indices: Indices, values: list[float] | None, missed: float) -> FrozenTrial:
         """An Optuna trial: finished if it has `values`, otherwise running."""

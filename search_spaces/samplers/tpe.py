@@ -21,6 +21,8 @@ class TpeSampler(OptunaSampler):
     places. The first ten trials are random, told baseline trials included.
     """
 
+    draws = 4  # Each costs as much as all other work of an `ask` together, and most are good ones.
+
     def __init__(self, spec: SearchSpec, space: Space) -> None:
         super().__init__(spec, space)
         self._trials: list[FrozenTrial] = []
