@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request, Response
 from fastapi import Path as PathParameter
 from starlette.responses import FileResponse
 
 from service.artifacts.store import open_path
 from service.db import reading
-from service.edge import EngineDep, SettingsDep
+from service.edge import EngineDep, SettingsDep, is_known, not_modified
 from service.errors import NotFoundError
 from service.models import Artifact
 
@@ -24,7 +24,7 @@ _BINARY = {"schema": {"type": "string", "format": "binary"}}
     response_class=FileResponse,
     responses={status: {"description": "its bytes", "content": {"*/*": _BINARY}} for status in (200, 206)},
 )
-def download_artifact(engine: EngineDep, settings: SettingsDep, digest: Digest) -> FileResponse:
+def download_artifact(request: Request, engine: EngineDep, settings: SettingsDep, digest: Digest) -> Response:
     """Download a file."""
     with reading(engine) as session:
         artifact = session.get(Artifact, digest)
@@ -35,5 +35,8 @@ def download_artifact(engine: EngineDep, settings: SettingsDep, digest: Digest) 
         path = open_path(settings.artifacts_folder, digest)
     except FileNotFoundError:
         raise NotFoundError(f"the bytes of artifact {digest} are not on this machine") from None
-    headers = {"ETag": f'"{digest}"', "Cache-Control": "public, max-age=31536000, immutable"}
+    etag = f'"{digest}"'
+    headers = {"ETag": etag, "Cache-Control": "public, max-age=31536000, immutable"}
+    if is_known(request, etag):
+        return not_modified(headers)
     return FileResponse(path, headers=headers, media_type=media_type, filename=filename)
