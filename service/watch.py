@@ -17,7 +17,7 @@ from service.client import Client, Json
 from service.states import SearchState
 from service.wording import best_values, describe_activity, describe_values
 
-LINE_EVERY_SHARE = 0.25  # of a stage, in the plain view
+LINE_EVERY_SHARE = 0.1  # of a stage, in the plain view
 
 
 @dataclass(frozen=True)

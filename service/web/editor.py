@@ -10,6 +10,7 @@ import yaml
 from search_spaces.check import Fault
 
 SPARE_LINES = 4
+LONGEST_PLACED = 50_000  # characters: finding lines in more takes too long, and no spec is so long
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ def build_editor(text: str, title: str = "", faults: Sequence[Fault] = ()) -> Ed
 def place_faults(text: str, faults: Sequence[Fault]) -> tuple[PlacedFault, ...]:
     """Find the line of each pointer; of its nearest parent where the text has no such place."""
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        root = yaml.compose(text, Loader=yaml.SafeLoader) if len(text) <= LONGEST_PLACED else None
     except (yaml.YAMLError, RecursionError, ValueError):
         root = None
     return tuple(PlacedFault(_line_of(root, fault.pointer), fault.pointer, fault.message) for fault in faults)
