@@ -47,6 +47,8 @@ def run_worker(
         threading.Thread(target=_repeat, args=(workplace.stopping, every_s, what), daemon=True)
         for every_s, what in _on_the_side(settings, workplace, queues)
     ]
+    # Said of root and pickle; only JSON is accepted here, and containers have no other user.
+    warnings.simplefilter("ignore", SecurityWarning)
     worker = celery.Worker(
         pool="threads",
         concurrency=concurrency,
@@ -60,8 +62,6 @@ def run_worker(
     )
     for thread in threads:
         thread.start()
-    # Said of root and pickle; only JSON is accepted here, and containers have no other user.
-    warnings.simplefilter("ignore", SecurityWarning)
     try:
         worker.start()
     finally:

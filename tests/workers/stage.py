@@ -6,9 +6,10 @@ Only the evaluator is made up. Messages are kept in a list, so that a test may l
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Engine, select
 
 from search_spaces.check import check_spec
 from search_spaces.spec import SearchSpec
@@ -148,8 +149,6 @@ TASKS = {
 }
 
 
-def make_stage(folder, result=invent) -> Stage:
-    url = f"sqlite:///{folder / 'stage.db'}"
-    db.upgrade(url)
-    evaluators = Evaluators(lambda: MadeUpEvaluator(result))
-    return Stage(Workplace(engine=db.make_engine(url), home=folder, owner="stage", evaluators=evaluators))
+def make_stage(engine: Engine, folder: Path) -> Stage:
+    evaluators = Evaluators(lambda: MadeUpEvaluator(invent))
+    return Stage(Workplace(engine=engine, home=folder, owner="stage", evaluators=evaluators))

@@ -3,24 +3,16 @@
 import pytest
 
 from search_spaces.objectives import TrialState
-from service import db, queue
+from service import db
 from service.models import Event, Search
 from service.queue import TaskName
 from service.searches import actions
 from service.searches.queries import lock_search
 from service.states import JobState, SearchState
-from tests.workers.stage import Stage, evaluation, invent, make_spec, make_stage
+from tests.workers.stage import Stage, evaluation, invent, make_spec
 from workers.evaluator import FaultKind, JobName
 from workers.evaluator_process import JobError
 from workers.live_sampler import LiveSamplers
-
-
-@pytest.fixture
-def stage(tmp_path, monkeypatch):
-    stage = make_stage(tmp_path)
-    monkeypatch.setattr(queue, "send", lambda task, row_id: stage.messages.append((task, row_id)))
-    yield stage
-    stage.workplace.engine.dispose()
 
 
 def evaluate_with(stage: Stage, result) -> None:

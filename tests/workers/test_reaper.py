@@ -6,26 +6,18 @@ import pytest
 
 from search_spaces.capabilities import DeviceCapabilities
 from search_spaces.objectives import Metric
-from service import db, leases, queue
+from service import db, leases
 from service.models import Finalist, Preparation, Search, Trial, utc_now
 from service.queue import TaskName
 from service.searches import actions
 from service.searches.queries import lock_search
 from service.states import SearchState
-from tests.workers.stage import make_spec, make_stage
+from tests.workers.stage import make_spec
 from workers.announce import announce_devices
 from workers.reaper import Reaper
 from workers.workplace import LEASE_S
 
 PATIENCE_S = 3.0
-
-
-@pytest.fixture
-def stage(tmp_path, monkeypatch):
-    stage = make_stage(tmp_path)
-    monkeypatch.setattr(queue, "send", lambda task, row_id: stage.messages.append((task, row_id)))
-    yield stage
-    stage.workplace.engine.dispose()
 
 
 @pytest.fixture
@@ -165,11 +157,11 @@ def test_a_planner_that_died_is_replaced(stage, reaper):
 def test_two_reapers_do_no_harm(stage, reaper):
     search_id = stage.submit(make_spec())
     other = Reaper(stage.workplace.engine, PATIENCE_S)
-    for _ in range(100):
+    for _ in range(25):
         stage.age(60)
         reaper.reap()
         other.reap()
-        stage.deliver(3)
+        stage.deliver(9)
     assert stage.search(search_id).state is SearchState.SUCCEEDED
     assert {trial.attempt for trial in stage.trials(search_id)} == {1}
 
