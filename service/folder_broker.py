@@ -36,6 +36,7 @@ class Channel(filesystem.Channel):
     def _put(self, queue: str, payload: Any, **kwargs: Any) -> None:  # type: ignore[override]
         target = Path(self.data_folder_out) / f"{time.time_ns()}_{uuid.uuid4()}.{queue}.msg"
         unfinished = target.with_suffix(".unfinished")
+        target.parent.mkdir(parents=True, exist_ok=True)
         unfinished.write_text(json.dumps(payload))
         unfinished.rename(target)
 
@@ -54,8 +55,14 @@ class Channel(filesystem.Channel):
     def _queue_bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> None:
         pass
 
+    def _size(self, queue: str) -> int:
+        return len(self._waiting(queue))
+
     def _waiting(self, queue: str) -> list[str]:
-        names = os.listdir(self.data_folder_in)
+        try:
+            names = os.listdir(self.data_folder_in)
+        except FileNotFoundError:
+            return []  # somebody removed the folder: the messages are lost, the rows are not
         return sorted(name for name in names if name.partition(".")[2] == f"{queue}.msg")
 
 
