@@ -64,9 +64,9 @@ def trial_table(title: str, trials: Sequence[Json], objectives: Sequence[Objecti
     """One row per trial; a finalist's values are those on `confirm`, with the accuracy's interval."""
     metrics = shown_metrics(objectives)
     table = Table(title=title, title_justify="left", box=None, header_style="bold")
-    table.add_column("trial", justify="right")
+    table.add_column("trial", justify="right", no_wrap=True)
     for metric in metrics:
-        table.add_column(UNITS[metric].heading, justify="right")
+        table.add_column(UNITS[metric].heading, justify="right", no_wrap=True)
     table.add_column("design")
     for trial in trials:
         cells = [show_value(metric, trial["values"]) for metric in metrics]

@@ -46,7 +46,7 @@ def show_value(metric: Metric, values: Mapping[str, float]) -> str:
     text = UNITS[metric].show(values.get(metric))
     low, high = values.get("accuracy_low"), values.get("accuracy_high")
     if metric is Metric.ACCURACY and low is not None and high is not None:
-        text += f" ({UNITS[metric].show(low)} to {UNITS[metric].show(high)})"
+        text += f" ({UNITS[metric].show(low)}-{UNITS[metric].show(high)})"
     return text
 
 

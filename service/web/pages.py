@@ -42,6 +42,7 @@ from service.web.editor import Editor, build_editor
 
 HERE = Path(__file__).parent
 POLICY = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+HEADERS = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 SEARCHES_PER_PAGE = 50
 LAST_PAGE = 10_000
 VERBS = {"cancel": actions.cancel, "pause": actions.pause, "resume": actions.resume}
@@ -132,6 +133,13 @@ def search_fragment(request: Request, session: Reading, search_id: SearchId, pag
     return _page(request, "fragment.html", page=_view(session, get_search(session, search_id), page))
 
 
+@router.get("/searches/{search_id}/front.svg")
+def front_picture(session: Reading, search_id: SearchId) -> Response:
+    """The plot as a file, to put into a document."""
+    drawing = views.picture(_read(session, get_search(session, search_id), page_number=1))
+    return Response(drawing, media_type="image/svg+xml", headers=HEADERS)
+
+
 @router.post("/searches/{search_id}/exports")
 def export(engine: EngineDep, form: FormFields, search_id: SearchId) -> Response:
     """Ask for the file of one trial."""
@@ -168,18 +176,20 @@ def _position(token: str | None) -> tuple[datetime, str] | None:
 
 
 def _view(session: Session, search: Search, page_number: int) -> views.SearchView:
+    return views.search_view(_read(session, search, page_number))
+
+
+def _read(session: Session, search: Search, page_number: int) -> views.SearchRows:
     before = (page_number - 1) * views.TRIALS_PER_PAGE - 1  # trials are numbered from 0 without gaps
-    return views.search_view(
-        views.SearchRows(
-            search=search,
-            progress=progress_of(session, [search])[search.id],
-            everyone=queries.all_trials(session, search.id),
-            front=find_front(session, search),
-            finalists=list_finalists(session, search.id),
-            exports=queries.recent_exports(session, search.id),
-            page=list_trials(session, search.id, limit=views.TRIALS_PER_PAGE, after=before),
-            page_number=page_number,
-        )
+    return views.SearchRows(
+        search=search,
+        progress=progress_of(session, [search])[search.id],
+        everyone=queries.all_trials(session, search.id),
+        front=find_front(session, search),
+        finalists=list_finalists(session, search.id),
+        exports=queries.recent_exports(session, search.id),
+        page=list_trials(session, search.id, limit=views.TRIALS_PER_PAGE, after=before),
+        page_number=page_number,
     )
 
 
@@ -198,8 +208,7 @@ def _number(text: str) -> int:
 
 
 def _page(request: Request, template: str, *, status: int = 200, **values: Any) -> Response:
-    headers = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
-    return templates.TemplateResponse(request, template, values, status_code=status, headers=headers)
+    return templates.TemplateResponse(request, template, values, status_code=status, headers=HEADERS)
 
 
 def _editor_page(request: Request, editor: Editor, status: int = 200) -> Response:

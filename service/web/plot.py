@@ -22,6 +22,9 @@ OUTLIER_RANGES = 3.0  # interquartile ranges beyond which a mark is drawn at the
 TICKS = 6
 
 
+EMPTY = '<svg xmlns="http://www.w3.org/2000/svg"/>'
+
+
 class Mark(StrEnum):
     """What a point stands for; also its CSS class. Later ones are drawn over earlier ones."""
 

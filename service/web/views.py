@@ -6,7 +6,6 @@ The templates only place what is here; the words and figures are decided in this
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -127,7 +126,7 @@ def search_view(rows: SearchRows) -> SearchView:
     search, spec = rows.search, SearchSpec.model_validate(rows.search.spec)
     metrics = shown_metrics(spec.objectives)
     confirmed = sorted(rows.finalists, key=lambda member: (member[0].baseline, member[0].number))
-    drawing, hidden = _plot(spec, rows.everyone, {trial.number for trial, _ in rows.front.members}, confirmed)
+    drawing, hidden = _plot(rows, spec)
     return SearchView(
         id=search.id,
         state=search.state,
@@ -208,23 +207,35 @@ def _elapsed(search: Search) -> str:
     return show_seconds(((search.finished_at or utc_now()) - search.started_at).total_seconds())
 
 
-def _plot(
-    spec: SearchSpec, everyone: Sequence[TrialFacts], front: AbstractSet[int], confirmed: Sequence[Member]
-) -> tuple[Markup, int]:
-    """The drawing, and how many dominated designs were left out of it. `front` has trial numbers."""
+def picture(rows: SearchRows) -> str:
+    """The plot as a file of its own, with its colours; an empty one before anything is known."""
+    spec = SearchSpec.model_validate(rows.search.spec)
+    axes = plot_axes(spec.objectives)
+    if axes is None:
+        return plot.EMPTY
+    points, _ = _points(rows, *axes)
+    return plot.render_plot(points, _axis(axes[0], spec), _axis(axes[1], spec), standalone=True) or plot.EMPTY
+
+
+def _plot(rows: SearchRows, spec: SearchSpec) -> tuple[Markup, int]:
+    """The drawing, and how many dominated designs were left out of it."""
     axes = plot_axes(spec.objectives)
     if axes is None:
         return Markup(), 0
-    across, up = axes
-    known = [trial for trial in everyone if across.metric in trial.values and up.metric in trial.values]
+    points, hidden = _points(rows, *axes)
+    return Markup(plot.render_plot(points, _axis(axes[0], spec), _axis(axes[1], spec))), hidden
+
+
+def _points(rows: SearchRows, across: ObjectiveSpec, up: ObjectiveSpec) -> tuple[list[plot.Point], int]:
+    front = {trial.number for trial, _ in rows.front.members}
+    known = [trial for trial in rows.everyone if across.metric in trial.values and up.metric in trial.values]
     special = [trial for trial in known if trial.baseline or trial.number in front]
     others = [trial for trial in known if not trial.baseline and trial.number not in front]
     points = [_point(trial, across, up, trial.number in front) for trial in [*others[-DRAWN_POINTS:], *special]]
-    for trial, finalist in confirmed:
+    for trial, finalist in rows.finalists:
         if finalist and across.metric in finalist.values and up.metric in finalist.values:
             points.append(_confirmed_point(trial, finalist.values, across, up))
-    drawing = plot.render_plot(points, _axis(across, spec), _axis(up, spec))
-    return Markup(drawing), max(0, len(others) - DRAWN_POINTS)  # the plot escapes its own text
+    return points, max(0, len(others) - DRAWN_POINTS)
 
 
 def _point(trial: TrialFacts, across: ObjectiveSpec, up: ObjectiveSpec, on_front: bool) -> plot.Point:

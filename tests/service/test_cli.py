@@ -95,7 +95,7 @@ class TestWithService:
             move(session, lock_search(session, search_id), SearchState.SUCCEEDED)
         result = run(["watch", search_id])
         assert result.exit_code == 0
-        assert "uniform 0 (3/3) succeeded: accuracy 90.00 %, latency 1.200 ms" in result.stdout
+        assert "uniform 0 (1/3) succeeded: accuracy 90.00 %, latency 1.200 ms" in result.stdout
         assert "trial 2 (3/3) infeasible: too large" in result.stdout
 
     def test_watching_a_search_that_fails_exits_with_1(self, engine: Engine, search_id: str) -> None:

@@ -124,10 +124,16 @@ class TestSearchPage:
         assert "<html" not in fragment
         assert 'class="plot"' in fragment
 
+    def test_the_plot_can_be_kept_as_a_picture(self, client: httpx.Client, search_id: str) -> None:
+        picture = client.get(f"/searches/{search_id}/front.svg")
+        assert picture.headers["Content-Type"] == "image/svg+xml"
+        assert 'class="point front"' in picture.text
+        assert "<style>" in picture.text
+
     def test_confirmed_designs_are_compared(self, client: httpx.Client, engine: Engine, search_id: str) -> None:
         confirm(engine, search_id)
         text = text_of(client.get(f"/searches/{search_id}"))
-        assert "90.50 (89.50 to 91.50)" in text
+        assert "90.50 (89.50-91.50)" in text
         assert "are better than the best uniform ones" in text
         assert "1 of 1 uniform designs are dominated" in text
 

@@ -50,7 +50,7 @@ def test_durations(seconds: float, text: str) -> None:
 
 def test_an_accuracy_is_shown_with_its_interval() -> None:
     known = {"accuracy": 0.9, "accuracy_low": 0.89, "accuracy_high": 0.91}
-    assert show_value(Metric.ACCURACY, known) == "90.00 (89.00 to 91.00)"
+    assert show_value(Metric.ACCURACY, known) == "90.00 (89.00-91.00)"
 
 
 def test_a_design_in_words() -> None:
