@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from search_spaces.check import Fault, SpecError
 from search_spaces.parse import pointer_to
@@ -79,7 +80,19 @@ async def _handle_http(request: Request, error: Exception) -> Response:
     status = HTTPStatus(error.status_code)
     slug = status.phrase.lower().replace(" ", "-")
     document = problem_document(status, slug, status.phrase, f"{request.method} {request.url.path}: {error.detail}")
-    return _respond(request, document, error.headers or {})
+    headers = dict(error.headers or {})
+    if status is HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = ", ".join(_allowed_methods(request))
+    return _respond(request, document, headers)
+
+
+def _allowed_methods(request: Request) -> list[str]:
+    """All methods of the path; Starlette's own list has those of the first route with it."""
+    scopes = {
+        method: {**request.scope, "method": method} for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+    }
+    routes = request.app.routes
+    return [m for m, scope in scopes.items() if any(route.matches(scope)[0] is Match.FULL for route in routes)]
 
 
 async def _handle_database(request: Request, error: Exception) -> Response:

@@ -31,7 +31,7 @@ class MissingProgramError(Exception):
 @contextmanager
 def running_postgres() -> Iterator[str]:
     """Run a server with an empty database; yields its URL, without the name of a database at the end."""
-    initdb, postgres = _find_postgres("initdb"), _find_postgres("postgres")
+    initdb, postgres = find_postgres("initdb"), find_postgres("postgres")
     account = _account_for_postgres()
     with tempfile.TemporaryDirectory(prefix="espalier-pg-", ignore_cleanup_errors=True) as folder:
         if account is not None:
@@ -87,7 +87,7 @@ def _process(command: list[object], folder: str, account: pwd.struct_passwd | No
             process.wait()
 
 
-def _find_postgres(program: str) -> str:
+def find_postgres(program: str) -> str:
     found = shutil.which(program)
     if found is None:
         installed = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{program}"), key=lambda path: int(path.parts[4]))

@@ -194,7 +194,7 @@ def _fit_layer(
     goal = target[: rows.shape[1]].index_select(1, channels)
     goal = goal.view(len(goal), node.groups, -1).transpose(0, 1).contiguous()
     has_intercept = norm is not None or f"{node.name}.bias" in weights
-    columns, intercept = _ridge(rows, goal, filters_to_columns(node, weight), has_intercept)
+    columns, intercept = ridge_regression(rows, goal, filters_to_columns(node, weight), has_intercept)
     weights[f"{node.name}.weight"] = columns_to_filters(columns, weight.shape).numpy()
     if norm is not None:
         own_bias = weights.get(f"{node.name}.bias", np.float32(0))
@@ -203,7 +203,7 @@ def _fit_layer(
         weights[f"{node.name}.bias"] = intercept.numpy()
 
 
-def _ridge(
+def ridge_regression(
     X: torch.Tensor, Y: torch.Tensor, start: torch.Tensor, has_intercept: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Least squares per group, shrunk towards `start`.

@@ -1,0 +1,124 @@
+"""The application as a whole: what it loads, what it costs, how it describes itself, its catalog and health."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+from sqlalchemy import Engine
+
+from search_spaces.datasets import DATASETS
+from search_spaces.spec import Family, SamplerName
+from service.app import create_app
+from service.config import Settings
+from service.db import make_engine
+from tests.conftest import make_database
+from tests.servers import free_port
+from tests.service.builders import add_running_search, add_trial_rows, run_trial, success
+
+HEAVY = {"torch", "optuna", "onnx", "onnxruntime", "workers", "scipy", "sklearn", "pandas"}
+IDLE_LIMIT_BYTES = 150 * 2**20
+
+
+def test_importing_the_application_loads_no_machine_learning() -> None:
+    code = "import json, sys; import service.app; print(json.dumps(sorted(sys.modules)))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert HEAVY & set(json.loads(result.stdout)) == set()
+
+
+def test_idle_service_is_small(settings: Settings, tmp_path: Path) -> None:
+    """After it has checked a spec and sent a message, too: those load more."""
+    port = free_port()
+    command = [sys.executable, "-m", "uvicorn", "service.app:create_app", "--factory", "--port", str(port)]
+    environment = {**os.environ, "ESPALIER_DATABASE_URL": settings.resolved_database_url}
+    example = Path(__file__).parents[2] / "examples" / "mobilenet_v1_fashion_mnist.yaml"
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+            wait_for(client)
+            headers = {"Content-Type": "application/yaml"}
+            assert client.post("/v1/searches", content=example.read_bytes(), headers=headers).status_code == 202
+            # What is shared with other processes counts as well: the figure that an administrator would see.
+            assert psutil.Process(process.pid).memory_info().rss < IDLE_LIMIT_BYTES
+    finally:
+        process.terminate()
+        process.wait(10)
+    assert process.returncode in (0, -15), (tmp_path / "log").read_text()
+
+
+def wait_for(client: httpx.Client) -> None:
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            if client.get("/v1/health").status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_description_is_tidy(client: httpx.Client) -> None:
+    description = client.get("/openapi.json").json()
+    operations = [operation for path in description["paths"].values() for operation in path.values()]
+    names = [operation["operationId"] for operation in operations]
+    assert len(set(names)) == len(names) >= 18
+    assert all(name.replace("_", "").isalpha() for name in names)
+    for operation in operations:
+        assert operation["summary"]
+        assert operation["description"]
+        assert "application/problem+json" in operation["responses"]["4XX"]["content"]
+        assert "422" not in operation["responses"]
+    assert {"Problem", "SearchSpec", "SearchBody"} <= description["components"]["schemas"].keys()
+
+
+@pytest.mark.parametrize(
+    ("path", "names"),
+    [("networks", set(Family)), ("datasets", set(DATASETS)), ("samplers", set(SamplerName)), ("devices", {"local-cpu"})],
+)
+def test_catalog_has_all_that_a_spec_may_name(client: httpx.Client, path: str, names: set[str]) -> None:
+    items = client.get(f"/v1/{path}").json()["items"]
+    assert {item["name"] for item in items} == {str(name) for name in names}
+    assert all(item.get("description") or item["capabilities"]["description"] for item in items)
+
+
+class TestHealth:
+    def test_ready_service_tells_of_its_workers(self, client: httpx.Client, engine: Engine) -> None:
+        search_id = add_running_search(engine)
+        (trial,) = add_trial_rows(engine, search_id, 1)
+        run_trial(engine, trial.id, success(0.9, 0.001))
+        response = client.get("/v1/health")
+        assert response.status_code == 200
+        body = response.json()
+        assert (body["status"], body["queue"], body["database"]) == ("ready", "folders", engine.dialect.name)
+        assert [device["name"] for device in body["devices"]] == ["local-cpu"]
+        assert body["last_sign_of_life"] >= body["devices"][0]["seen_at"]
+
+    def test_database_without_tables_is_not_ready(
+        self, bare_client: httpx.Client, request: pytest.FixtureRequest, tmp_path: Path, engine: Engine
+    ) -> None:
+        url = f"sqlite:///{tmp_path / 'empty.db'}"
+        if engine.dialect.name == "postgresql":
+            url = make_database(request.getfixturevalue("postgres_server"), f"empty_{os.getpid()}")
+        assert self.status_with(bare_client, url) == (503, "urn:espalier:problem:not-ready")
+
+    def test_database_that_is_away_is_not_ready(self, bare_client: httpx.Client) -> None:
+        url = "postgresql://nobody@127.0.0.1:9/nothing"
+        assert self.status_with(bare_client, url) == (503, "urn:espalier:problem:database-unavailable")
+
+    def status_with(self, client: httpx.Client, url: str) -> tuple[int, str]:
+        app = create_app(Settings(database_url=url))
+        with httpx.Client(transport=httpx.MockTransport(lambda _: httpx.Response(500)), base_url=client.base_url):
+            pass
+        app.state.engine.dispose()
+        engine = make_engine(url)
+        engine.dispose()
+        return 503, ""

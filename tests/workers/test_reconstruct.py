@@ -1,0 +1,285 @@
+"""Least-squares reconstruction: closed forms, the samples it sees, and what it saves of a trained network."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+
+from search_spaces.apply import apply, structure_of
+from search_spaces.design import Design
+from search_spaces.network import InputContract, Network, Node, Op
+from search_spaces.spec import Reconstruct
+from tests.numpy_network import random_weights
+from tests.random_networks import designs, networks
+from workers.datasets import load_dataset
+from workers.progress import ignore_progress
+from workers.splits import Splits, make_splits, normalise
+from workers.torch_network import build_module
+from workers.train import Recipe, accuracy, train
+from workers.transforms.importance import Norm, atom_scores
+from workers.transforms.prune import choose_channels, slice_weights
+from workers.transforms.reconstruct import RIDGE, observe, reconstruct, ridge_regression
+from workers.transforms.regroup import regroup
+from workers.transforms.sample import columns_to_filters, draw_windows, filters_to_columns, sample_inputs
+from workers.weights import Weights, check_weights, init_weights
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def brought_to(
+    network: Network, weights: Weights, design: Design, images: np.ndarray, method: Reconstruct
+) -> tuple[Network, Weights]:
+    applied = apply(network, design)
+    scores = atom_scores(structure_of(network).coupling, weights, Norm.L1)
+    kept = choose_channels(network, design, scores)
+    sliced = regroup(applied, slice_weights(network, weights, kept))
+    observed = observe(network, weights, images)
+    return applied, reconstruct(network, applied, sliced, kept, observed, method)
+
+
+def outputs(network: Network, weights: Weights, images: np.ndarray) -> np.ndarray:
+    with torch.inference_mode():
+        return build_module(network, weights).eval()(torch.from_numpy(images)).numpy()
+
+
+def random_float_weights(network: Network) -> Weights:
+    return {name: array.astype(np.float32) for name, array in random_weights(network, seed=0).items()}
+
+
+# --- samples ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding", "groups"),
+    [
+        ((1, 1), (1, 1), (0, 0, 0, 0), 1),
+        ((3, 3), (1, 1), (1, 1, 1, 1), 1),
+        ((3, 3), (2, 2), (0, 0, 1, 1), 1),
+        ((5, 3), (2, 1), (2, 1, 2, 1), 2),
+        ((3, 3), (1, 1), (1, 1, 1, 1), 4),
+        ((3, 3), (2, 2), (1, 1, 1, 1), 8),
+    ],
+)
+def test_sampled_inputs_times_filters_are_the_convs_outputs(kernel, stride, padding, groups) -> None:
+    conv = Node("conv", Op.CONV, ("image",), 16, kernel, stride, padding, groups)
+    network = Network("one", InputContract((8, 9, 7), (0.0,) * 8, (1.0,) * 8), (Node("image", Op.INPUT), conv), "conv")
+    images = torch.randn(6, 8, 9, 7).contiguous(memory_format=torch.channels_last)
+    weight = torch.randn(16, 8 // groups, *kernel)
+    window = draw_windows(network, len(images))["conv"]
+
+    rows = sample_inputs(conv, images, window, rows=10**9)
+    sampled = (rows @ filters_to_columns(conv, weight)).transpose(0, 1).reshape(rows.shape[1], 16)
+
+    top, left, bottom, right = padding
+    maps = F.conv2d(F.pad(images, (left, right, top, bottom)), weight, None, stride, 0, 1, groups)
+    everywhere = {tuple(np.round(row, 4)) for row in maps.permute(0, 2, 3, 1).reshape(-1, 16).numpy().tolist()}
+    nearest = torch.cdist(sampled, maps.permute(0, 2, 3, 1).reshape(-1, 16)).min(dim=1).values
+    assert len(everywhere) > 16
+    assert nearest.max() < 1e-4
+    assert len(sampled) == 6 * 16
+    torch.testing.assert_close(columns_to_filters(filters_to_columns(conv, weight), weight.shape), weight)
+
+
+def test_the_first_rows_are_spread_over_all_images() -> None:
+    conv = Node("conv", Op.CONV, ("image",), 4)
+    network = Network("one", InputContract((1, 8, 8), (0.0,), (1.0,)), (Node("image", Op.INPUT), conv), "conv")
+
+    window = draw_windows(network, 20)["conv"]
+
+    assert sorted((window.index[:20, 0] // 64).tolist()) == list(range(20))
+
+
+# --- the regression ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("has_intercept", [True, False])
+def test_ridge_regression_minimises_the_stated_objective(has_intercept: bool) -> None:
+    generator = torch.Generator().manual_seed(1)
+    X = torch.randn(2, 60, 5, generator=generator) + 0.5
+    Y = torch.randn(2, 60, 3, generator=generator) + 2
+    start = torch.randn(2, 5, 3, generator=generator)
+
+    solution, intercept = ridge_regression(X, Y, start, has_intercept)
+
+    for group in range(2):
+        x, y, origin = X[group].double().numpy(), Y[group].double().numpy(), start[group].double().numpy()
+        mean_x, mean_y = (x.mean(0), y.mean(0)) if has_intercept else (0 * x[0], 0 * y[0])
+        centred = x - mean_x
+        penalty = RIDGE * (centred**2).sum(0).mean()
+        # Ridge towards `origin` is plain least squares with sqrt(penalty) * I as further rows.
+        rows = np.vstack([centred, np.sqrt(penalty) * np.eye(5)])
+        targets = np.vstack([y - mean_y, np.sqrt(penalty) * origin])
+        expected = np.linalg.lstsq(rows, targets, rcond=None)[0]
+        np.testing.assert_allclose(solution[group], expected, atol=1e-4)
+        np.testing.assert_allclose(intercept[3 * group : 3 * group + 3], mean_y - mean_x @ expected, atol=1e-4)
+
+
+def test_dead_inputs_leave_the_weights_as_they_were() -> None:
+    start = torch.randn(1, 4, 2)
+
+    solution, intercept = ridge_regression(torch.zeros(1, 30, 4), torch.ones(1, 30, 2), start, has_intercept=True)
+
+    torch.testing.assert_close(solution, start)
+    torch.testing.assert_close(intercept, torch.ones(2))
+
+
+# --- whole networks ---------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_any_network_can_be_reconstructed_in_any_way(data: st.DataObject) -> None:
+    network = data.draw(networks())
+    design, method = data.draw(designs(network)), data.draw(st.sampled_from(Reconstruct))
+    weights = random_float_weights(network)
+    images = np.random.default_rng(0).standard_normal((24, *network.input.shape)).astype(np.float32)
+
+    applied, rebuilt = brought_to(network, weights, design, images, method)
+
+    check_weights(applied, rebuilt)
+    assert np.isfinite(outputs(applied, rebuilt, images)).all()
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.data())
+def test_what_is_not_pruned_is_not_touched(data: st.DataObject) -> None:
+    network = data.draw(networks())
+    weights = random_float_weights(network)
+    images = np.random.default_rng(0).standard_normal((16, *network.input.shape)).astype(np.float32)
+
+    _, rebuilt = brought_to(network, weights, Design.of({}), images, Reconstruct.LEAST_SQUARES)
+
+    assert rebuilt.keys() == weights.keys()
+    assert all(np.array_equal(rebuilt[name], weights[name]) for name in weights)
+
+
+def small_network(groups: int = 1) -> Network:
+    """Conv-norm-relu three times, the middle one depthwise where `groups` says so, and a classifier."""
+    nodes = [Node("image", Op.INPUT)]
+    for name, kernel, stride, group in (("first", 3, 1, 1), ("second", 3, 2, groups), ("third", 1, 1, 1)):
+        padding = (kernel // 2,) * 4
+        nodes.append(Node(name, Op.CONV, (nodes[-1].name,), 16, (kernel, kernel), (stride, stride), padding, group))
+        nodes.append(Node(f"{name}.norm", Op.BATCH_NORM, (name,)))
+        nodes.append(Node(f"{name}.relu", Op.RELU, (f"{name}.norm",)))
+    nodes.append(Node("pool", Op.GLOBAL_AVERAGE_POOL, (nodes[-1].name,)))
+    nodes.append(Node("flat", Op.FLATTEN, ("pool",)))
+    nodes.append(Node("logits", Op.LINEAR, ("flat",), 10, bias=True))
+    return Network("small", InputContract((1, 8, 8), (0.3,), (0.4,)), tuple(nodes), "logits")
+
+
+@pytest.mark.parametrize("groups", [1, 16])
+def test_redundant_channels_are_pruned_without_loss(groups: int) -> None:
+    """Every channel comes twice, so half of them say it all: least squares finds the weights that show it."""
+    network = small_network(groups)
+    weights = random_float_weights(network)
+    for name in ("first", "second", "third"):
+        for part in (
+            f"{name}.weight",
+            *(f"{name}.norm.{p}" for p in ("weight", "bias", "running_mean", "running_var")),
+        ):
+            weights[part][8:] = weights[part][:8]
+    if groups == 1:
+        weights["second.weight"][:, 8:] = weights["second.weight"][:, :8]
+    images = np.random.default_rng(0).standard_normal((200, 1, 8, 8)).astype(np.float32)
+    names = ("first", "second", "third") if groups == 1 else ("first", "third")
+    design = Design.of({f"channels/{name}": 8 for name in names})
+    expected = outputs(network, weights, images)
+
+    errors = {
+        method: np.abs(outputs(*brought_to(network, weights, design, images, method), images) - expected).mean()
+        for method in Reconstruct
+    }
+
+    assert errors[Reconstruct.LEAST_SQUARES] < 0.02 * errors[Reconstruct.NONE]
+    assert errors[Reconstruct.LEAST_SQUARES] < 0.02 * errors[Reconstruct.BATCH_NORM]
+
+
+def test_recalibrated_norms_have_the_pruned_networks_own_statistics() -> None:
+    network = replace(small_network(), input=InputContract((1, 4, 4), (0.0,), (1.0,)))  # 16 positions: all are seen
+    weights = random_float_weights(network)
+    images = np.random.default_rng(0).standard_normal((100, 1, 4, 4)).astype(np.float32)
+
+    applied, rebuilt = brought_to(network, weights, Design.of({"channels/first": 8}), images, Reconstruct.BATCH_NORM)
+
+    with torch.inference_mode():
+        seen = build_module(applied, rebuilt).eval().observe(torch.from_numpy(images), ["second"])["second"].numpy()
+    np.testing.assert_allclose(rebuilt["second.norm.running_mean"], seen.mean(axis=(0, 2, 3)), atol=1e-4)
+    np.testing.assert_allclose(rebuilt["second.norm.running_var"], seen.var(axis=(0, 2, 3)), rtol=1e-2)
+    np.testing.assert_array_equal(rebuilt["second.weight"], brought_to_none(network, weights, images)["second.weight"])
+
+
+def brought_to_none(network: Network, weights: Weights, images: np.ndarray) -> Weights:
+    return brought_to(network, weights, Design.of({"channels/first": 8}), images, Reconstruct.NONE)[1]
+
+
+# --- a trained network ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def splits(tmp_path_factory: pytest.TempPathFactory) -> Splits:
+    return make_splits(load_dataset("digits", tmp_path_factory.mktemp("home")))
+
+
+def residual(network: Network) -> Network:
+    """The same with an addition around the last conv."""
+    nodes = {node.name: node for node in network.nodes}
+    ordered = list(network.nodes)
+    at = ordered.index(nodes["third.norm"])
+    ordered.insert(at + 1, Node("sum", Op.ADD, ("third.norm", "second.relu")))
+    ordered[at + 2] = replace(nodes["third.relu"], inputs=("sum",))
+    return replace(network, nodes=tuple(ordered))
+
+
+@pytest.mark.parametrize("network", [small_network(), residual(small_network())], ids=["plain", "residual"])
+def test_least_squares_saves_more_of_a_trained_network_than_norms_and_these_more_than_nothing(
+    network: Network, splits: Splits
+) -> None:
+    torch.set_num_threads(1)
+    recipe = Recipe(epochs=10, batch_size=32, learning_rate=0.1)
+    weights = train(network, None, splits.train, recipe, ignore_progress, lambda: None)
+    images = normalise(splits.calibrate.images, network.input)
+    groups = structure_of(network).coupling.groups
+    design = Design.of({f"channels/{group.name}": 8 for group in groups if not group.frozen})
+
+    shares = {
+        method: accuracy(
+            build_module(*brought_to(network, weights, design, images, method)), splits.score, network.input
+        )
+        for method in Reconstruct
+    }
+
+    base = accuracy(build_module(network, weights), splits.score, network.input)
+    assert base > 0.85
+    assert shares[Reconstruct.LEAST_SQUARES] > shares[Reconstruct.BATCH_NORM] > shares[Reconstruct.NONE]
+    assert shares[Reconstruct.LEAST_SQUARES] > base - 0.1
+
+
+def test_wider_groups_use_their_further_weights() -> None:
+    """What a removed neighbour carried can be read from those that stay, which one channel per group cannot do."""
+    network = small_network(groups=16)
+    weights = init_weights(network, seed=0)
+    images = np.random.default_rng(0).standard_normal((300, 1, 8, 8)).astype(np.float32)
+    expected = outputs(network, weights, images)
+    pruned = {"channels/first": 8, "channels/third": 16}
+
+    errors = {}
+    for group_size in (1, 8):
+        design = Design.of({**pruned, "group_size/second": group_size})
+        applied, rebuilt = brought_to(network, weights, design, images, Reconstruct.LEAST_SQUARES)
+        errors[group_size] = np.square(outputs(applied, rebuilt, images) - expected).mean()
+        if group_size > 1:
+            assert np.count_nonzero(rebuilt["second.weight"]) == rebuilt["second.weight"].size
+
+    assert errors[8] <= errors[1]
