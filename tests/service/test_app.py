@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -18,7 +19,6 @@ from search_spaces.datasets import DATASETS
 from search_spaces.spec import Family, SamplerName
 from service.app import create_app
 from service.config import Settings
-from service.db import make_engine
 from tests.conftest import make_database
 from tests.servers import free_port
 from tests.service.builders import add_running_search, add_trial_rows, run_trial, success
@@ -82,7 +82,12 @@ def test_description_is_tidy(client: httpx.Client) -> None:
 
 @pytest.mark.parametrize(
     ("path", "names"),
-    [("networks", set(Family)), ("datasets", set(DATASETS)), ("samplers", set(SamplerName)), ("devices", {"local-cpu"})],
+    [
+        ("networks", set(Family)),
+        ("datasets", set(DATASETS)),
+        ("samplers", set(SamplerName)),
+        ("devices", {"local-cpu"}),
+    ],
 )
 def test_catalog_has_all_that_a_spec_may_name(client: httpx.Client, path: str, names: set[str]) -> None:
     items = client.get(f"/v1/{path}").json()["items"]
@@ -102,23 +107,28 @@ class TestHealth:
         assert [device["name"] for device in body["devices"]] == ["local-cpu"]
         assert body["last_sign_of_life"] >= body["devices"][0]["seen_at"]
 
+    @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
     def test_database_without_tables_is_not_ready(
-        self, bare_client: httpx.Client, request: pytest.FixtureRequest, tmp_path: Path, engine: Engine
+        self, kind: str, request: pytest.FixtureRequest, tmp_path: Path
     ) -> None:
         url = f"sqlite:///{tmp_path / 'empty.db'}"
-        if engine.dialect.name == "postgresql":
+        if kind == "postgresql":
             url = make_database(request.getfixturevalue("postgres_server"), f"empty_{os.getpid()}")
-        assert self.status_with(bare_client, url) == (503, "urn:espalier:problem:not-ready")
+        assert self.answer_with(url) == (503, "urn:espalier:problem:not-ready")
 
-    def test_database_that_is_away_is_not_ready(self, bare_client: httpx.Client) -> None:
+    def test_database_that_is_away_is_not_ready(self) -> None:
         url = "postgresql://nobody@127.0.0.1:9/nothing"
-        assert self.status_with(bare_client, url) == (503, "urn:espalier:problem:database-unavailable")
+        assert self.answer_with(url) == (503, "urn:espalier:problem:database-unavailable")
 
-    def status_with(self, client: httpx.Client, url: str) -> tuple[int, str]:
-        app = create_app(Settings(database_url=url))
-        with httpx.Client(transport=httpx.MockTransport(lambda _: httpx.Response(500)), base_url=client.base_url):
-            pass
-        app.state.engine.dispose()
-        engine = make_engine(url)
-        engine.dispose()
-        return 503, ""
+    def answer_with(self, url: str) -> tuple[int, str]:
+        """Status and problem of a service that has another database than the other tests."""
+
+        async def ask() -> httpx.Response:
+            app = create_app(Settings(database_url=url))
+            async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client:
+                response = await client.get("/v1/health")
+            app.state.engine.dispose()
+            return response
+
+        response = asyncio.run(ask())
+        return response.status_code, response.json()["type"]

@@ -8,8 +8,8 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from hypothesis import given, settings
+from torch.nn import functional
 
 from search_spaces.apply import apply, structure_of
 from search_spaces.design import Design
@@ -83,7 +83,7 @@ def test_sampled_inputs_times_filters_are_the_convs_outputs(kernel, stride, padd
     sampled = (rows @ filters_to_columns(conv, weight)).transpose(0, 1).reshape(rows.shape[1], 16)
 
     top, left, bottom, right = padding
-    maps = F.conv2d(F.pad(images, (left, right, top, bottom)), weight, None, stride, 0, 1, groups)
+    maps = functional.conv2d(functional.pad(images, (left, right, top, bottom)), weight, None, stride, 0, 1, groups)
     everywhere = {tuple(np.round(row, 4)) for row in maps.permute(0, 2, 3, 1).reshape(-1, 16).numpy().tolist()}
     nearest = torch.cdist(sampled, maps.permute(0, 2, 3, 1).reshape(-1, 16)).min(dim=1).values
     assert len(everywhere) > 16
