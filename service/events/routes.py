@@ -19,10 +19,24 @@ from service.searches.queries import get_search
 
 router = APIRouter(prefix="/searches/{search_id}", tags=["events"])
 STREAM = "text/event-stream"
+_TEXT = {"type": "string"}
+_STREAMED: dict[int | str, dict[str, Any]] = {
+    200: {
+        "content": {
+            STREAM: {
+                # As OpenAPI 3.2 has it: the schema of each event, not of the stream.
+                "itemSchema": {
+                    "type": "object",
+                    "properties": {"id": _TEXT, "event": _TEXT, "data": _TEXT, "retry": {"type": "integer"}},
+                }
+            }
+        }
+    }
+}
 LastEventId = Annotated[str | None, Header(description="of the stream: go on after this event")]
 
 
-@router.get("/events", response_model=EventPage, responses={200: {"content": {STREAM: {"schema": {"type": "string"}}}}})
+@router.get("/events", response_model=EventPage, responses=_STREAMED)
 async def read_events(
     request: Request,
     engine: EngineDep,
@@ -42,7 +56,7 @@ async def read_events(
     return await run_in_threadpool(_page, search_id, after, clamp_page_size(page_size), filters, engine)
 
 
-@router.get("/events/stream", responses={200: {"content": {STREAM: {"schema": {"type": "string"}}}}})
+@router.get("/events/stream", response_class=StreamingResponse, responses=_STREAMED)
 async def follow_events(
     engine: EngineDep,
     stopping: StoppingDep,
