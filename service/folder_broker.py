@@ -9,6 +9,7 @@ reader is a row.
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 import uuid
@@ -19,19 +20,26 @@ from typing import Any
 from kombu.transport import filesystem
 
 MESSAGES_FOLDER = "messages"
+BUSY_POLL_S, IDLE_POLL_S = 0.002, 0.02
+BUSY_FOR_S = 5.0
 
 
 def transport_options(folder: Path) -> dict[str, Any]:
     """Make the folder of the messages below `folder`, and build the options that the transport finds it by."""
     messages = folder / MESSAGES_FOLDER
     messages.mkdir(parents=True, exist_ok=True)
-    return {"data_folder_in": str(messages), "data_folder_out": str(messages), "polling_interval": 0.01}
+    return {"data_folder_in": str(messages), "data_folder_out": str(messages)}
 
 
 class Channel(filesystem.Channel):
-    """Writes and takes one file per message. Queues are reached by their names alone, so there is nothing to bind."""
+    """Writes and takes one file per message. Queues are reached by their names alone, so there is nothing to bind.
+
+    Attributes:
+        took_at: when this channel last took a message, by the monotonic clock.
+    """
 
     supports_fanout = False
+    took_at = -math.inf
 
     def _put(self, queue: str, payload: Any, **kwargs: Any) -> None:  # type: ignore[override]
         target = Path(self.data_folder_out) / f"{time.time_ns()}_{uuid.uuid4()}.{queue}.msg"
@@ -49,6 +57,7 @@ class Channel(filesystem.Channel):
                 continue  # another reader was faster
             payload = json.loads(taken.read_text())
             taken.unlink()
+            self.took_at = time.monotonic()
             return payload
         raise Empty
 
@@ -71,3 +80,9 @@ class Transport(filesystem.Transport):
 
     Channel = Channel
     driver_name = "folders"
+
+    @property
+    def polling_interval(self) -> float:  # type: ignore[override]
+        """Seconds between two looks into the folder: short after a message, when the next one is seldom far."""
+        took_at = max((channel.took_at for channel in self.channels), default=-math.inf)
+        return BUSY_POLL_S if time.monotonic() - took_at < BUSY_FOR_S else IDLE_POLL_S

@@ -105,13 +105,13 @@ def advance(session: Session, search: Search) -> int:
 
 
 def count_trials(session: Session, search_id: str) -> Tally:
-    waits = Trial.published_at.is_(None)
-    query = select(Trial.state, Trial.baseline, waits, func.count()).where(Trial.search_id == search_id)
+    kinds = (Trial.state, Trial.baseline)
+    query = select(*kinds, func.count(), func.count(Trial.published_at)).where(Trial.search_id == search_id)
     tally = dict.fromkeys(Tally.__dataclass_fields__, 0)
-    for state, is_baseline, is_unsent, count in session.execute(query.group_by(Trial.state, Trial.baseline, waits)):
-        is_waiting = state == TrialState.QUEUED and is_unsent
-        tally["waiting"] += count * is_waiting
-        tally["open"] += count * (state in _OPEN and not is_waiting)
+    for state, is_baseline, count, sent in session.execute(query.group_by(*kinds)):
+        waiting = count - sent if state == TrialState.QUEUED else 0
+        tally["waiting"] += waiting
+        tally["open"] += count * (state in _OPEN) - waiting
         tally["searched"] += count * (not is_baseline)
         tally["ended"] += count * (state not in (*_OPEN, TrialState.CANCELLED))
         tally["failed"] += count * (state == TrialState.FAILED)
@@ -125,7 +125,7 @@ def _advance_trials(session: Session, search: Search, spec: SearchSpec) -> int:
         return 0
     is_time_up = _is_time_up(search, spec)
     free = spec.budget.concurrency - tally.open
-    if not is_time_up:
+    if tally.waiting and not is_time_up:
         free -= _send_waiting(session, search.id, free)
     left = 0 if is_time_up else spec.budget.trials - tally.searched
     if left > 0:

@@ -120,7 +120,9 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("trials", schema=None) as batch_op:
         batch_op.create_index("ix_trials_search_id_finish_number", ["search_id", "finish_number"], unique=False)
-        batch_op.create_index("ix_trials_search_id_state", ["search_id", "state"], unique=False)
+        batch_op.create_index(
+            "ix_trials_search_id_state", ["search_id", "state", "baseline", "published_at"], unique=False
+        )
         batch_op.create_index(batch_op.f("ix_trials_state"), ["state"], unique=False)
 
     op.create_table(

@@ -345,49 +345,49 @@ INSERT INTO public.devices VALUES ('local-cpu', '{"name": "local-cpu"}', '2026-1
 -- Data for Name: events; Type: TABLE DATA; Schema: public; Owner: -
 --
 
-INSERT INTO public.events VALUES ('11111111-2222-3333-4444-555555555555', 1, 'state', '{"state": "queued"}', '2026-11-23 09:44:28.534197+00');
+INSERT INTO public.events VALUES ('11111111-2222-3333-4444-555555555555', 1, 'state', '{"state": "queued"}', '2026-11-23 11:00:57.35771+00');
 
 
 --
 -- Data for Name: exports; Type: TABLE DATA; Schema: public; Owner: -
 --
 
-INSERT INTO public.exports VALUES ('eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee', '11111111-2222-3333-4444-555555555555', 1, 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa', '{}', 'succeeded', 0, NULL, NULL, NULL, '', '2026-11-23 09:44:28.537093+00', NULL, NULL);
+INSERT INTO public.exports VALUES ('eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee', '11111111-2222-3333-4444-555555555555', 1, 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa', '{}', 'succeeded', 0, NULL, NULL, NULL, '', '2026-11-23 11:00:57.358614+00', NULL, NULL);
 
 
 --
 -- Data for Name: finalists; Type: TABLE DATA; Schema: public; Owner: -
 --
 
-INSERT INTO public.finalists VALUES (1, '11111111-2222-3333-4444-555555555555', 1, '{"accuracy": 0.89}', '{}', NULL, 'succeeded', 0, NULL, NULL, NULL, '', '2026-11-23 09:44:28.53863+00', NULL, NULL);
+INSERT INTO public.finalists VALUES (1, '11111111-2222-3333-4444-555555555555', 1, '{"accuracy": 0.89}', '{}', NULL, 'succeeded', 0, NULL, NULL, NULL, '', '2026-11-23 11:00:57.35974+00', NULL, NULL);
 
 
 --
 -- Data for Name: measurements; Type: TABLE DATA; Schema: public; Owner: -
 --
 
-INSERT INTO public.measurements VALUES (1, 'local-cpu', '{"cpu": "x"}', 'wwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwww', 'latency_s', 0.001, 0.0009, 0.002, '[0.001]', NULL, '{"batch": 1}', 'measured', 1, '2026-11-23 09:44:28.541247+00');
+INSERT INTO public.measurements VALUES (1, 'local-cpu', '{"cpu": "x"}', 'wwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwww', 'latency_s', 0.001, 0.0009, 0.002, '[0.001]', NULL, '{"batch": 1}', 'measured', 1, '2026-11-23 11:00:57.361159+00');
 
 
 --
 -- Data for Name: preparations; Type: TABLE DATA; Schema: public; Owner: -
 --
 
-INSERT INTO public.preparations VALUES (1, '11111111-2222-3333-4444-555555555555', 'succeeded', 0, NULL, NULL, NULL, '', '2026-11-23 09:44:28.528526+00', NULL, NULL);
+INSERT INTO public.preparations VALUES (1, '11111111-2222-3333-4444-555555555555', 'succeeded', 0, NULL, NULL, NULL, '', '2026-11-23 11:00:57.354684+00', NULL, NULL);
 
 
 --
 -- Data for Name: searches; Type: TABLE DATA; Schema: public; Owner: -
 --
 
-INSERT INTO public.searches VALUES ('11111111-2222-3333-4444-555555555555', 'kept', 'succeeded', NULL, '{"name": "kept", "budget": {"trials": 2}}', 'key', 'dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd', '[]', NULL, NULL, NULL, NULL, '', 1, 1, 1, NULL, NULL, false, '2026-11-23 12:30:15.123456+00', '2026-11-23 09:44:28.522039+00', NULL, NULL);
+INSERT INTO public.searches VALUES ('11111111-2222-3333-4444-555555555555', 'kept', 'succeeded', NULL, '{"name": "kept", "budget": {"trials": 2}}', 'key', 'dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd', '[]', NULL, NULL, NULL, NULL, '', 1, 1, 1, NULL, NULL, false, '2026-11-23 12:30:15.123456+00', '2026-11-23 11:00:57.353058+00', NULL, NULL);
 
 
 --
 -- Data for Name: trials; Type: TABLE DATA; Schema: public; Owner: -
 --
 
-INSERT INTO public.trials VALUES (1, '11111111-2222-3333-4444-555555555555', 0, false, '{"channels/block1.pointwise": 48, "precision/block1": "w8a8"}', 'kkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkk', '{}', '{"accuracy": 0.9}', '{}', 1, 'succeeded', 2, NULL, NULL, NULL, '', '2026-11-23 09:44:28.530483+00', NULL, NULL);
+INSERT INTO public.trials VALUES (1, '11111111-2222-3333-4444-555555555555', 0, false, '{"channels/block1.pointwise": 48, "precision/block1": "w8a8"}', 'kkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkk', '{}', '{"accuracy": 0.9}', '{}', 1, 'succeeded', 2, NULL, NULL, NULL, '', '2026-11-23 11:00:57.356115+00', NULL, NULL);
 
 
 --
@@ -613,7 +613,7 @@ CREATE INDEX ix_trials_search_id_finish_number ON public.trials USING btree (sea
 -- Name: ix_trials_search_id_state; Type: INDEX; Schema: public; Owner: -
 --
 
-CREATE INDEX ix_trials_search_id_state ON public.trials USING btree (search_id, state);
+CREATE INDEX ix_trials_search_id_state ON public.trials USING btree (search_id, state, baseline, published_at);
 
 
 --

@@ -30,7 +30,7 @@ CREATE TABLE events (
 	CONSTRAINT pk_events PRIMARY KEY (search_id, seq), 
 	CONSTRAINT fk_events_search_id_searches FOREIGN KEY(search_id) REFERENCES searches (id)
 );
-INSERT INTO "events" VALUES('11111111-2222-3333-4444-555555555555',1,'state','{"state": "queued"}','2026-11-23 09:44:27.125911');
+INSERT INTO "events" VALUES('11111111-2222-3333-4444-555555555555',1,'state','{"state": "queued"}','2026-11-23 11:00:56.551211');
 CREATE TABLE exports (
 	id VARCHAR(36) NOT NULL, 
 	search_id VARCHAR(36) NOT NULL, 
@@ -51,7 +51,7 @@ CREATE TABLE exports (
 	CONSTRAINT fk_exports_search_id_searches FOREIGN KEY(search_id) REFERENCES searches (id), 
 	CONSTRAINT fk_exports_trial_id_trials FOREIGN KEY(trial_id) REFERENCES trials (id)
 );
-INSERT INTO "exports" VALUES('eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee','11111111-2222-3333-4444-555555555555',1,'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa','{}','succeeded',0,NULL,NULL,NULL,'','2026-11-23 09:44:27.126589',NULL,NULL);
+INSERT INTO "exports" VALUES('eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee','11111111-2222-3333-4444-555555555555',1,'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa','{}','succeeded',0,NULL,NULL,NULL,'','2026-11-23 11:00:56.551784',NULL,NULL);
 CREATE TABLE finalists (
 	id INTEGER NOT NULL, 
 	search_id VARCHAR(36) NOT NULL, 
@@ -73,7 +73,7 @@ CREATE TABLE finalists (
 	CONSTRAINT fk_finalists_trial_id_trials FOREIGN KEY(trial_id) REFERENCES trials (id), 
 	CONSTRAINT uq_finalists_trial_id UNIQUE (trial_id)
 );
-INSERT INTO "finalists" VALUES(1,'11111111-2222-3333-4444-555555555555',1,'{"accuracy": 0.89}','{}',NULL,'succeeded',0,NULL,NULL,NULL,'','2026-11-23 09:44:27.127209',NULL,NULL);
+INSERT INTO "finalists" VALUES(1,'11111111-2222-3333-4444-555555555555',1,'{"accuracy": 0.89}','{}',NULL,'succeeded',0,NULL,NULL,NULL,'','2026-11-23 11:00:56.556648',NULL,NULL);
 CREATE TABLE measurements (
 	id INTEGER NOT NULL, 
 	device VARCHAR(100) NOT NULL, 
@@ -93,7 +93,7 @@ CREATE TABLE measurements (
 	CONSTRAINT fk_measurements_trial_id_trials FOREIGN KEY(trial_id) REFERENCES trials (id), 
 	CONSTRAINT uq_measurements_trial_id_metric UNIQUE (trial_id, metric)
 );
-INSERT INTO "measurements" VALUES(1,'local-cpu','{"cpu": "x"}','wwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwww','latency_s',0.001,0.0009,0.002,'[0.001]',NULL,'{"batch": 1}','measured',1,'2026-11-23 09:44:27.127904');
+INSERT INTO "measurements" VALUES(1,'local-cpu','{"cpu": "x"}','wwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwww','latency_s',0.001,0.0009,0.002,'[0.001]',NULL,'{"batch": 1}','measured',1,'2026-11-23 11:00:56.557369');
 CREATE TABLE preparations (
 	id INTEGER NOT NULL, 
 	search_id VARCHAR(36) NOT NULL, 
@@ -110,7 +110,7 @@ CREATE TABLE preparations (
 	CONSTRAINT fk_preparations_search_id_searches FOREIGN KEY(search_id) REFERENCES searches (id), 
 	CONSTRAINT uq_preparations_search_id UNIQUE (search_id)
 );
-INSERT INTO "preparations" VALUES(1,'11111111-2222-3333-4444-555555555555','succeeded',0,NULL,NULL,NULL,'','2026-11-23 09:44:27.117256',NULL,NULL);
+INSERT INTO "preparations" VALUES(1,'11111111-2222-3333-4444-555555555555','succeeded',0,NULL,NULL,NULL,'','2026-11-23 11:00:56.549546',NULL,NULL);
 CREATE TABLE searches (
 	id VARCHAR(36) NOT NULL, 
 	name VARCHAR(100) NOT NULL, 
@@ -138,7 +138,7 @@ CREATE TABLE searches (
 	CONSTRAINT pk_searches PRIMARY KEY (id), 
 	CONSTRAINT uq_searches_idempotency_key UNIQUE (idempotency_key)
 );
-INSERT INTO "searches" VALUES('11111111-2222-3333-4444-555555555555','kept','succeeded',NULL,'{"name": "kept", "budget": {"trials": 2}}','key','dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd','[]',NULL,NULL,NULL,NULL,'',1,1,1,NULL,NULL,0,'2026-11-23 12:30:15.123456','2026-11-23 09:44:27.111994',NULL,NULL);
+INSERT INTO "searches" VALUES('11111111-2222-3333-4444-555555555555','kept','succeeded',NULL,'{"name": "kept", "budget": {"trials": 2}}','key','dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd','[]',NULL,NULL,NULL,NULL,'',1,1,1,NULL,NULL,0,'2026-11-23 12:30:15.123456','2026-11-23 11:00:56.548427',NULL,NULL);
 CREATE TABLE trials (
 	id INTEGER NOT NULL, 
 	search_id VARCHAR(36) NOT NULL, 
@@ -164,12 +164,12 @@ CREATE TABLE trials (
 	CONSTRAINT uq_trials_search_id_design_key UNIQUE (search_id, design_key), 
 	CONSTRAINT uq_trials_search_id_number UNIQUE (search_id, number)
 );
-INSERT INTO "trials" VALUES(1,'11111111-2222-3333-4444-555555555555',0,0,'{"channels/block1.pointwise": 48, "precision/block1": "w8a8"}','kkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkk','{}','{"accuracy": 0.9}','{}',1,'succeeded',2,NULL,NULL,NULL,'','2026-11-23 09:44:27.124261',NULL,NULL);
+INSERT INTO "trials" VALUES(1,'11111111-2222-3333-4444-555555555555',0,0,'{"channels/block1.pointwise": 48, "precision/block1": "w8a8"}','kkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkk','{}','{"accuracy": 0.9}','{}',1,'succeeded',2,NULL,NULL,NULL,'','2026-11-23 11:00:56.550198',NULL,NULL);
 CREATE INDEX ix_searches_created_at_id ON searches (created_at, id);
 CREATE INDEX ix_searches_state ON searches (state);
 CREATE INDEX ix_preparations_state ON preparations (state);
 CREATE INDEX ix_trials_search_id_finish_number ON trials (search_id, finish_number);
-CREATE INDEX ix_trials_search_id_state ON trials (search_id, state);
+CREATE INDEX ix_trials_search_id_state ON trials (search_id, state, baseline, published_at);
 CREATE INDEX ix_trials_state ON trials (state);
 CREATE INDEX ix_exports_search_id ON exports (search_id);
 CREATE INDEX ix_exports_state ON exports (state);
