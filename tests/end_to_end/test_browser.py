@@ -1,0 +1,132 @@
+"""The pages in a real browser against a real service: read, submitted through, followed live, exported from."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import onnx
+import pytest
+import yaml
+from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
+
+from tests.end_to_end.running import Embedded, digits_spec
+
+OPTIONS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+SEARCH_MS = 120_000
+
+
+@dataclass
+class Visit:
+    """An open page, and everything that went wrong in it or went elsewhere."""
+
+    page: Page
+    complaints: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", self._check)
+        self.page.on("console", lambda message: message.type == "error" and self.complaints.append(message.text))
+
+    def _check(self, request: Request) -> None:
+        if urlsplit(request.url).hostname != "127.0.0.1":
+            self.complaints.append(f"asked for {request.url}")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    chromium = shutil.which("chromium")
+    assert chromium, "install the Debian package chromium"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=OPTIONS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(browser: Browser, embedded: Embedded) -> Iterator[Visit]:
+    page = browser.new_page(base_url=embedded.url)
+    visit = Visit(page)
+    yield visit
+    page.close()
+    assert visit.complaints == []
+
+
+def test_a_finished_search(visit: Visit, first_search: str) -> None:
+    page = visit.page
+    page.goto("/")
+    page.locator(f'a[href="/searches/{first_search}"]').click()
+    expect(page.locator(".state").first).to_have_text("succeeded")
+    expect(page.locator("svg.plot .point.uniform").first).to_be_visible()
+    expect(page.locator("#confirmed")).to_contain_text("uniform")
+    assert page.locator("#trials tbody tr").count() == page.locator("#trials tbody td.wide").count() > 3
+
+
+def test_submitting_and_following_a_search(visit: Visit, first_search: str) -> None:
+    page = visit.page
+    page.goto("/searches/new")
+    assert "mobilenet_v1" in page.input_value("#spec")
+    page.fill("#spec", yaml.safe_dump(digits_spec(name="from the browser", sampler={"name": "grid"})))
+    page.get_by_role("button", name="Start the search").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("from the browser")
+    page.evaluate("window.isStillTheSamePage = true")
+    expect(page.locator(".state").first).to_have_text("succeeded", timeout=SEARCH_MS)
+    assert page.evaluate("window.isStillTheSamePage")
+    expect(page.locator("svg.plot")).to_be_visible()
+    expect(page.locator("#front tbody tr").first).to_be_visible()
+
+
+def test_exporting(visit: Visit, first_search: str, tmp_path: Path) -> None:
+    page = visit.page
+    page.goto(f"/searches/{first_search}")
+    page.get_by_role("button", name="Export as ONNX").click()
+    link = page.locator("#exports a")
+    link.wait_for(timeout=SEARCH_MS)
+    expect(page.locator("#exports")).to_contain_text("of the file itself")
+    with page.expect_download() as download:
+        link.click()
+    file = tmp_path / "design.onnx"
+    download.value.save_as(file)
+    onnx.checker.check_model(onnx.load(file))
+
+
+def test_faults_are_shown_in_place_and_the_text_is_kept(browser: Browser, embedded: Embedded) -> None:
+    page = browser.new_page(base_url=embedded.url)
+    page.goto("/searches/new")
+    broken = page.input_value("#spec").replace("width: 0.5", "widht: 0.5")
+    page.fill("#spec", broken)
+    page.get_by_role("button", name="Start the search").click()
+    expect(page.get_by_role("alert")).to_contain_text("/network/widht")
+    assert page.input_value("#spec") == broken
+    line = 1 + [text.startswith("network") for text in broken.splitlines()].index(True)
+    message = page.locator("#gutter li").nth(line - 1)
+    expect(message).to_contain_text("unknown key")
+    beside, text = message.bounding_box(), page.locator("#spec").bounding_box()
+    assert beside is not None
+    assert text is not None
+    assert text["y"] + 20 * (line - 1) <= beside["y"] + 10 <= text["y"] + 20 * (line + 1)
+    page.get_by_role("link", name=f"line {line}").click()
+    assert page.evaluate("document.activeElement.id") == "spec"
+    page.close()
+
+
+def test_pages_work_without_scripts(browser: Browser, embedded: Embedded, first_search: str) -> None:
+    page = browser.new_context(base_url=embedded.url, java_script_enabled=False).new_page()
+    page.goto(f"/searches/{first_search}")
+    expect(page.locator("svg.plot")).to_be_visible()
+    page.goto("/searches/new")
+    page.get_by_role("button", name="Start the search").click()
+    expect(page.locator(".state").first).to_be_visible()
+    page.get_by_role("button", name="Cancel").click()
+    assert page.locator(".state").first.inner_text().startswith("cancel")
+    page.context.close()
