@@ -109,6 +109,10 @@ class Client:
         how_many = "no search" if not matches else f"{len(matches)} searches"
         raise RefusedError({"title": "Which search?", "detail": f"{how_many} begin with {prefix!r}; see espalier list"})
 
+    def events(self, search_id: str, after: int) -> Iterator[Json]:
+        """What has happened since the event with this id, in order; 0 is the beginning."""
+        return self._pages(f"/v1/searches/{search_id}/events", after=after)
+
     def changes(self, search_id: str) -> Iterator[Json]:
         """The search now and after each change, until it is final. Survives a restart of the service.
 
@@ -163,8 +167,8 @@ class Client:
         path.write_bytes(self._send("GET", artifact["url"]).content)
         return path
 
-    def _pages(self, path: str) -> Iterator[Json]:
-        query: Json = {"page_size": PAGE_SIZE}
+    def _pages(self, path: str, **params: int) -> Iterator[Json]:
+        query: Json = {"page_size": PAGE_SIZE, **params}
         while True:
             page = self._json("GET", path, params=query)
             yield from page["items"]

@@ -24,7 +24,9 @@ from service.searches.actions import move
 from service.searches.queries import lock_search
 from service.states import JobState, SearchState
 from service.trials.queries import get_trial
-from tests.service.builders import add_running_search, add_trial_rows, run_trial, success
+from tests.service.builders import add_running_search, add_trial_rows, example_spec, run_trial, success
+
+TRIALS = example_spec()["budget"]["trials"]
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
@@ -72,7 +74,7 @@ class TestWithService:
     def test_show_takes_the_beginning_of_an_id(self, search_id: str) -> None:
         result = run(["show", search_id[:6]])
         assert search_id in result.stdout
-        assert "3 of 61 (1 infeasible)" in result.stdout
+        assert f"3 of {1 + TRIALS} (1 infeasible)" in result.stdout
 
     def test_front_beside_the_baseline(self, search_id: str) -> None:
         lines = run(["front", search_id]).stdout.splitlines()

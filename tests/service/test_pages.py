@@ -17,7 +17,9 @@ from service.models import Export, Search
 from service.searches.actions import move
 from service.searches.queries import lock_search
 from service.states import JobState, SearchState
-from tests.service.builders import add_running_search, add_search, add_trial_rows, run_trial, success
+from tests.service.builders import add_running_search, add_search, add_trial_rows, example_spec, run_trial, success
+
+TRIALS = example_spec()["budget"]["trials"]
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
@@ -113,7 +115,7 @@ class TestSearchPage:
         page = client.get(f"/searches/{search_id}")
         text = text_of(page)
         assert "running" in text
-        assert "4 of 62 trials, 1 missing a limit" in text
+        assert f"4 of {2 + TRIALS} trials, 1 missing a limit" in text
         assert "Best so far: accuracy 91.00 %, latency 0.700 ms" in text
         assert page.text.count('class="point uniform"') == 3  # two designs and the legend
         assert "<b>too large" not in page.text
