@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 from service.models import Claimable, Export, Finalist, Preparation, Search, Trial, utc_now
 from service.states import JobState
 
-MAX_ATTEMPTS = 3
+MAX_ATTEMPTS = 5  # more than an unlucky row loses to deaths that are not its fault; a poison row still ends
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ def confirm_finalist(workplace: Workplace, finalist_id: int) -> None:
         finalist = session.get_one(Finalist, finalist_id)
         trial, search = session.get_one(Trial, finalist.trial_id), session.get_one(Search, finalist.search_id)
         arguments = {"spec": search.spec, "design": trial.design, "base_key": search.base_key}
-    claim = Claim(TaskName.CONFIRM, finalist_id, attempt, search.id)
+    subject = f"{'uniform' if trial.baseline else 'trial'} {trial.number}: "
+    claim = Claim(TaskName.CONFIRM, finalist_id, attempt, search.id, subject)
     ending = work(workplace, claim, JobName.CONFIRM, arguments, DEADLINE_S)
     if ending is None:
         return

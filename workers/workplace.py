@@ -55,12 +55,13 @@ class Workplace:
 
 @dataclass(frozen=True)
 class Claim:
-    """A row that this worker has claimed."""
+    """A row that this worker has claimed. `subject` is who progress is reported of, where that is not clear."""
 
     task: TaskName
     row_id: Any
     attempt: int
     search_id: str
+    subject: str = ""
 
 
 @dataclass(frozen=True)
@@ -166,6 +167,7 @@ def _renew(workplace: Workplace, claim: Claim) -> None:
 
 def _progress_of(workplace: Workplace, claim: Claim) -> Progress:
     """Progress for people: of the long jobs only, and about once a second. A trial is itself a step of progress."""
+    is_long = claim.task in (TaskName.PREPARE, TaskName.CONFIRM)
     told = time.monotonic() - PROGRESS_EVERY_S
     told_stage = ""
 
@@ -173,12 +175,12 @@ def _progress_of(workplace: Workplace, claim: Claim) -> Progress:
         nonlocal told, told_stage
         now = time.monotonic()
         is_due = now - told >= PROGRESS_EVERY_S or stage != told_stage
-        if claim.task is not TaskName.PREPARE or not is_due:
+        if not is_long or not is_due:
             return
         told, told_stage = now, stage
         try:
             with transaction(workplace.engine) as session:
-                report_progress(session, claim.search_id, stage, min(max(done, 0.0), 1.0), message)
+                report_progress(session, claim.search_id, stage, min(max(done, 0.0), 1.0), f"{claim.subject}{message}")
         except OperationalError:
             _log.warning("cannot tell progress", exc_info=True)
 

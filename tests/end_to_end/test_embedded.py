@@ -83,7 +83,7 @@ def test_a_search_survives_kill_9_of_every_process(embedded, first_search, lost_
     for part in PARTS:
         embedded.await_running_trial(search_id)
         if lost_messages:
-            shutil.rmtree(embedded.home / "broker")
+            shutil.rmtree(embedded.home / "broker", ignore_errors=True)
         embedded.kill(part)
         if part == "supervisor":
             embedded.start()

@@ -3,7 +3,7 @@
 import pytest
 
 from search_spaces.objectives import TrialState
-from service import db
+from service import db, leases
 from service.models import Event, Search
 from service.queue import TaskName
 from service.searches import actions
@@ -165,14 +165,14 @@ def test_more_than_half_failing_fails_the_search(stage):
     assert {trial.state for trial in stage.trials(search_id)} <= {"failed", "cancelled"}
 
 
-def test_an_evaluator_that_dies_is_tried_three_times(stage):
+def test_an_evaluator_that_dies_is_tried_again_a_few_times(stage):
     evaluate_with(stage, fail_every(1, FaultKind.DIED))
     search_id = stage.submit(make_spec(budget={"trials": 1}))
     stage.deliver()
-    assert {trial.attempt for trial in stage.trials(search_id) if trial.state == "failed"} == {3}
+    assert {trial.attempt for trial in stage.trials(search_id) if trial.state == "failed"} == {leases.MAX_ATTEMPTS}
 
 
-def test_a_preparation_is_tried_three_times_and_then_fails_the_search(stage):
+def test_a_preparation_is_tried_a_few_times_and_then_fails_the_search(stage):
     def result(job, arguments):
         raise JobError(FaultKind.CRASHED, "no route to the archive")
 
@@ -182,7 +182,7 @@ def test_a_preparation_is_tried_three_times_and_then_fails_the_search(stage):
     search = stage.search(search_id)
     assert search.state is SearchState.FAILED
     assert search.problem["detail"] == "no route to the archive"
-    assert [task for task, _ in stage.delivered] == [TaskName.PREPARE] * 3
+    assert [task for task, _ in stage.delivered] == [TaskName.PREPARE] * leases.MAX_ATTEMPTS
 
 
 def test_a_sampler_that_fails_fails_the_search(stage, monkeypatch):
