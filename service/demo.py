@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -21,6 +22,7 @@ from rich.console import Console
 from service import terminal
 from service.client import Client, Json, connect, service_url
 from service.config import Settings
+from service.lifeline import die_with_parent, exit_unless_child_of
 from service.states import SearchState
 from service.units import show_seconds
 from service.watch import watch_search
@@ -72,7 +74,13 @@ def _process(settings: Settings) -> Iterator[tuple[subprocess.Popen[bytes], Path
     environment = os.environ | {"ESPALIER_HOME": str(settings.home), "ESPALIER_HOST": settings.host}
     command = [str(Path(sys.executable).with_name("espalier")), "up", "--port", str(settings.port)]
     with open(log, "wb") as output:
-        process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            command,
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            preexec_fn=partial(_tie_to, os.getpid()),  # nothing else runs in this process yet
+        )
     try:
         yield process, log
     finally:
@@ -81,6 +89,12 @@ def _process(settings: Settings) -> Iterator[tuple[subprocess.Popen[bytes], Path
             process.wait(STOP_WITHIN_S)
         except subprocess.TimeoutExpired:
             process.kill()
+
+
+def _tie_to(parent: int) -> None:
+    """Whatever ends the demo ends its service too."""
+    die_with_parent()
+    exit_unless_child_of(parent)
 
 
 def _await_ready(client: Client, process: subprocess.Popen[bytes], log: Path) -> None:

@@ -36,6 +36,9 @@ class Mark(StrEnum):
     CONFIRMED = "confirmed"
 
 
+# What a search is about stands where it is, however far from the rest.
+NEVER_MOVED = frozenset({Mark.FRONT, Mark.CONFIRMED, Mark.CONFIRMED_UNIFORM})
+
 LEGEND = {
     Mark.TRIED: "tried",
     Mark.FRONT: "front",
@@ -92,9 +95,9 @@ def render_plot(points: Sequence[Point], x_axis: Axis, y_axis: Axis, *, standalo
     """SVG text, or an empty string when there is nothing to show yet."""
     if not points:
         return ""
-    x = _scale([point.x for point in points], x_axis.limits, LEFT, WIDTH - RIGHT)
-    heights = [value for point in points for value in (point.y, point.low, point.high) if value is not None]
-    y = _scale(heights, y_axis.limits, HEIGHT - BOTTOM, TOP)
+    kept = [point for point in points if point.on_front or point.mark in NEVER_MOVED]
+    x = _scale([point.x for point in points], [point.x for point in kept], x_axis.limits, LEFT, WIDTH - RIGHT)
+    y = _scale(_heights(points), _heights(kept), y_axis.limits, HEIGHT - BOTTOM, TOP)
     parts = [
         *_frame(x, y, x_axis, y_axis),
         *_limit_lines(x, y, x_axis, y_axis),
@@ -109,8 +112,15 @@ def render_plot(points: Sequence[Point], x_axis: Axis, y_axis: Axis, *, standalo
     return f"{head}<title>{escape(title)}</title>{style}{''.join(parts)}</svg>"
 
 
-def _scale(values: Sequence[float], limits: Iterable[float], start: float, end: float) -> _Scale:
+def _heights(points: Iterable[Point]) -> list[float]:
+    """Where something is drawn: the points and the ends of their intervals."""
+    return [value for point in points for value in (point.y, point.low, point.high) if value is not None]
+
+
+def _scale(values: Sequence[float], kept: Sequence[float], limits: Iterable[float], start: float, end: float) -> _Scale:
+    """Show what is usual among `values`, and all of `kept`."""
     low, high = _usual_range(values)
+    low, high = min([low, *kept]), max([high, *kept])
     near = [limit for limit in limits if low - (high - low) <= limit <= high + (high - low)]
     low, high = min([low, *near]), max([high, *near])
     pad = MARGIN * (high - low) or 0.05 * abs(high) or 1.0

@@ -192,10 +192,11 @@ def _confirmed_row(trial: Trial, finalist: Finalist, metrics: Sequence[Metric]) 
 
 
 def _verdict(confirmed: Sequence[Member], spec: SearchSpec) -> str:
-    """Empty until the first result is there."""
-    ended = [(trial, finalist) for trial, finalist in confirmed if finalist and finalist.state == JobState.SUCCEEDED]
-    if not ended:
+    """Empty while there are none, or some are still being confirmed."""
+    finalists = [finalist for _, finalist in confirmed if finalist]
+    if not finalists or not all(JobState(finalist.state).is_final for finalist in finalists):
         return ""
+    ended = [(trial, finalist) for trial, finalist in confirmed if finalist and finalist.state == JobState.SUCCEEDED]
     found = [finalist.values for trial, finalist in ended if not trial.baseline]
     uniform = [finalist.values for trial, finalist in ended if trial.baseline]
     return verdict(found, uniform, spec)

@@ -9,9 +9,10 @@ import subprocess
 from pathlib import Path
 
 import onnx
+import psutil
 import yaml
 
-from tests.end_to_end.running import ESPALIER, Embedded, digits_spec
+from tests.end_to_end.running import ESPALIER, Embedded, digits_spec, running_program, wait_for
 from tests.servers import free_port
 
 
@@ -44,3 +45,16 @@ def test_a_service_that_cannot_start_is_explained(tmp_path: Path) -> None:
     result = run_demo(spec, home)
     assert result.returncode == 1
     assert "The service did not start" in result.stdout
+
+
+def test_its_service_ends_with_it(tmp_path: Path) -> None:
+    spec, home, port = tmp_path / "spec.yaml", tmp_path / "home", free_port()
+    spec.write_text(yaml.safe_dump(digits_spec()))
+    environment = {"ESPALIER_HOME": str(home), "ESPALIER_PORT": str(port)}
+    with running_program([ESPALIER, "demo", str(spec)], environment, tmp_path / "log") as demo:
+        wait_for((home / "espalier.db").exists, 60, (tmp_path / "log").read_text)
+        service = psutil.Process(demo.pid).children()
+        demo.kill()
+    assert len(service) == 1
+    _, left = psutil.wait_procs(service, timeout=30)
+    assert left == []
