@@ -135,11 +135,17 @@ def watch(search: SearchId) -> None:
 
 
 @app.command()
-def front(search: SearchId) -> None:
+def front(
+    search: SearchId,
+    svg: Annotated[Path | None, typer.Option(dir_okay=False, help="also write the plot to this SVG file")] = None,
+) -> None:
     """Show the Pareto front beside the uniform baseline."""
     with _service() as client:
         search_id = client.resolve(search)
         _show_result(client, client.search(search_id))
+        if svg is not None:
+            svg.write_bytes(client.picture(search_id))
+            console.print(f"wrote {svg}", highlight=False)
 
 
 @app.command()

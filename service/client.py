@@ -91,6 +91,10 @@ class Client:
     def front(self, search_id: str) -> Json:
         return self._json("GET", f"/v1/searches/{search_id}/front")
 
+    def picture(self, search_id: str) -> bytes:
+        """The front's plot as an SVG file with its own colours."""
+        return self._send("GET", f"/searches/{search_id}/front.svg").content
+
     def change(self, search_id: str, verb: str) -> Json:
         """`cancel`, `pause` or `resume`."""
         return self._json("POST", f"/v1/searches/{search_id}/{verb}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -81,6 +82,12 @@ class TestWithService:
         uniform = next(index for index, line in enumerate(lines) if line.startswith("Uniform baseline"))
         assert any("91.00" in line for line in lines[:uniform])
         assert any("90.00" in line for line in lines[uniform:])
+
+    def test_front_as_a_picture(self, search_id: str, tmp_path: Path) -> None:
+        picture = tmp_path / "front.svg"
+        assert str(picture) in run(["front", search_id, "--svg", str(picture)]).stdout.replace("\n", "")
+        drawn = ElementTree.parse(picture).getroot()
+        assert {"point front", "point uniform"} <= {element.get("class") for element in drawn.iter()}
 
     def test_pause_resume_cancel(self, search_id: str) -> None:
         for verb, state in (("pause", "paused"), ("resume", "running"), ("cancel", "cancelled")):

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from search_spaces.objectives import Direction, Metric
-from service.web.plot import HEIGHT, TICKS, WIDTH, Axis, Mark, Point, nice_ticks, render_plot, staircase
+from service.web.plot import HEIGHT, LEFT, TICKS, WIDTH, Axis, Mark, Point, nice_ticks, render_plot, staircase
 
 LATENCY = Axis(Metric.LATENCY_S, Direction.MINIMIZE)
 ACCURACY = Axis(Metric.ACCURACY, Direction.MAXIMIZE)
@@ -63,6 +63,15 @@ class TestRenderPlot:
         heights = [y for _, y in circles(render_plot([*points, Point(1e-3, 0.1, Mark.TRIED, "")], LATENCY, ACCURACY))]
         assert max(heights[:20]) - min(heights[:20]) > 0.5 * HEIGHT
         assert all(0 < y < HEIGHT for y in heights)
+
+    def test_the_front_stands_where_it_is_however_far(self) -> None:
+        points = [Point(1e-3 * (1 + i / 20), 0.85 + i / 400, Mark.TRIED, "") for i in range(20)]
+        fastest = [
+            Point(1e-4, 0.8, Mark.FRONT, "", on_front=True),
+            Point(5e-5, 0.81, Mark.FRONT, "", on_front=True),
+        ]
+        places = circles(render_plot([*points, *fastest], LATENCY, ACCURACY))
+        assert LEFT < places[21][0] < places[20][0] < min(x for x, _ in places[:20])
 
     def test_a_near_limit_is_drawn_and_a_far_one_is_not(self) -> None:
         points = [Point(1e-3, 0.9, Mark.TRIED, ""), Point(2e-3, 0.8, Mark.TRIED, "")]
