@@ -74,7 +74,7 @@ def has_queued(stage, model) -> bool:
         return session.query(model).filter(model.state == "queued", model.published_at.is_not(None)).count() > 0
 
 
-def test_a_trial_that_takes_three_workers_along_fails_and_the_search_goes_on(stage, reaper):
+def test_a_trial_that_takes_too_many_workers_along_fails_and_the_search_goes_on(stage, reaper):
     search_id = stage.submit(make_spec())
     while not has_queued(stage, Trial):
         stage.deliver(1)
@@ -83,12 +83,12 @@ def test_a_trial_that_takes_three_workers_along_fails_and_the_search_goes_on(sta
         stage.age(LEASE_S + 1)
         reaper.reap()
     poison = stage.trials(search_id)[0]
-    assert (poison.state, poison.attempt, poison.reason) == ("failed", 3, "its worker died, 3 times")
+    assert (poison.state, poison.attempt, poison.reason) == ("failed", 5, "its worker died, 5 times")
     stage.deliver()
     assert stage.search(search_id).state is SearchState.SUCCEEDED
 
 
-def test_a_preparation_that_takes_three_workers_along_fails_the_search(stage, reaper):
+def test_a_preparation_that_takes_too_many_workers_along_fails_the_search(stage, reaper):
     search_id = stage.submit(make_spec())
     for _ in range(leases.MAX_ATTEMPTS):
         claim_and_die(stage, Preparation)
@@ -96,7 +96,7 @@ def test_a_preparation_that_takes_three_workers_along_fails_the_search(stage, re
         reaper.reap()
     search = stage.search(search_id)
     assert search.state is SearchState.FAILED
-    assert search.problem["detail"] == "its worker died, 3 times"
+    assert search.problem["detail"] == "its worker died, 5 times"
 
 
 def test_messages_that_only_wait_are_not_repeated_at_once_nor_for_ever(stage, reaper):
