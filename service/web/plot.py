@@ -107,7 +107,8 @@ def render_plot(points: Sequence[Point], x_axis: Axis, y_axis: Axis, *, standalo
         *_legend(points),
     ]
     title = f"{UNITS[y_axis.metric].title} against {UNITS[x_axis.metric].title}"
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" class="plot" role="img">'
+    size = f'width="{WIDTH}" height="{HEIGHT}" ' if standalone else ""
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" {size}viewBox="0 0 {WIDTH} {HEIGHT}" class="plot" role="img">'
     style = f"<style>{_STANDALONE_STYLE}</style>" if standalone else ""
     return f"{head}<title>{escape(title)}</title>{style}{''.join(parts)}</svg>"
 
