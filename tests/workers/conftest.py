@@ -1,9 +1,11 @@
 from pathlib import Path
 
 import pytest
+import torch
 from sqlalchemy import Engine
 
 from service import queue
+from tests.workers.on_digits import DigitsHome, make_digits_home
 from tests.workers.stage import Stage, make_stage
 
 
@@ -13,3 +15,12 @@ def stage(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> St
     stage = make_stage(engine, tmp_path)
     monkeypatch.setattr(queue, "send", lambda task, row_id: stage.messages.append((task, row_id)))
     return stage
+
+
+@pytest.fixture(scope="session")
+def digits_home(tmp_path_factory: pytest.TempPathFactory) -> DigitsHome:
+    """A base that is trained once, for all tests that only read it."""
+    before = torch.get_num_threads()
+    home = make_digits_home(tmp_path_factory.mktemp("digits"))
+    torch.set_num_threads(before)
+    return home

@@ -1,0 +1,235 @@
+"""The four jobs on real images: what they return, when they stop early, and that an exported file keeps its promise."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from search_spaces.apply import apply, design_key
+from search_spaces.catalog import build_for
+from search_spaces.costs import symbolic_values
+from search_spaces.design import Design
+from search_spaces.objectives import SYMBOLIC_METRICS, TrialState
+from search_spaces.spec import SearchSpec
+from service.artifacts.store import open_path
+from tests.workers.on_digits import SCORE_IMAGES, DigitsHome, digits_spec, half, on_local_cpu
+from workers.evaluator import JobName
+from workers.evaluator_process import Evaluator
+from workers.jobs import ARTIFACTS, confirm, evaluate, export, prepare
+from workers.score import Score
+from workers.weights import check_weights, load_weights, save_weights
+from workers.workbench import splits_of
+
+NO_BASE = "0" * 64
+
+
+@pytest.fixture(autouse=True)
+def _threads_as_before():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def confirmed(digits_home: DigitsHome):
+    return confirm(digits_spec(), half("w8a8"), digits_home.key, digits_home.folder)
+
+
+def limited(metric: str, **bounds) -> SearchSpec:
+    device = {"device": "local-cpu"} if metric == "latency_s" else {}
+    return SearchSpec.model_validate(on_local_cpu(limits=[{"metric": metric, **device, **bounds}]))
+
+
+# --- prepare ----------------------------------------------------------------------------------------------------
+
+
+def test_a_base_is_trained_once_and_then_found(digits_home):
+    again = prepare(digits_spec(), digits_home.folder)
+    assert not digits_home.prepared["cached"]
+    assert again["cached"]
+    assert again["base_key"] == digits_home.key
+    assert again["accuracy"] == digits_home.prepared["accuracy"] > 0.9
+    assert again["splits"] == splits_of("digits", digits_home.folder).digests()
+    assert again["anchor"] == {}
+    json.dumps(again)
+
+
+def test_a_device_needs_an_anchor_which_is_measured_once(digits_home):
+    spec = SearchSpec.model_validate(on_local_cpu())
+    first, second = (prepare(spec, digits_home.folder)["anchor"] for _ in range(2))
+    assert json.loads(json.dumps(first)) == second
+    assert 0 < first["latency_s"] < 1
+    assert first["measurement"]["provenance"] == "measured"
+
+
+# --- evaluate ---------------------------------------------------------------------------------------------------
+
+
+def test_a_design_is_measured_scored_and_proved(digits_home):
+    spec = SearchSpec.model_validate(on_local_cpu())
+    design = half("w8a8", group_size=2)
+    outcome = evaluate(spec, design, digits_home.key, digits_home.folder)
+    applied = apply(build_for(spec), design)
+    assert outcome.state is TrialState.SUCCEEDED
+    assert outcome.reason == ""
+    assert outcome.values.keys() == {*SYMBOLIC_METRICS, "accuracy", "latency_s"}
+    assert symbolic_values(applied).items() <= outcome.values.items()
+    assert set(outcome.details["executed"]) == {node.name for node in applied.compute_nodes()}
+    assert {operator[0] for operator in outcome.details["executed"].values()} == {"Q"}
+    assert outcome.details["measurement"]["device"] == "local-cpu"
+    assert outcome.details["measurement"]["workload_key"] == design_key(build_for(spec), design)
+    correct = outcome.details["images"]["correct"]
+    assert (outcome.details["images"]["split"], outcome.details["images"]["count"]) == ("score", SCORE_IMAGES)
+    assert outcome.values["accuracy"] == correct / SCORE_IMAGES
+    assert min(outcome.details["stage_s"].values()) > 0
+    json.dumps(outcome.details, allow_nan=False)
+
+
+def test_a_limit_on_size_is_judged_before_any_work(tmp_path):
+    outcome = evaluate(limited("size_bytes", max=10_000), half("w8a8"), NO_BASE, tmp_path)
+    assert outcome.state is TrialState.INFEASIBLE
+    assert outcome.reason.startswith("size_bytes ")
+    assert outcome.reason.endswith(" exceeds the limit 10,000")
+    assert outcome.values.keys() == SYMBOLIC_METRICS
+    assert outcome.details["stage_s"] == {}
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_limit_on_latency_is_judged_before_scoring(digits_home):
+    outcome = evaluate(limited("latency_s", max=1e-9), half("w8a8"), digits_home.key, digits_home.folder)
+    assert outcome.state is TrialState.INFEASIBLE
+    assert outcome.reason.startswith("latency_s ")
+    assert "accuracy" not in outcome.values
+    assert "score" not in outcome.details["stage_s"]
+
+
+def test_a_limit_on_accuracy_keeps_the_accuracy_that_missed_it(digits_home):
+    spec = digits_spec(limits=[{"metric": "accuracy", "min": 1.01}])
+    outcome = evaluate(spec, Design.of({}), digits_home.key, digits_home.folder)
+    assert outcome.state is TrialState.INFEASIBLE
+    assert outcome.reason.endswith("is below the limit 1.01")
+    assert outcome.values["accuracy"] > 0.9
+
+
+def test_weights_that_are_no_numbers_fail_the_trial(digits_home, tmp_path):
+    key = spoil_base(digits_home, tmp_path)
+    outcome = evaluate(digits_spec(), Design.of({}), key, tmp_path)
+    assert outcome.state is TrialState.FAILED
+    assert "not finite" in outcome.reason
+    assert "accuracy" not in outcome.values
+
+
+def spoil_base(home: DigitsHome, folder) -> str:
+    """A base with one NaN, stored like any other."""
+    key = "f" * 64
+    target = folder / "bases" / key
+    shutil.copytree(home.folder / "bases" / home.key, target)
+    path = target / "weights.safetensors"
+    weights = load_weights(path)
+    weights["classifier.bias"] = np.full_like(weights["classifier.bias"], np.nan)
+    save_weights(weights, path, {})
+    document = json.loads((target / "base.json").read_text())
+    document["weights_sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    (target / "base.json").write_text(json.dumps(document))
+    return key
+
+
+def test_another_process_finds_the_same_accuracy(digits_home):
+    """In this process from warm memory, in a fresh evaluator from the files alone."""
+    spec, design = digits_spec(), half("w8a8", group_size=2)
+    here = evaluate(spec, design, digits_home.key, digits_home.folder)
+    evaluator = Evaluator(digits_home.folder, threads=1)
+    arguments = {
+        "spec": spec.model_dump(mode="json"),
+        "design": design.to_json(),
+        "base_key": digits_home.key,
+    }
+    try:
+        there = evaluator.run(JobName.EVALUATE, arguments, watch=lambda: None, deadline_s=60)
+    finally:
+        evaluator.kill()
+    assert there["values"] == dict(here.values)
+    assert there["details"]["images"] == here.details["images"]
+
+
+# --- confirm ----------------------------------------------------------------------------------------------------
+
+
+def test_a_finalist_is_scored_on_images_that_nothing_was_chosen_by(confirmed, digits_home):
+    values, images = confirmed["values"], confirmed["details"]["images"]
+    split = splits_of("digits", digits_home.folder).confirm
+    assert (images["split"], images["digest"]) == ("confirm", split.digest)
+    assert values["images"] == images["count"] == len(split)
+    assert values["accuracy"] == images["correct"] / len(split)
+    assert (values["accuracy_low"], values["accuracy_high"]) == Score(images["correct"], len(split)).interval
+    assert values["accuracy_low"] < values["accuracy"] < values["accuracy_high"]
+    assert confirmed["details"]["stage_s"]["fine_tune"] > 0
+
+
+def test_a_finalists_weights_are_kept_as_they_were_trained(confirmed, digits_home):
+    path = open_path(digits_home.folder / ARTIFACTS, confirmed["weights_digest"])
+    check_weights(apply(build_for(digits_spec()), half("w8a8")), load_weights(path))
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == confirmed["weights_digest"]
+
+
+# --- export -----------------------------------------------------------------------------------------------------
+
+
+def test_an_exported_finalist_does_what_was_reported(confirmed, digits_home):
+    reported = confirmed["values"]
+    result = export_half(digits_home, confirmed["weights_digest"], reported)
+    report = result["report"]
+    assert report["reported"] == reported
+    assert report["differences"].keys() == reported.keys()
+    assert {name: value for name, value in report["differences"].items() if value} == reported_file_bytes(report)
+    assert result["size_bytes"] == report["remeasured"]["file_bytes"]
+    assert result["filename"].startswith("digits-here-")
+    assert result["filename"].endswith(".onnx")
+
+
+def reported_file_bytes(report) -> dict[str, float]:
+    """The file that is handed out also tells where it comes from: only its length differs."""
+    return {"file_bytes": report["differences"]["file_bytes"]}
+
+
+def test_a_stranger_with_the_file_alone_finds_the_reported_accuracy(confirmed, digits_home):
+    """Pixels and the file's own metadata, one image at a time in a plain session."""
+    result = export_half(digits_home, confirmed["weights_digest"], confirmed["values"])
+    stored = open_path(digits_home.folder / ARTIFACTS, result["artifact_digest"]).read_bytes()
+    session = onnxruntime.InferenceSession(stored, providers=["CPUExecutionProvider"])
+    told = session.get_modelmeta().custom_metadata_map
+    mean, std = (np.array(json.loads(told[f"espalier.input.{name}"]))[:, None, None] for name in ("mean", "std"))
+    split = splits_of("digits", digits_home.folder).confirm
+    images = ((split.images / 255 - mean) / std).astype(np.float32)
+    logits = np.concatenate([session.run(None, {"image": image[None]})[0] for image in images])
+    assert (logits.argmax(axis=1) == split.labels).mean() == confirmed["values"]["accuracy"]
+
+
+def test_a_file_tells_where_it_comes_from(confirmed, digits_home):
+    result = export_half(digits_home, confirmed["weights_digest"], confirmed["values"])
+    stored = open_path(digits_home.folder / ARTIFACTS, result["artifact_digest"]).read_bytes()
+    told = {entry.key: entry.value for entry in onnx.ModelProto.FromString(stored).metadata_props}
+    assert told["espalier.search"] == "digits here"
+    assert told["espalier.base"] == digits_home.key
+    assert told["espalier.network"] == design_key(build_for(digits_spec()), half("w8a8"))
+    assert json.loads(told["espalier.design"]) == half("w8a8").to_json()
+    assert json.loads(told["espalier.reported"]) == confirmed["values"]
+    assert told["espalier.input.layout"] == "NCHW"
+
+
+def test_a_trial_is_exported_as_it_was_evaluated(digits_home):
+    outcome = evaluate(digits_spec(), half("fp32"), digits_home.key, digits_home.folder)
+    result = export(digits_spec(), half("fp32"), digits_home.key, None, outcome.values, digits_home.folder)
+    assert result["report"]["details"]["images"] == outcome.details["images"]
+    assert set(result["report"]["differences"].values()) == {0}
+
+
+def export_half(home: DigitsHome, weights_digest: str, reported):
+    return export(digits_spec(), half("w8a8"), home.key, weights_digest, reported, home.folder)

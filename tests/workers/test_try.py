@@ -1,0 +1,93 @@
+"""`espalier try` as it is typed: stages with their times, values, and bad input told in a line each."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+import torch
+import yaml
+from typer.testing import CliRunner
+
+from service.cli import app
+from tests.workers.on_digits import digits_document, half, on_local_cpu
+
+STAGES = ("slice", "reconstruct", "fold", "calibrate", "write", "check", "score")
+
+
+@pytest.fixture(autouse=True)
+def _threads_as_before():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def try_spec(digits_home, tmp_path):
+    """Types the command for a spec; returns its exit code and what it printed."""
+
+    def run(document, *options: str) -> tuple[int, str]:
+        path = tmp_path / "spec.yaml"
+        path.write_text(yaml.safe_dump(document))
+        arguments = ["try", str(path), "--home", str(digits_home.folder), *options]
+        result = CliRunner().invoke(app, arguments, env={"COLUMNS": "120", "TERM": "dumb"})
+        return result.exit_code, result.output
+
+    return run
+
+
+def stages_in(text: str) -> dict[str, float]:
+    return {name: float(seconds) for name, seconds in re.findall(r"^\s*(\w+)\s+(\d+\.\d{3})\s*$", text, re.MULTILINE)}
+
+
+def test_it_prints_what_each_stage_takes_and_what_came_out(try_spec):
+    code, text = try_spec(on_local_cpu(), "--ratio", "0.5", "--precision", "w8a8", "--group-size", "2")
+    assert code == 0
+    assert {*STAGES, "measure"} <= stages_in(text).keys()
+    assert stages_in(text)["measure"] > 0.5
+    assert re.search(r"accuracy +0\.\d+", text)
+    assert re.search(r"latency_s +\S+", text)
+    assert "which gets 0.9" in text
+    assert "succeeded" in text
+
+
+def test_a_design_can_be_named_by_its_decisions(try_spec, tmp_path):
+    text = json.dumps(half("w8a8").to_json())
+    path = tmp_path / "design.json"
+    path.write_text(text)
+    spoken, stored = try_spec(digits_document(), "--design", text), try_spec(digits_document(), "--design", str(path))
+    assert spoken[0] == stored[0] == 0
+    assert set(STAGES) <= stages_in(spoken[1]).keys()
+    values = [
+        re.findall(r"^\s*(\w+)\s+([\d.,]+)\s*$", out.split("digits here")[1], re.MULTILINE)
+        for _, out in (spoken, stored)
+    ]
+    assert values[0] == values[1]
+    assert len(values[0]) >= 6
+
+
+def test_a_missed_limit_is_no_error(try_spec):
+    code, text = try_spec(digits_document(limits=[{"metric": "size_bytes", "max": 200_000}]))
+    assert code == 0
+    assert "infeasible" in text
+    assert "exceeds the limit 200,000" in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "expected"),
+    [
+        ({"dataset": {"name": "no-such"}}, (), "/dataset/name"),
+        ({"colour": "green"}, (), "/colour"),
+        ({}, ("--design", '{"channels/nothing": 3}'), "channels/nothing"),
+        ({}, ("--design", '{"nonsense": 3}'), "nonsense"),
+        ({}, ("--design", "{"), "design"),
+        ({}, ("--design", "missing.json"), "missing.json"),
+        ({}, ("--precision", "w3a3"), "w3a3"),
+    ],
+)
+def test_bad_input_is_told_before_any_work(changes, options, expected, try_spec):
+    code, text = try_spec(digits_document(**changes), *options)
+    assert code == 2
+    assert expected in text
+    assert "Traceback" not in text
