@@ -40,6 +40,7 @@ LIMIT_S = 30.0
 
 
 def main() -> None:
+    load = round(os.getloadavg()[0], 1)  # of what else the machine does: it adds to the times
     # Compiled modules are kept, as in any installation; the first import only sees to that.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     _, *imports_s = [float(run_python(IMPORT)) for _ in range(IMPORTS + 1)]
@@ -50,7 +51,8 @@ def main() -> None:
         **measure_memory(),
     }
     RESULTS.parent.mkdir(exist_ok=True)
-    protocol = {"imports": IMPORTS, "python": sys.version.split()[0], "cores": os.cpu_count()}
+    protocol: dict[str, Any] = {"imports": IMPORTS, "python": sys.version.split()[0], "cores": os.cpu_count()}
+    protocol["load_before"] = load
     RESULTS.write_text(json.dumps({"protocol": protocol, "rows": [row]}, indent=2) + "\n")
     show(row)
 

@@ -52,8 +52,10 @@ AS_EVALUATOR = "evaluator"
 
 
 def main() -> None:
+    load = round(os.getloadavg()[0], 1)  # of what else the machine does: it adds to every figure
     rows = [measure(told) for told in TOLD]
-    protocol = {"trials": MEASURED, "discarded": DISCARDED, "spec": SPEC.name, "cores": os.cpu_count()}
+    protocol: dict[str, Any] = {"trials": MEASURED, "discarded": DISCARDED, "spec": SPEC.name, "cores": os.cpu_count()}
+    protocol["load_before"] = load
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps({"protocol": protocol, "rows": rows}, indent=2) + "\n")
     show(rows)

@@ -21,7 +21,7 @@ from sqlalchemy import Engine
 from service.app import create_app
 from tests.service.builders import add_running_search, add_trial_rows, run_trial, success
 
-EXAMPLES = 20
+EXAMPLES = 15
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
