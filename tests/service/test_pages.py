@@ -139,6 +139,15 @@ class TestSearchPage:
         assert "are better than the best uniform ones" in text
         assert "1 of 1 uniform designs are dominated" in text
 
+    def test_a_uniform_design_that_has_no_result_says_why(self, client: httpx.Client, engine: Engine) -> None:
+        search_id = add_running_search(engine)
+        waiting, ended = add_trial_rows(engine, search_id, 2, baseline=True)
+        run_trial(engine, ended.id, Outcome(TrialState.FAILED, reason="it crashed"))
+        text = text_of(client.get(f"/searches/{search_id}"))
+        assert f"{waiting.number} uniform queued" in text
+        assert f"{ended.number} uniform failed" in text
+        assert "it crashed" in text
+
     def test_trials_come_in_pages(self, client: httpx.Client, engine: Engine) -> None:
         search_id = add_running_search(engine)
         add_trial_rows(engine, search_id, 201)
