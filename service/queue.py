@@ -110,10 +110,14 @@ def _broker(settings: Settings) -> dict[str, Any]:
             "broker_transport": f"{folder_broker.__name__}:{folder_broker.Transport.__name__}",
             "broker_transport_options": folder_broker.transport_options(settings.broker_folder),
         }
-    settings_of_redis: dict[str, Any] = {
-        # kombu reads the one, Celery's own checks the other.
-        "broker_transport_options": {"visibility_timeout": VISIBILITY_TIMEOUT_S, "socket_connect_timeout": 3},
-        "visibility_timeout": VISIBILITY_TIMEOUT_S,
+    options: dict[str, Any] = {
+        # A broker that is away must not keep a request waiting: the reaper sends later. Workers have another patience.
+        "max_retries": 1,
+        "interval_start": 0,
+        "interval_step": 0,
     }
-    is_redis = str(settings.broker_url).startswith("redis")
-    return {"broker_url": settings.broker_url, **(settings_of_redis if is_redis else {})}
+    broker: dict[str, Any] = {"broker_url": settings.broker_url, "broker_transport_options": options}
+    if str(settings.broker_url).startswith("redis"):
+        options |= {"visibility_timeout": VISIBILITY_TIMEOUT_S, "socket_connect_timeout": 3}
+        broker["visibility_timeout"] = VISIBILITY_TIMEOUT_S  # kombu reads the option, Celery's checks read this
+    return broker

@@ -80,6 +80,7 @@ class TestMigrations:
         engine = make_engine(url)
         with reading(engine) as session:
             assert is_current(session.connection())
+            assert compare_metadata(MigrationContext.configure(session.connection()), Row.metadata) == []
             check_rows(session)
         engine.dispose()
 

@@ -64,6 +64,7 @@ def problem_of(response: httpx.Response, status: int) -> dict[str, Any]:
 
 
 @pytest.mark.usefixtures("stores_nothing")
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)  # what is wrong is found before any is asked
 class TestSpecs:
     @pytest.mark.parametrize("case", BAD_SPECS)
     def test_fault_is_pointed_at(self, client: httpx.Client, case: str) -> None:

@@ -50,7 +50,7 @@ def test_submitted_spec_becomes_a_search_with_a_message(
     assert response.headers["Location"] == f"/v1/searches/{body['id']}"
     assert int(response.headers["Retry-After"]) > 0
     assert (body["state"], body["name"], body["waiting_for"]) == ("queued", "mobilenet-fashion-cpu", "")
-    assert body["progress"]["total"] == 60
+    assert body["progress"]["total"] == example_spec()["budget"]["trials"]
     assert body["spec"]["space"]["group_size"]["choices"] == [1, 2, 4, 8]
     with reading(engine) as session:
         preparation = session.scalars(select(Preparation)).one()
@@ -231,7 +231,7 @@ class TestRead:
         assert (response.status_code, response.json()["state"]) == (202, "cancelled")
 
     def test_progress_counts_the_baseline_in(self, client: httpx.Client, engine: Engine) -> None:
-        search_id = add_running_search(engine)
+        search_id = add_running_search(engine, example_spec(budget={"trials": 60}))
         uniform = add_trial_rows(engine, search_id, 3, baseline=True)
         add_trial_rows(engine, search_id, 2)
         run_trial(engine, uniform[0].id, success(0.9, 0.001))
