@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from search_spaces.apply import apply, structure_of
+from search_spaces.apply import apply
 from search_spaces.design import Design
 from search_spaces.network import Network
 from search_spaces.spec import Reconstruct
@@ -73,7 +73,7 @@ def build_candidate(
     stage_s: dict[str, float] = {}
     with timed(stage_s, "slice"):
         applied = apply(base.network, design)
-        scores = atom_scores(structure_of(base.network).coupling, base.weights, norm)
+        scores = atom_scores(base.network, base.weights, norm)
         kept = choose_channels(base.network, design, scores)
         weights = regroup(applied, slice_weights(base.network, base.weights, kept))
     with timed(stage_s, "reconstruct"):

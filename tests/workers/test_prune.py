@@ -27,7 +27,7 @@ def test_a_sliced_network_is_the_base_with_the_removed_channels_zeroed(data: st.
     design = data.draw(designs(network))
     exact = random_weights(network, seed=0)
     weights = {name: array.astype(np.float32) for name, array in exact.items()}
-    kept = choose_channels(network, design, atom_scores(structure_of(network).coupling, weights, Norm.L1))
+    kept = choose_channels(network, design, atom_scores(network, weights, Norm.L1))
 
     applied = apply(network, design)
     sliced = regroup(applied, slice_weights(network, weights, kept))
@@ -56,25 +56,29 @@ def residual_network() -> Network:
 
 
 def residual_weights() -> dict[str, np.ndarray]:
-    stem = np.array([[1.0], [2.0], [3.0], [4.0]], np.float32).reshape(4, 1, 1, 1)
+    stem = np.ones((4, 1, 1, 1), np.float32)
     inner = np.diag([4.0, 1.0, 1.0, 1.0]).astype(np.float32).reshape(4, 4, 1, 1) * 100
-    return {"stem.weight": stem, "inner.weight": inner, "logits.weight": np.ones((2, 4), np.float32)}
+    return {
+        "stem.weight": stem,
+        "inner.weight": inner,
+        "logits.weight": np.tile(np.arange(1, 5, dtype=np.float32), (2, 1)),
+    }
 
 
 def test_in_a_residual_group_no_layer_outvotes_the_others_by_its_scale() -> None:
     network, weights = residual_network(), residual_weights()
 
-    scores = atom_scores(structure_of(network).coupling, weights, Norm.L1)
+    scores = atom_scores(network, weights, Norm.L1)
 
     atoms = structure_of(network).coupling.atoms["stem"]
-    # stem's norms 1..4 have the mean 2.5, inner's 400, 100, 100, 100 the mean 175.
-    expected = np.array([1, 2, 3, 4]) / 2.5 + np.array([400, 100, 100, 100]) / 175
+    # What inner reads has the norms 400, 100, 100, 100 and the mean 175; what the logits read 2, 4, 6, 8 and 5.
+    expected = np.array([400, 100, 100, 100]) / 175 + np.array([2, 4, 6, 8]) / 5
     np.testing.assert_allclose(scores[atoms], expected)
 
 
 def test_the_channels_of_highest_score_stay_in_order() -> None:
     network, weights = residual_network(), residual_weights()
-    scores = atom_scores(structure_of(network).coupling, weights, Norm.L1)
+    scores = atom_scores(network, weights, Norm.L1)
 
     kept = choose_channels(network, Design.of({"channels/stem": 2}), scores)
 
@@ -85,21 +89,33 @@ def test_the_channels_of_highest_score_stay_in_order() -> None:
 
 @pytest.mark.parametrize(("norm", "winner"), [(Norm.L1, 1), (Norm.L2, 0)])
 def test_norms_differ_in_whom_they_prefer(norm: Norm, winner: int) -> None:
-    network = Network(
-        "two",
-        InputContract((4, 1, 1), (0.0,) * 4, (1.0,) * 4),
-        (
-            Node("image", Op.INPUT),
-            Node("layer", Op.CONV, ("image",), channels=2),
-            Node("flat", Op.FLATTEN, ("layer",)),
-            Node("logits", Op.LINEAR, ("flat",), channels=2),
-        ),
-        "logits",
+    nodes = (
+        Node("image", Op.INPUT),
+        Node("layer", Op.CONV, ("image",), channels=2),
+        Node("flat", Op.FLATTEN, ("layer",)),
+        Node("logits", Op.LINEAR, ("flat",), channels=4),
     )
-    filters = np.array([[3, 0, 0, 0], [1, 1, 1, 1]], np.float32).reshape(2, 4, 1, 1)
-    weights = {"layer.weight": filters, "logits.weight": np.ones((2, 2), np.float32)}
-    scores = atom_scores(structure_of(network).coupling, weights, norm)
+    network = Network("two", InputContract((1, 1, 1), (0.0,), (1.0,)), nodes, "logits")
+    readers = np.array([[3, 0, 0, 0], [1, 1, 1, 1]], np.float32).T
+    weights = {"layer.weight": np.ones((2, 1, 1, 1), np.float32), "logits.weight": readers}
 
-    kept = choose_channels(network, Design.of({"channels/layer": 1}), scores)
+    kept = choose_channels(network, Design.of({"channels/layer": 1}), atom_scores(network, weights, norm))
 
     assert kept["layer"].tolist() == [winner]
+
+
+def test_grouped_readers_score_the_channels_of_their_own_block() -> None:
+    nodes = (
+        Node("image", Op.INPUT),
+        Node("made", Op.CONV, ("image",), channels=4),
+        Node("grouped", Op.CONV, ("made",), channels=6, groups=2),
+        Node("flat", Op.FLATTEN, ("grouped",)),
+        Node("logits", Op.LINEAR, ("flat",), channels=2),
+    )
+    network = Network("grouped", InputContract((1, 1, 1), (0.0,), (1.0,)), nodes, "logits")
+    grouped = np.array([[1, 2], [1, 2], [1, 2], [3, 4], [3, 4], [3, 4]], np.float32).reshape(6, 2, 1, 1)
+    ones = {"made.weight": np.ones((4, 1, 1, 1), np.float32), "logits.weight": np.ones((2, 6), np.float32)}
+
+    scores = atom_scores(network, {**ones, "grouped.weight": grouped}, Norm.L1)
+
+    np.testing.assert_allclose(scores[structure_of(network).coupling.atoms["made"]], np.array([3, 6, 9, 12]) / 7.5)

@@ -100,11 +100,12 @@ def _exact_layers(base: Network, applied: Network, kept: Kept) -> set[str]:
 
 
 def _norm_of(network: Network) -> dict[str, str]:
-    """The batch norm that alone reads a layer's output, by layer."""
+    """The batch norm that alone reads a layer's output, by layer: the one that is folded."""
+    readers = network.consumers()
     return {
-        name: readers[0].name
-        for name, readers in network.consumers().items()
-        if len(readers) == 1 and readers[0].op is Op.BATCH_NORM
+        layer.name: readers[layer.name][0].name
+        for layer in network.compute_nodes()
+        if len(readers[layer.name]) == 1 and readers[layer.name][0].op is Op.BATCH_NORM
     }
 
 
