@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,6 +38,7 @@ def try_design(
     home: Annotated[Path | None, typer.Option(help="default: ESPALIER_HOME, or ~/.espalier")] = None,
 ) -> None:
     """Try one design of a spec here: build, measure and score it, and show what each stage takes."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch's threads leave the cores to whoever else works here
     # Imported here: torch and ONNX Runtime take seconds, and `--help` needs neither.
     from workers import jobs
     from workers.hardware import DEVICES
