@@ -76,7 +76,7 @@ class Timing:
 
 def main() -> None:
     logging.disable(logging.WARNING)
-    warnings.filterwarnings("ignore", category=DeprecationWarning, module="torch")
+    warnings.filterwarnings("ignore", category=DeprecationWarning, message=".*ONNX")
     spec, home = read_spec(), get_settings().home.expanduser()
     key = prepare(spec, home)["base_key"]
     bench = set_up(spec, key, home)
