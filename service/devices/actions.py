@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from search_spaces.check import SpecError, check_spec
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from search_spaces.capabilities import DeviceCapabilities
+from search_spaces.check import SpecError, check_spec
 from search_spaces.spec import SearchSpec
 from service.devices.queries import known_devices
 from service.errors import InvalidSpecError
@@ -17,11 +17,15 @@ from service.events.actions import append_event
 from service.models import Device, Search, utc_now
 from service.searches.actions import fail, send_for_preparation
 from service.searches.queries import lock_search
-from service.states import EventKind
+from service.states import EventKind, SearchState
 
 
 def announce(session: Session, capabilities: DeviceCapabilities) -> None:
-    """Write down a device, or that it is still there. Workers repeat this as their sign of life."""
+    """Write down a device, or that it is still there. Workers repeat this as their sign of life.
+
+    Each time searches that wait are looked at: one that was submitted while the device was being announced for the
+    first time has not seen it, and was not seen.
+    """
     told = capabilities.model_dump(mode="json")
     known = session.scalar(_insert_if_new(session, capabilities.name, told))
     device = session.get_one(Device, capabilities.name, populate_existing=True, with_for_update=True)
@@ -29,14 +33,15 @@ def announce(session: Session, capabilities: DeviceCapabilities) -> None:
     device.seen_at = utc_now()
     if is_news:
         device.capabilities, device.announced_at = told, utc_now()
-        session.flush()
-        wake_waiting(session)
+    session.flush()
+    wake_waiting(session)
 
 
 def wake_waiting(session: Session) -> None:
     """Check the searches that wait for a device again: prepare those that have it now, fail those it cannot serve."""
     devices = known_devices(session)
-    waiting = select(Search.id).where(Search.waiting_for != "").order_by(Search.id)
+    may_wait = (SearchState.QUEUED, SearchState.PAUSED)
+    waiting = select(Search.id).where(Search.state.in_(may_wait), Search.waiting_for != "").order_by(Search.id)
     for search_id in session.scalars(waiting).all():
         search = lock_search(session, search_id)
         if search.waiting_for and not search.state.is_over:

@@ -11,10 +11,12 @@ import pytest
 import yaml
 from sqlalchemy import Engine, func, select
 
+from search_spaces.check import check_spec
+from search_spaces.parse import parse_spec
 from service.config import Settings
 from service.db import reading, transaction
 from service.models import Event, Preparation, Search
-from service.searches.actions import move, report_progress
+from service.searches.actions import create_search, move, report_progress
 from service.searches.queries import lock_search
 from service.states import SearchState
 from tests.service.builders import (
@@ -80,6 +82,17 @@ def test_search_waits_for_its_device_and_is_prepared_once_it_is_announced(
     add_device(engine)
     assert bare_client.get(f"/v1/searches/{body['id']}").json()["waiting_for"] == ""
     assert [task for task, _ in waiting_messages(settings)] == ["espalier.prepare"]
+
+
+def test_search_submitted_during_the_first_announcement_is_found_by_the_next(engine: Engine) -> None:
+    add_device(engine)
+    with transaction(engine) as session:
+        unaware = check_spec(parse_spec(example_spec()), {})
+        search_id = create_search(session, unaware, None, "").id
+    add_device(engine)
+    with reading(engine) as session:
+        assert session.get_one(Search, search_id).waiting_for == ""
+        assert session.scalars(select(Preparation.search_id)).all() == [search_id]
 
 
 def test_waiting_search_fails_when_its_device_turns_out_unable(bare_client: httpx.Client, engine: Engine) -> None:
