@@ -89,7 +89,7 @@ def test_sampled_inputs_times_filters_are_the_convs_outputs(kernel, stride, padd
     assert distances.min(dim=1).values.max() < 1e-4  # each sampled row is one of the conv's positions
     assert len(set(distances.argmin(dim=1).tolist())) == len(sampled)  # and none is drawn twice
     assert len(sampled) == 6 * min(16, maps.shape[2] * maps.shape[3])
-    torch.testing.assert_close(columns_to_filters(filters_to_columns(conv, weight), weight.shape), weight)
+    torch.testing.assert_close(columns_to_filters(conv, filters_to_columns(conv, weight), weight.shape), weight)
 
 
 def test_the_first_rows_are_spread_over_all_images() -> None:

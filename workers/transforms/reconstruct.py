@@ -29,7 +29,7 @@ RIDGE = 1e-3
 """Relative to the mean of the Gram matrix's diagonal. It shrinks towards the sliced weights, not towards zero."""
 
 ROWS_PER_UNKNOWN = 32
-MIN_ROWS = 2048
+MIN_ROWS = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +196,7 @@ def _fit_layer(
     goal = goal.view(len(goal), node.groups, -1).transpose(0, 1).contiguous()
     has_intercept = norm is not None or f"{node.name}.bias" in weights
     columns, intercept = ridge_regression(rows, goal, filters_to_columns(node, weight), has_intercept)
-    weights[f"{node.name}.weight"] = columns_to_filters(columns, weight.shape).numpy()
+    weights[f"{node.name}.weight"] = columns_to_filters(node, columns, weight.shape).numpy()
     if norm is not None:
         own_bias = weights.get(f"{node.name}.bias", np.float32(0))
         weights[f"{norm}.running_mean"] = weights[f"{norm}.running_mean"] - intercept.numpy() + own_bias

@@ -70,32 +70,35 @@ def sample_inputs(node: Node, tensor: torch.Tensor, window: Window | None, rows:
         window: None for a linear layer, which is sampled whole.
 
     Returns:
-        (groups, rows, taps * channels per group), taps before channels.
+        (groups, rows, unknowns), the unknowns in the order of `filters_to_columns`.
     """
     if window is None:
         return tensor[None, :rows]
-    channels = tensor.shape[1]
-    cells = tensor.permute(0, 2, 3, 1).reshape(-1, channels)
-    index = window.index[:rows]
-    taps = cells.index_select(0, index.reshape(-1)).view(*index.shape, channels)
+    index = window.index[:rows] if node.groups == 1 else window.index[:rows].T
+    cells = tensor.permute(0, 2, 3, 1).reshape(-1, tensor.shape[1])
+    taps = cells.index_select(0, index.reshape(-1))
     if window.inside is not None:
-        taps *= window.inside[:rows]
+        inside = window.inside[:rows] if node.groups == 1 else window.inside[:rows].transpose(0, 1)
+        taps *= inside.reshape(-1, 1)
     if node.groups == 1:
         return taps.view(1, len(index), -1)
-    grouped = taps.view(*index.shape, node.groups, channels // node.groups)
-    return grouped.permute(2, 0, 1, 3).contiguous().view(node.groups, len(index), -1)
+    # Transposed as one matrix: torch copies that several times faster than a permutation of three axes.
+    return taps.T.contiguous().view(node.groups, -1, index.shape[1]).mT
 
 
 def filters_to_columns(node: Node, weight: torch.Tensor) -> torch.Tensor:
-    """(outputs, G, height, width) or (outputs, inputs) -> (groups, taps * G, outputs per group)."""
-    if weight.dim() == 4:
+    """(outputs, G, height, width) or (outputs, inputs) -> (groups, unknowns, outputs per group).
+
+    Unknowns are channel by channel, and tap by tap where there is one group only.
+    """
+    if weight.dim() == 4 and node.groups == 1:
         weight = weight.permute(0, 2, 3, 1)
-    return weight.reshape(node.groups, len(weight) // node.groups, -1).transpose(1, 2)
+    return weight.reshape(node.groups, len(weight) // node.groups, -1).mT
 
 
-def columns_to_filters(columns: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+def columns_to_filters(node: Node, columns: torch.Tensor, shape: torch.Size) -> torch.Tensor:
     """Inverse of `filters_to_columns`, to the filters' own shape."""
-    flat = columns.transpose(1, 2).reshape(shape[0], -1)
-    if len(shape) == 2:
-        return flat.contiguous()
+    flat = columns.mT.reshape(shape[0], -1)
+    if len(shape) == 2 or node.groups > 1:
+        return flat.reshape(shape).contiguous()
     return flat.view(shape[0], shape[2], shape[3], shape[1]).permute(0, 3, 1, 2).contiguous()
