@@ -11,6 +11,7 @@ import httpx
 import psutil
 import pytest
 
+from service.leases import MAX_ATTEMPTS
 from tests.conftest import make_database
 from tests.end_to_end.running import (
     ESPALIER,
@@ -92,7 +93,7 @@ def test_designs_that_kill_evaluators_or_give_nan_fail_alone(served, tmp_path):
             found[fault] += 1
             expected = {
                 "": ("succeeded", "", 1),
-                "kill": ("failed", "the evaluator was killed by signal 9 (out of memory?)", 3),
+                "kill": ("failed", "the evaluator was killed by signal 9 (out of memory?)", MAX_ATTEMPTS),
                 "nan": ("failed", "FloatingPointError: loss is NaN after 3 steps", 1),
             }[fault]
             assert (trial["state"], trial["reason"], trial["attempt"]) == expected
