@@ -98,11 +98,6 @@ def finish_trial(
     return True
 
 
-def tell_requeued(session: Session, trial_id: int) -> None:
-    """Say in the history that a trial waits again."""
-    _tell(session, trial_id)
-
-
 def _tell(session: Session, trial_id: int) -> None:
     trial = session.get_one(Trial, trial_id, populate_existing=True)
     data = {
