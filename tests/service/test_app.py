@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -33,25 +35,48 @@ def test_importing_the_application_loads_no_machine_learning() -> None:
     assert HEAVY & set(json.loads(result.stdout)) == set()
 
 
-def test_idle_service_is_small(settings: Settings, tmp_path: Path) -> None:
-    """After it has checked a spec and sent a message, too: those load more."""
+@pytest.fixture
+def process(settings: Settings, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], httpx.Client]]:
+    """The service as a process of its own, and a client of it."""
     port = free_port()
     command = [sys.executable, "-m", "uvicorn", "service.app:create_app", "--factory", "--port", str(port)]
     environment = {**os.environ, "ESPALIER_DATABASE_URL": settings.resolved_database_url}
-    example = Path(__file__).parents[2] / "examples" / "mobilenet_v1_fashion_mnist.yaml"
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
             wait_for(client)
-            headers = {"Content-Type": "application/yaml"}
-            assert client.post("/v1/searches", content=example.read_bytes(), headers=headers).status_code == 202
-            # What is shared with other processes counts as well: the figure that an administrator would see.
-            assert psutil.Process(process.pid).memory_info().rss < IDLE_LIMIT_BYTES
+            yield process, client
     finally:
-        process.terminate()
-        process.wait(10)
-    assert process.returncode in (0, -15), (tmp_path / "log").read_text()
+        process.kill()
+        process.wait()
+
+
+def submit(client: httpx.Client) -> str:
+    example = Path(__file__).parents[2] / "examples" / "mobilenet_v1_fashion_mnist.yaml"
+    headers = {"Content-Type": "application/yaml"}
+    response = client.post("/v1/searches", content=example.read_bytes(), headers=headers)
+    assert response.status_code == 202
+    return str(response.json()["id"])
+
+
+def test_idle_service_is_small(process: tuple[subprocess.Popen[bytes], httpx.Client]) -> None:
+    """After it has checked a spec, too: that loads more."""
+    program, client = process
+    submit(client)
+    # What is shared with other processes counts as well: the figure that an administrator would see.
+    assert psutil.Process(program.pid).memory_info().rss < IDLE_LIMIT_BYTES
+
+
+def test_signal_ends_open_streams_and_then_the_service(process: tuple[subprocess.Popen[bytes], httpx.Client]) -> None:
+    program, client = process
+    search_id = submit(client)
+    with client.stream("GET", f"/v1/searches/{search_id}/events/stream") as response:
+        lines = response.iter_lines()
+        assert "event: state" in (next(lines) for _ in range(5))
+        program.terminate()
+        assert not any("event:" in line for line in lines)
+    assert program.wait(10) in (0, -signal.SIGTERM)
 
 
 def wait_for(client: httpx.Client) -> None:
