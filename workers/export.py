@@ -53,7 +53,7 @@ def export_file(
     stored = open_path(artifacts, digest).read_bytes()
     check_executed(candidate.network, stored)
     remeasured = final_values(bench, design, candidate.network, stored, _split_reported(bench, weights_digest), details)
-    remeasured |= _recount(candidate.network, stored)
+    remeasured |= recount(candidate.network, stored)
     return {
         "artifact_digest": digest,
         "filename": f"{_slug(bench.spec.name)}-{design_key(bench.base.network, design)[:8]}.onnx",
@@ -97,7 +97,7 @@ def _metadata(bench: Workbench, design: Design, reported: Mapping[str, float]) -
     }
 
 
-def _recount(network: Network, model: bytes) -> dict[str, float]:
+def recount(network: Network, model: bytes) -> dict[str, float]:
     """Parameters and payload of a file, from its own arrays.
 
     Raises:
