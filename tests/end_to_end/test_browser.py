@@ -43,7 +43,7 @@ class Visit:
             self.complaints.append(f"asked for {request.url}")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     chromium = shutil.which("chromium")
     assert chromium, "install the Debian package chromium"
