@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any
 
-from search_spaces.apply import design_key
+from search_spaces.apply import apply, design_key
 from search_spaces.costs import symbolic_values
 from search_spaces.design import Design
 from search_spaces.network import Network
 from search_spaces.objectives import Metric
+from workers.anchor import main_precision
 from workers.candidate import Candidate, FineTune, build_candidate, timed
 from workers.host_lock import TrainingTurn, measuring, training
 from workers.onnx_session import check_executed
@@ -75,15 +76,19 @@ def write_checked(candidate: Candidate, details: Details, metadata: Mapping[str,
 
 def measure(bench: Workbench, design: Design, model: bytes, details: Details) -> dict[str, float]:
     """What the spec's device tells of a file, by metric; nothing when the spec names no device."""
-    if bench.device is None or bench.anchor is None:
+    if bench.device is None:
         return {}
     capabilities = bench.device.capabilities()
+    precision = main_precision(apply(bench.base.network, design))
+    with timed(details["stage_s"], "anchor"):
+        anchor = bench.anchor_in(precision)
     alone = nullcontext() if capabilities.simulated else measuring()
     with alone, timed(details["stage_s"], "measure"):
-        result = bench.device.measure(model, bench.anchor)
+        result = bench.device.measure(model, anchor)
     details["measurement"] = result.to_json() | {
         "device": capabilities.name,
         "fingerprint": capabilities.fingerprint,
+        "anchor_precision": str(precision),
         "workload_key": design_key(bench.base.network, design),
     }
     return {result.metric: result.median}

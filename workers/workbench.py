@@ -7,14 +7,16 @@ read or computed again.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import torch
 
+from search_spaces.precision import Precision
 from search_spaces.spec import SearchSpec
-from workers.anchor import get_anchor
+from workers.anchor import get_anchor_in
 from workers.base import Base, load_base
 from workers.datasets import load_dataset
 from workers.hardware import DEVICES
@@ -34,7 +36,8 @@ class Workbench:
 
     Attributes:
         observed: the base on the calibration images.
-        device, anchor: what latency is told by; None when the spec names no device.
+        device: what latency is told by; None when the spec names no device.
+        anchor_in: the device's anchor in a precision.
         threads: for torch and ONNX Runtime, one job's share of the machine.
     """
 
@@ -43,7 +46,7 @@ class Workbench:
     base: Base
     observed: Observed
     device: Device | None
-    anchor: Anchor | None
+    anchor_in: Callable[[Precision], Anchor]
     threads: int
 
 
@@ -59,8 +62,12 @@ def set_up(spec: SearchSpec, base_key: str, home: Path) -> Workbench:
     images = min(spec.evaluation.calibration_images, len(splits.calibrate))
     observed = _observed(base_key, spec.dataset.name, home, images)
     device = None if spec.device is None else device_called(spec.device)
-    anchor = None if spec.device is None else _anchor(base_key, spec.device, home)
-    return Workbench(spec, splits, base, observed, device, anchor, threads)
+
+    def anchor_in(precision: Precision) -> Anchor:
+        assert spec.device is not None, "only a device measures"
+        return _anchor(base_key, precision, spec.dataset.name, images, spec.device, home)
+
+    return Workbench(spec, splits, base, observed, device, anchor_in, threads)
 
 
 def use_threads(spec: SearchSpec) -> int:
@@ -94,9 +101,10 @@ def _base(key: str, home: Path) -> Base:
     return load_base(key, home)
 
 
-@lru_cache(maxsize=2)
-def _anchor(key: str, device: str, home: Path) -> Anchor:
-    return get_anchor(_base(key, home), device_called(device), home)[0]
+@lru_cache(maxsize=4)
+def _anchor(key: str, precision: Precision, dataset: str, images: int, device: str, home: Path) -> Anchor:
+    observed = _observed(key, dataset, home, images)
+    return get_anchor_in(_base(key, home), precision, observed.images, device_called(device), home)
 
 
 @lru_cache(maxsize=1)  # up to some hundred megabytes each

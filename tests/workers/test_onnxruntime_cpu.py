@@ -6,7 +6,6 @@ import gc
 import os
 import subprocess
 import sys
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,9 +13,10 @@ import pytest
 from search_spaces.objectives import Metric
 from search_spaces.precision import FP32
 from workers.hardware import DEVICES
-from workers.hardware.base import DEFAULT_PROTOCOL, Anchor, Protocol, Provenance, summarise
+from workers.hardware.base import Anchor, Provenance, summarise
 from workers.hardware.onnxruntime_cpu import NAME, OnnxRuntimeCpu
 from workers.hardware.testing import QUICK, DeviceContract, small_model
+from workers.hardware.timing import Protocol
 
 
 class TestOnnxRuntimeCpu(DeviceContract):
@@ -45,16 +45,6 @@ def test_a_larger_network_is_slower_than_its_anchor():
     assert result.provenance is Provenance.MEASURED
 
 
-def test_short_networks_are_alternated_for_longer():
-    slow_is_short = replace(QUICK, short_run_s=60.0, short_run_duration_s=0.2)
-    model = small_model(FP32)
-    assert OnnxRuntimeCpu().measure_anchor(model, slow_is_short).count > 2 * _count_in(model, 0.02)
-
-
-def _count_in(model: bytes, seconds: float) -> int:
-    return OnnxRuntimeCpu().measure_anchor(model, replace(QUICK, short_run_s=0.0, duration_s=seconds)).count
-
-
 def test_a_file_that_does_not_run_leaves_the_process_as_it_was():
     cores, anchor = os.sched_getaffinity(0), Anchor(small_model(FP32), 1e-3)
     with pytest.raises(Exception, match=r"(?i)protobuf|model"):
@@ -72,11 +62,6 @@ def test_a_summary_is_of_all_values_and_keeps_an_even_selection():
     assert result.count == 101
     assert result.protocol["threads"] == 1
     assert result.to_json()["metric"] == "latency_s"
-
-
-def test_the_default_protocol_is_the_measured_one():
-    assert 5 <= DEFAULT_PROTOCOL.discarded_pairs <= 10
-    assert (DEFAULT_PROTOCOL.duration_s, DEFAULT_PROTOCOL.short_run_duration_s) == (0.6, 1.2)
 
 
 def test_measuring_needs_no_torch():

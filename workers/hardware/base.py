@@ -15,6 +15,7 @@ import numpy as np
 
 from search_spaces.capabilities import DeviceCapabilities
 from search_spaces.objectives import Metric
+from workers.hardware.timing import DEFAULT_PROTOCOL, Protocol
 
 
 class Provenance(StrEnum):
@@ -26,30 +27,9 @@ class Provenance(StrEnum):
     PREDICTED = "predicted"
 
 
-@dataclass(frozen=True, slots=True)
-class Protocol:
-    """How a measurement is taken. It is stored with the result: figures of different protocols do not compare.
-
-    Attributes:
-        discarded_pairs: runs of candidate and anchor before anything is recorded.
-        duration_s: of recorded alternation.
-        short_run_s: candidates faster than this are alternated for `short_run_duration_s` instead.
-        samples_kept: at most so many raw samples are kept.
-    """
-
-    discarded_pairs: int = 8
-    duration_s: float = 0.6
-    short_run_s: float = 0.0005
-    short_run_duration_s: float = 1.2
-    samples_kept: int = 200
-
-
-DEFAULT_PROTOCOL = Protocol()
-
-
 @dataclass(frozen=True)
 class Anchor:
-    """A file of the same family as the candidates, and its latency as once measured on the device."""
+    """A file of the same family and precision as the candidates, and its latency as once measured on the device."""
 
     model: bytes
     latency_s: float
@@ -60,8 +40,8 @@ class MeasurementResult:
     """Statistics of one file on one device, in the metric's own unit.
 
     Attributes:
-        samples: raw values in the order taken, thinned evenly to the protocol's number.
-        count: how many raw values the statistics are of.
+        samples: values in the order taken, thinned evenly to the protocol's number.
+        count: how many values the statistics are of.
         anchor_ratio: median of candidate / anchor; None when there was no anchor.
         protocol: JSON-safe, what another measurement must share to be comparable.
     """
@@ -88,7 +68,7 @@ def summarise(
     conditions: Mapping[str, Any],
     provenance: Provenance,
 ) -> MeasurementResult:
-    """Reduce raw values (n,) to a result; `conditions` is what the protocol does not say, such as threads."""
+    """Reduce values (n,) to a result; `conditions` is what the protocol does not say, such as threads."""
     lower, median, upper = (float(value) for value in np.percentile(values, [25, 50, 75]))
     kept = values[np.linspace(0, len(values) - 1, min(len(values), protocol.samples_kept)).astype(int)]
     stated = {**asdict(protocol), **conditions}
@@ -99,9 +79,10 @@ def summarise(
 class Device(ABC):
     """One piece of hardware, or a model of one, that candidates are judged on.
 
-    Order of calls: `capabilities` at any time, cheap, and the same for the life of the process. For a base
-    `measure_anchor` once; then `measure` for each candidate against that anchor. The caller holds
-    `host_lock.measuring()` around both, unless `capabilities().simulated`; a device takes no lock itself.
+    Order of calls: `capabilities` at any time, cheap, and the same for the life of the process. For a base in
+    floating point `measure_anchor` once; then `measure` for each candidate, and for anchors of other precisions,
+    against an anchor. The caller holds `host_lock.measuring()` around both, unless `capabilities().simulated`; a
+    device takes no lock itself.
 
     What a device guarantees: `measure` answers for every file that `write_onnx` makes from precisions in
     `capabilities().precisions`; it has the caller's core affinity, memory and files unchanged afterwards; it never

@@ -1,7 +1,7 @@
 """`local-cpu`: this machine's processor, by ONNX Runtime on one thread, one image at a time.
 
-Machines drift between speeds for minutes. So a candidate and an anchor of its family are run in turns, and
-the median of their ratios, times the anchor's latency as once measured, is what is told.
+Machines drift between speeds for minutes. So a candidate and an anchor of its family take turns, and the
+median of their ratios, times the anchor's latency as once measured, is what is told; see `timing`.
 """
 
 from __future__ import annotations
@@ -9,26 +9,18 @@ from __future__ import annotations
 import gc
 import os
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from time import perf_counter
 
 import numpy as np
 import onnxruntime
 
 from search_spaces.capabilities import DeviceCapabilities
 from search_spaces.objectives import Metric
-from workers.hardware.base import (
-    DEFAULT_PROTOCOL,
-    Anchor,
-    Device,
-    MeasurementResult,
-    Protocol,
-    Provenance,
-    summarise,
-)
+from workers.hardware.base import Anchor, Device, MeasurementResult, Provenance, summarise
+from workers.hardware.timing import DEFAULT_PROTOCOL, Protocol, Run, time_alone, time_beside
 from workers.onnx_session import open_session
 
 NAME = "local-cpu"
@@ -50,8 +42,6 @@ _ISA_FLAGS = (
 )
 _CONDITIONS = {"runtime": f"onnxruntime {onnxruntime.__version__}", "threads": THREADS, "batch": 1, "pinned": True}
 
-_Run = Callable[[], object]
-
 
 class OnnxRuntimeCpu(Device):
     """See the module."""
@@ -60,58 +50,26 @@ class OnnxRuntimeCpu(Device):
         return _capabilities()
 
     def measure_anchor(self, model: bytes, protocol: Protocol = DEFAULT_PROTOCOL) -> MeasurementResult:
-        run = _runner(model)
         with _undisturbed():
-            typical_s = _warm_up([run], protocol)[0]
-            times = _alternate([run], _duration_s(typical_s, protocol))
-        return summarise(Metric.LATENCY_S, times[:, 0], None, protocol, _CONDITIONS, Provenance.MEASURED)
+            times = time_alone(lambda: _open(model), protocol)
+        return summarise(Metric.LATENCY_S, times, None, protocol, _CONDITIONS, Provenance.MEASURED)
 
     def measure(self, model: bytes, anchor: Anchor, protocol: Protocol = DEFAULT_PROTOCOL) -> MeasurementResult:
-        runs = [_runner(model), _runner(anchor.model)]
         with _undisturbed():
-            typical_s = _warm_up(runs, protocol)[0]
-            times = _alternate(runs, _duration_s(typical_s, protocol))
+            times = time_beside(lambda: (_open(model), _open(anchor.model)), protocol)
         ratios = times[:, 0] / times[:, 1]
         anchored, ratio = ratios * anchor.latency_s, float(np.median(ratios))
         conditions = {**_CONDITIONS, "anchor_latency_s": anchor.latency_s}
         return summarise(Metric.LATENCY_S, anchored, ratio, protocol, conditions, Provenance.MEASURED)
 
 
-def _runner(model: bytes) -> _Run:
-    """One inference in a fresh session, on fixed data: a session keeps its speed for life, so none is reused."""
+def _open(model: bytes) -> Run:
+    """One inference in a fresh session, on fixed data."""
     session = open_session(model, THREADS)
     (image,) = session.get_inputs()
     data = np.random.default_rng(0).standard_normal(image.shape, dtype=np.float32)
     feed = {image.name: data}
     return lambda: session.run(None, feed)
-
-
-def _warm_up(runs: list[_Run], protocol: Protocol) -> list[float]:
-    """Discarded runs; returns each one's median time in seconds."""
-    times = [_time_each(runs) for _ in range(protocol.discarded_pairs)]
-    return [float(value) for value in np.median(times, axis=0)]
-
-
-def _alternate(runs: list[_Run], duration_s: float) -> np.ndarray:
-    """Run in turns for `duration_s`: seconds, (n, len(runs)), n >= 1."""
-    end = perf_counter() + duration_s
-    rows = [_time_each(runs)]
-    while perf_counter() < end:
-        rows.append(_time_each(runs))
-    return np.array(rows)
-
-
-def _time_each(runs: list[_Run]) -> list[float]:
-    times = []
-    for run in runs:
-        start = perf_counter()
-        run()
-        times.append(perf_counter() - start)
-    return times
-
-
-def _duration_s(typical_s: float, protocol: Protocol) -> float:
-    return protocol.short_run_duration_s if typical_s < protocol.short_run_s else protocol.duration_s
 
 
 @contextmanager
