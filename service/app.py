@@ -27,7 +27,7 @@ from service.problems import Problem, add_problem_handlers
 from service.searches.routes import router as searches
 from service.shutdown import noticing_signals
 from service.trials.routes import router as trials
-from service.web.pages import add_pages
+from service.web.pages import add_pages, problem_page
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -45,7 +45,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.engine = make_engine(settings.resolved_database_url)
     app.state.stopping = threading.Event()
     app.add_middleware(limit_bodies)
-    add_problem_handlers(app)
+    add_problem_handlers(app, problem_page)
     app.include_router(_make_api(), prefix="/v1")
     add_pages(app)
     app.openapi = lambda: _describe(app)  # type: ignore[method-assign]

@@ -1,9 +1,9 @@
-"""Turns whatever goes wrong in a request into an RFC 9457 problem document."""
+"""Turns whatever goes wrong in a request into an RFC 9457 problem document, or into a page for a browser."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -28,6 +28,9 @@ from service.errors import (
 
 logger = logging.getLogger(__name__)
 
+ShowPage = Callable[[Request, dict[str, Any]], Response]
+"""Shows a problem document to a person."""
+
 
 class FaultBody(BaseModel):
     pointer: str
@@ -47,7 +50,8 @@ class Problem(BaseModel):
     errors: list[FaultBody] | None = None
 
 
-def add_problem_handlers(app: FastAPI) -> None:
+def add_problem_handlers(app: FastAPI, show_page: ShowPage) -> None:
+    app.state.show_problem_page = show_page
     app.add_exception_handler(ProblemError, _handle_problem)
     app.add_exception_handler(SpecError, _handle_spec)
     app.add_exception_handler(RequestValidationError, _handle_validation)
@@ -112,4 +116,8 @@ async def _handle_bug(request: Request, _error: Exception) -> Response:
 
 def _respond(request: Request, document: dict[str, Any], headers: Mapping[str, str]) -> Response:
     content = {**document, "instance": request.url.path}
+    if not request.url.path.startswith("/v1/") and "text/html" in request.headers.get("accept", ""):
+        page: Response = request.app.state.show_problem_page(request, content)
+        page.headers.update(headers)
+        return page
     return JSONResponse(content, document["status"], dict(headers), media_type=MEDIA_TYPE)

@@ -21,9 +21,9 @@ import numpy as np
 from search_spaces.costs import layer_costs
 from search_spaces.network import Network
 from search_spaces.precision import FP32, Precision
+from service.files import write_atomically
 from workers.base import Base
 from workers.calibrate import calibrate
-from workers.files import write_atomically
 from workers.fold import fold_batch_norms
 from workers.hardware.base import Anchor, Device, MeasurementResult
 from workers.hardware.timing import DEFAULT_PROTOCOL

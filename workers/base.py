@@ -26,7 +26,8 @@ from workers.progress import Progress, ignore_progress
 from workers.splits import Splits
 from workers.torch_network import build_module
 from workers.train import Recipe, accuracy, count_steps, train
-from workers.weights import Weights, WeightsError, check_weights, load_weights, save_weights
+from workers.weights import Weights, WeightsError, check_weights
+from workers.weights_file import load_weights, save_weights
 
 FORMAT_VERSION = 1
 """Part of every key: raise it when the same recipe no longer leads to the same base."""

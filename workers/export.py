@@ -24,7 +24,8 @@ from workers.host_lock import training
 from workers.onnx_session import check_executed
 from workers.progress import Progress
 from workers.splits import Split
-from workers.weights import check_weights, load_weights
+from workers.weights import check_weights
+from workers.weights_file import load_weights
 from workers.workbench import Workbench
 
 _BYTES_PER_CONSTANT = 4

@@ -62,8 +62,11 @@ def write_onnx(
         metadata: stored in the file, beside the input contract.
 
     Raises:
-        ValueError: a range is missing, or a precision cannot be written.
+        ValueError: a range is missing, a precision cannot be written, or a node has the input's or output's name.
     """
+    taken = {INPUT_NAME, OUTPUT_NAME} & {node.name for node in network.nodes if node.op is not Op.INPUT}
+    if taken:
+        raise ValueError(f"no node may be called {min(taken)!r}: the file's own input or output is")
     writer = _Writer(network, weights, ranges or {})
     for node in network.nodes:
         _WRITE[node.op](writer, node)

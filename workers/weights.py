@@ -1,4 +1,4 @@
-"""A network's weights as named numpy arrays, and their file. Knows nothing of torch.
+"""A network's weights as named numpy arrays. Knows nothing of torch and of files.
 
 Names are `<node>.weight` (O, I/g, kh, kw) of a conv or (O, I) of a linear, `<node>.bias` (O), and
 `<node>.weight`, `.bias`, `.running_mean`, `.running_var` (C) of a batch norm. All are float32.
@@ -7,14 +7,10 @@ Names are `<node>.weight` (O, I/g, kh, kw) of a conv or (O, I) of a linear, `<no
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
 
 from search_spaces.network import Network, Node, Op, Shape, infer_shapes
-from workers.files import write_atomically
 
 Weights = dict[str, np.ndarray]
 
@@ -23,7 +19,7 @@ BATCH_NORM_EPSILON = 1e-5
 
 
 class WeightsError(ValueError):
-    """A weights file is damaged, or weights do not fit their network."""
+    """Weights do not fit their network, or their file is damaged."""
 
 
 def weight_shapes(network: Network) -> dict[str, Shape]:
@@ -77,22 +73,3 @@ def init_weights(network: Network, seed: int) -> Weights:
         else:
             weights[name] = np.full(shape, float(part in ("weight", "running_var")), dtype=np.float32)
     return weights
-
-
-def save_weights(weights: Mapping[str, np.ndarray], path: Path, metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file, atomically."""
-    arrays = {name: np.ascontiguousarray(array) for name, array in weights.items()}
-    write_atomically(path, save(arrays, dict(metadata)))
-
-
-def load_weights(path: Path) -> Weights:
-    """Read a safetensors file.
-
-    Raises:
-        FileNotFoundError: there is none.
-        WeightsError: it is damaged.
-    """
-    try:
-        return load(path.read_bytes())
-    except SafetensorError as error:
-        raise WeightsError(f"{path.name} is no whole safetensors file: {error}") from error

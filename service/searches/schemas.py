@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -14,25 +13,6 @@ from search_spaces.spec import SearchSpec
 from service.models import Search
 from service.states import SearchState
 from service.trials.queries import Progress
-
-
-class ProgressBody(BaseModel):
-    """How many trials there are of which kind. All count the uniform baseline in.
-
-    `total` is what is planned: the baseline and the budget; of a finished search, what there is. `done` are those
-    that ended in whatever way.
-    """
-
-    total: int
-    done: int
-    queued: int
-    running: int
-    succeeded: int
-    infeasible: int
-    failed: int
-    cancelled: int
-    baseline_total: int
-    baseline_done: int
 
 
 class ActivityBody(BaseModel):
@@ -49,7 +29,7 @@ class SearchBody(BaseModel):
     id: str
     name: str
     state: SearchState
-    progress: ProgressBody
+    progress: Progress
     spec: SearchSpec
     warnings: list[str]
     waiting_for: str
@@ -97,7 +77,7 @@ def search_body(search: Search, progress: Progress) -> SearchBody:
         id=search.id,
         name=search.name,
         state=search.state,
-        progress=ProgressBody(**asdict(progress)),
+        progress=progress,
         spec=SearchSpec.model_validate(search.spec),
         warnings=[str(warning) for warning in search.warnings],
         waiting_for=search.waiting_for,

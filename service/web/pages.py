@@ -63,6 +63,11 @@ def add_pages(app: FastAPI) -> None:
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
 
 
+def problem_page(request: Request, problem: dict[str, Any]) -> Response:
+    """What went wrong, for a person who asked for a page."""
+    return _page(request, "problem.html", status=problem["status"], problem=problem)
+
+
 def reading_session(engine: EngineDep) -> Iterator[Session]:
     with reading(engine) as session:
         yield session

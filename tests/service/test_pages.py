@@ -167,7 +167,11 @@ class TestSearchPage:
         assert client.get(path).status_code == 200
 
     def test_an_unknown_search(self, client: httpx.Client) -> None:
-        assert client.get("/searches/00000000-0000-4000-8000-000000000000").status_code == 404
+        unknown = "/searches/00000000-0000-4000-8000-000000000000"
+        seen = client.get(unknown, headers={"Accept": "text/html,*/*;q=0.8"})
+        assert (seen.status_code, seen.headers["Content-Type"]) == (404, "text/html; charset=utf-8")
+        assert "There is no such thing" in text_of(seen)
+        assert client.get(unknown).headers["Content-Type"] == "application/problem+json"
 
 
 class TestVerbs:

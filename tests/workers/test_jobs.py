@@ -24,7 +24,8 @@ from workers.evaluator import JobName
 from workers.evaluator_process import Evaluator
 from workers.jobs import ARTIFACTS, confirm, evaluate, export, prepare
 from workers.score import Score
-from workers.weights import check_weights, load_weights, save_weights
+from workers.weights import check_weights
+from workers.weights_file import load_weights, save_weights
 from workers.workbench import splits_of
 
 NO_BASE = "0" * 64

@@ -6,7 +6,8 @@ from search_spaces.catalog import build_network
 from search_spaces.network import InputContract, Network, Node, Op, infer_shapes
 from search_spaces.spec import Family, NetworkSpec
 from workers.torch_network import build_module, read_weights
-from workers.weights import WeightsError, init_weights, load_weights, save_weights
+from workers.weights import WeightsError, init_weights
+from workers.weights_file import load_weights, save_weights
 
 IMAGE = InputContract((4, 6, 6), (0.0,) * 4, (1.0,) * 4)
 

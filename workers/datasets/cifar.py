@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from search_spaces.datasets import DatasetInfo
+from service.files import write_atomically
 from workers.datasets.dataset import Dataset, DatasetUnavailableError
 from workers.datasets.download import SourceError, download
-from workers.files import write_atomically
 from workers.progress import Progress
 
 _MAX_ARCHIVE_BYTES = 200_000_000

@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from search_spaces.datasets import DATASETS
+from service.files import write_atomically
 from workers.datasets.dataset import Dataset, DatasetUnavailableError
 from workers.datasets.download import PinnedFile, SourceError, check, download, gunzip
 from workers.datasets.idx import parse_idx
-from workers.files import write_atomically
 from workers.progress import Progress
 
 Source = Callable[[PinnedFile], bytes]

@@ -111,6 +111,7 @@ def _clean(bursts: np.ndarray, protocol: Protocol) -> np.ndarray:
     """The rows whose anchor was at its best on both sides; the best few where hardly any was."""
     worst = bursts[:, 1:].max(axis=1)
     is_clean = worst <= bursts[:, 1:].min() * (1 + protocol.clean_within)
-    if is_clean.sum() >= _FEWEST_CLEAN:
-        return bursts[is_clean]
-    return bursts[np.argsort(worst, kind="stable")[:_FEWEST_CLEAN]]
+    rows = np.flatnonzero(is_clean)
+    if len(rows) < _FEWEST_CLEAN:
+        rows = np.argsort(worst, kind="stable")[:_FEWEST_CLEAN]
+    return np.take(bursts, rows, axis=0)

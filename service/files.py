@@ -10,7 +10,7 @@ from pathlib import Path
 def write_atomically(path: Path, data: bytes) -> None:
     """Write `data` under a temporary name beside `path`, flush it to the disk, then give it its name.
 
-    A reader sees the old file or the new one, also after a power cut; parent folders are made.
+    A reader sees the old file or the new one, also after a power cut. Everyone may read it; parent folders are made.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -19,6 +19,7 @@ def write_atomically(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+            os.fchmod(file.fileno(), 0o644)
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
