@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from search_spaces.coupling import ChannelGroup, Coupling, derive_coupling, follows_input
 from search_spaces.design import Design, Kind, Value, split_decision_name
-from search_spaces.network import Network, Node, infer_shapes, network_digest
+from search_spaces.network import Network, Node, Op, infer_shapes, network_digest
 from search_spaces.precision import Precision, parse_precision
 
 
@@ -33,6 +33,7 @@ class Structure:
         layers: the convs and linears by name.
         depthwise: names of the layers whose channels follow their input's.
         layers_of_target: block or layer name to the names of the layers it means.
+        slices: the slices by name.
     """
 
     coupling: Coupling
@@ -40,6 +41,7 @@ class Structure:
     layers: Mapping[str, Node]
     depthwise: frozenset[str]
     layers_of_target: Mapping[str, tuple[str, ...]]
+    slices: Mapping[str, Node]
 
 
 @lru_cache(maxsize=64)
@@ -57,6 +59,7 @@ def structure_of(network: Network) -> Structure:
         layers,
         frozenset(name for name, node in layers.items() if follows_input(node, shapes)),
         targets,
+        {node.name: node for node in network.nodes if node.op is Op.SLICE},
     )
 
 
@@ -84,6 +87,11 @@ def apply(network: Network, design: Design) -> Network:
         precision = precisions.get(name, node.precision)
         if (channels, groups, precision) != (node.channels, node.groups, node.precision):
             changed[name] = replace(node, channels=channels, groups=groups, precision=precision)
+    for name, node in structure.slices.items():
+        channels = _channels(structure.coupling, kept, name)
+        start = _count(structure.coupling.before_slice[name], kept)
+        if (channels, start) != (node.channels, node.start):
+            changed[name] = replace(node, channels=channels, start=start)
     return network.with_nodes(changed) if changed else network
 
 
@@ -128,7 +136,11 @@ def _valid_count(group: ChannelGroup, decision: str, value: Value) -> int:
 
 
 def _channels(coupling: Coupling, kept: list[int], tensor: str) -> int:
-    return sum(kept[group] * channels for group, channels in coupling.channels_per_atom[tensor])
+    return _count(coupling.channels_per_atom[tensor], kept)
+
+
+def _count(per_atom: tuple[tuple[int, int], ...], kept: list[int]) -> int:
+    return sum(kept[group] * channels for group, channels in per_atom)
 
 
 def _group_sizes(structure: Structure, decisions: Mapping[str, Value]) -> dict[str, int]:

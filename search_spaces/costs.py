@@ -7,6 +7,7 @@ Conventions, all on the network as it is deployed:
 - A batch norm right after a conv or linear is folded: it costs one bias per output channel.
 - MACs are those of convs and linears. Parameters are their weights, without biases and batch norms.
 - Flatten is a view of its input: free, and its output is the same memory.
+- An opaque node reads and writes its tensors and stores its constants; what it computes is not counted.
 - A tensor is stored at the bits that its readers want. A layer wants its `activation_bits`; any other
   operator wants what is wanted of its own result; readers that disagree get the higher bits. The
   network's output is fp32.
@@ -20,14 +21,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from search_spaces.network import COMPUTE_OPS, Network, Node, Op, Shape, infer_shapes
+from search_spaces.network import ACTIVATION_OPS, COMPUTE_OPS, Network, Node, Op, Shape, infer_shapes
 from search_spaces.objectives import Metric
 from search_spaces.precision import FLOAT_BITS
 
 WORD_BYTES = 4
 """Of a bias (fp32, or int32 in an int8 layer) and of a weight scale."""
 
-FUSED_OPS = frozenset({Op.BATCH_NORM, Op.RELU, Op.RELU6, Op.SIGMOID})
+FUSED_OPS = ACTIVATION_OPS | {Op.BATCH_NORM}
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +187,7 @@ def _layer_macs(node: Node, shapes: Mapping[str, Shape]) -> int:
 
 def _operator_size_bytes(operator: FusedOperator, shapes: Mapping[str, Shape]) -> int:
     first, *fused = operator.nodes
-    total = 0
+    total = first.body_bytes
     if first.op in COMPUTE_OPS:
         channels, weight_bits = shapes[first.name][0], first.precision.weight_bits
         total = -(-_layer_parameters(first, shapes) * weight_bits // 8)
@@ -243,10 +244,12 @@ def _workload(operator: FusedOperator, shapes: Mapping[str, Shape], bits: Mappin
         "output": [*shapes[operator.output], bits[operator.output]],
         "kernel": node.kernel,
         "stride": node.stride,
+        "dilation": node.dilation,
         "padding": node.padding,
         "groups": node.groups,
         "bias": node.bias,
         "precision": str(node.precision),
+        "body": node.body,
     }
     signature = json.dumps(described, sort_keys=True, separators=(",", ":"))
     return Workload(node.name, signature, hashlib.sha256(signature.encode()).hexdigest())

@@ -2,9 +2,10 @@
 
 Every tensor's channel axis is an array of atom ids; an atom is the smallest thing that is kept or
 removed. Dense convs and linears make new atoms. Depthwise convs, pools, norms and activations hand
-theirs on; add and multiply unify theirs position by position; concat, flatten and shuffle rearrange
-them. Atoms with as many channels in every tensor as one another form a ChannelGroup: only the number
-kept of each group is a decision, so shapes follow from counts alone, whatever atoms are selected.
+theirs on; add and multiply unify theirs position by position; concat, slice, flatten and shuffle
+rearrange them. An opaque node makes new ones, and all that it reads and makes stays. Atoms with as many
+channels in every tensor as one another form a ChannelGroup: only the number kept of each group is a
+decision, so shapes follow from counts alone, whatever atoms are selected.
 
 Two ops need more. A shuffle of g groups is a transposed (g, n) matrix; what is left after pruning is
 one again only if whole columns go, so each column becomes one atom. A conv with g groups that reads
@@ -15,7 +16,7 @@ many of each class are kept. Where that cannot balance the blocks, the columns a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,6 +56,7 @@ class Coupling:
         group_of_atom: atom id to index in `groups`.
         class_of_atom: atom id to balance class; equally many atoms of each class of a group are kept.
         channels_per_atom: tensor name to (group index, channels of this tensor for each kept atom) pairs.
+        before_slice: name of a slice to the same, for the channels of its input that lie before it.
     """
 
     groups: tuple[ChannelGroup, ...]
@@ -62,6 +64,7 @@ class Coupling:
     group_of_atom: Atoms
     class_of_atom: Atoms
     channels_per_atom: Mapping[str, tuple[tuple[int, int], ...]]
+    before_slice: Mapping[str, tuple[tuple[int, int], ...]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,22 +84,21 @@ def derive_coupling(network: Network) -> Coupling:
     shapes = infer_shapes(network)
     raw, equal = _propagate(network, shapes)
     demands = _balance_demands(network, shapes)
-    frozen_tensors = {
-        **{node.name: "the network's input" for node in network.nodes if node.op is Op.INPUT},
-        network.output: "the network's output",
-    }
+    frozen_tensors = _frozen_tensors(network)
     while True:
         atoms = _unify(raw, equal)
         frozen = _frozen_atoms(atoms, frozen_tensors)
-        group_of_atom = _group_atoms(atoms, frozen)
+        before = {node.name: atoms[node.inputs[0]][: node.start] for node in network.nodes if node.op is Op.SLICE}
+        group_of_atom = _group_atoms([*atoms.values(), *before.values()], frozen)
         classes, unbalanced = _balance_classes(atoms, group_of_atom, frozen, demands)
         if not unbalanced:
             break
         equal += [_columns(raw[demand.tensor], demand.blocks) for demand in unbalanced]
         demands = [demand for demand in demands if demand not in unbalanced]
     per_atom = {name: _channels_per_atom(ids, group_of_atom) for name, ids in atoms.items()}
-    groups = _describe_groups(network, per_atom, group_of_atom, classes, frozen)
-    return Coupling(groups, atoms, group_of_atom, classes, per_atom)
+    before_slice = {name: _channels_per_atom(ids, group_of_atom) for name, ids in before.items()}
+    groups = _describe_groups(network, shapes, per_atom, group_of_atom, classes, frozen)
+    return Coupling(groups, atoms, group_of_atom, classes, per_atom, before_slice)
 
 
 def keep_atoms(coupling: Coupling, counts: Mapping[str, int], scores: NDArray[np.floating]) -> NDArray[np.bool_]:
@@ -134,6 +136,23 @@ def follows_input(node: Node, shapes: Mapping[str, Shape]) -> bool:
     return is_depthwise(node, shapes[node.inputs[0]][0])
 
 
+def _frozen_tensors(network: Network) -> dict[str, str]:
+    """Tensors whose channels must all stay, and why."""
+    frozen: dict[str, str] = {}
+    for node in network.nodes:
+        if node.op is Op.INPUT:
+            frozen[node.name] = "the network's input"
+        elif node.op is Op.OPAQUE:
+            frozen.setdefault(node.name, f"made by {node.name}, which is kept as it is")
+            for name in node.inputs:
+                frozen.setdefault(name, f"read by {node.name}, which is kept as it is")
+    return frozen | {network.output: "the network's output"}
+
+
+def _makes_atoms(node: Node, shapes: Mapping[str, Shape]) -> bool:
+    return node.op in (Op.INPUT, Op.OPAQUE) or (node.op in COMPUTE_OPS and not follows_input(node, shapes))
+
+
 def _propagate(network: Network, shapes: Mapping[str, Shape]) -> tuple[dict[str, Atoms], list[tuple[Atoms, Atoms]]]:
     """Atoms before unification, and the pairs of arrays to be unified position by position."""
     raw: dict[str, Atoms] = {}
@@ -141,8 +160,7 @@ def _propagate(network: Network, shapes: Mapping[str, Shape]) -> tuple[dict[str,
     count = 0
     for node in network.nodes:
         inputs = [raw[name] for name in node.inputs]
-        makes_atoms = node.op is Op.INPUT or (node.op in COMPUTE_OPS and not follows_input(node, shapes))
-        if makes_atoms:
+        if _makes_atoms(node, shapes):
             raw[node.name] = np.arange(count, count + shapes[node.name][0])
             count += shapes[node.name][0]
         else:
@@ -163,6 +181,8 @@ def _hand_on(node: Node, inputs: list[Atoms], shapes: Mapping[str, Shape]) -> At
             return np.repeat(first, shapes[node.name][0] // len(first))
         case Op.CONCAT:
             return np.concatenate(inputs)
+        case Op.SLICE:
+            return first[node.start : node.start + shapes[node.name][0]]
         case Op.SHUFFLE:
             return first.reshape(node.groups, -1).T.ravel()
         case _:
@@ -202,13 +222,13 @@ def _frozen_atoms(atoms: Mapping[str, Atoms], tensors: Mapping[str, str]) -> dic
     return {int(atom): reason for name, reason in tensors.items() for atom in atoms[name]}
 
 
-def _group_atoms(atoms: Mapping[str, Atoms], frozen: Mapping[int, str]) -> Atoms:
+def _group_atoms(tensors: Sequence[Atoms], frozen: Mapping[int, str]) -> Atoms:
     """Group index of each atom: equal for atoms with as many channels in every tensor, numbered in order."""
-    count = 1 + max(int(ids.max()) for ids in atoms.values())
+    count = 1 + max(int(ids.max()) for ids in tensors if len(ids))
     signature = np.zeros(count, dtype=np.intp)
     signature[list(frozen)] = 1
     seen: set[bytes] = set()
-    for ids in atoms.values():
+    for ids in tensors:
         key = ids.tobytes()
         if key not in seen:
             seen.add(key)
@@ -282,14 +302,14 @@ def _channels_per_atom(atoms: Atoms, group_of_atom: Atoms) -> tuple[tuple[int, i
 
 def _describe_groups(
     network: Network,
+    shapes: Mapping[str, Shape],
     per_atom: Mapping[str, tuple[tuple[int, int], ...]],
     group_of_atom: Atoms,
     classes: Atoms,
     frozen: Mapping[int, str],
 ) -> tuple[ChannelGroup, ...]:
     reasons = {int(group_of_atom[atom]): reason for atom, reason in frozen.items()}
-    shapes = infer_shapes(network)
-    makers = [n for n in network.nodes if n.op is Op.INPUT or (n.op in COMPUTE_OPS and not follows_input(n, shapes))]
+    makers = [node for node in network.nodes if _makes_atoms(node, shapes)]
     names: set[str] = set()
     groups: list[ChannelGroup] = []
     for index in range(int(group_of_atom.max()) + 1):

@@ -30,18 +30,28 @@ class Op(StrEnum):
     RELU = "relu"
     RELU6 = "relu6"
     SIGMOID = "sigmoid"
+    HARD_SIGMOID = "hard_sigmoid"
+    SWISH = "swish"
+    HARD_SWISH = "hard_swish"
     ADD = "add"
     MULTIPLY = "multiply"
     CONCAT = "concat"
+    SLICE = "slice"
     SHUFFLE = "shuffle"
+    PAD = "pad"
     MAX_POOL = "max_pool"
     AVERAGE_POOL = "average_pool"
     GLOBAL_AVERAGE_POOL = "global_average_pool"
     FLATTEN = "flatten"
+    OPAQUE = "opaque"
 
 
 COMPUTE_OPS = frozenset({Op.CONV, Op.LINEAR})
 """The ops that hold multiply-accumulates, and so have a precision."""
+
+ACTIVATION_OPS = frozenset({Op.RELU, Op.RELU6, Op.SIGMOID, Op.HARD_SIGMOID, Op.SWISH, Op.HARD_SWISH})
+"""Functions of one value at a time. HARD_SIGMOID is relu6(x + 3) / 6, SWISH is x times SIGMOID, HARD_SWISH x times
+HARD_SIGMOID (Howard et al., arXiv 1905.02244)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +59,18 @@ class Node:
     """One operator. Its name is also the name of its output tensor.
 
     Attributes:
-        channels: output channels of a conv, output features of a linear; None elsewhere (inferred).
+        channels: output channels of a conv or a slice, output features of a linear; None elsewhere (inferred).
         kernel, stride: (vertical, horizontal), of a conv or a pool.
-        padding: (top, left, bottom, right), zeros around a conv's input, ignored cells around a pool's.
+        dilation: (vertical, horizontal) distance between the taps of a conv.
+        padding: (top, left, bottom, right), zeros around a conv's input or by a pad, ignored cells around a pool's.
         groups: number of groups g of a conv or a shuffle. Channels per group is G = input channels / g.
+        start: first channel of a slice.
         bias: whether a conv or linear adds a trained constant per output channel.
         precision: of a conv or linear; elsewhere FP32.
         block: the unit that precision of scope `block` is chosen for; empty outside of blocks.
+        shape: output shape of an opaque node, without the batch.
+        body: what an opaque node computes, in words that only the workers read; nothing here interprets it.
+        body_bytes: of the constants in `body`.
     """
 
     name: str
@@ -69,6 +84,11 @@ class Node:
     bias: bool = False
     precision: Precision = FP32
     block: str = ""
+    dilation: tuple[int, int] = (1, 1)
+    start: int = 0
+    shape: Shape = ()
+    body: str = ""
+    body_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +176,7 @@ def _linear_shape(node: Node, inputs: list[Shape]) -> Shape:
 
 
 def _pool_shape(node: Node, inputs: list[Shape]) -> Shape:
-    return (inputs[0][0], *_window_shape(node, inputs[0]))
+    return (inputs[0][0], *_window_shape(node, _map(inputs[0])))
 
 
 def _concat_shape(_: Node, inputs: list[Shape]) -> Shape:
@@ -186,10 +206,33 @@ def _multiply_shape(_: Node, inputs: list[Shape]) -> Shape:
     return data
 
 
-def _conv_shape(node: Node, inputs: list[Shape]) -> Shape:
-    shape, channels = inputs[0], _required_channels(node)
+def _slice_shape(node: Node, inputs: list[Shape]) -> Shape:
+    channels, shape = _required_channels(node), inputs[0]
+    if node.start < 0 or node.start + channels > shape[0]:
+        raise ValueError(f"channels {node.start} to {node.start + channels} are not all there in {shape[0]}")
+    return (channels, *shape[1:])
+
+
+def _pad_shape(node: Node, inputs: list[Shape]) -> Shape:
+    channels, height, width = _map(inputs[0])
+    top, left, bottom, right = node.padding
+    return (channels, height + top + bottom, width + left + right)
+
+
+def _opaque_shape(node: Node, _: list[Shape]) -> Shape:
+    if not node.shape or min(node.shape) < 1:
+        raise ValueError("needs the shape that it makes")
+    return node.shape
+
+
+def _map(shape: Shape) -> tuple[int, int, int]:
     if len(shape) != 3:
-        raise ValueError(f"a conv needs (channels, height, width), not {shape}")
+        raise ValueError(f"needs (channels, height, width), not {shape}")
+    return shape
+
+
+def _conv_shape(node: Node, inputs: list[Shape]) -> Shape:
+    shape, channels = _map(inputs[0]), _required_channels(node)
     if shape[0] % node.groups or channels % node.groups:
         raise ValueError(f"{shape[0]} -> {channels} channels do not divide into {node.groups} groups")
     return (channels, *_window_shape(node, shape))
@@ -197,10 +240,11 @@ def _conv_shape(node: Node, inputs: list[Shape]) -> Shape:
 
 def _window_shape(node: Node, shape: Shape) -> tuple[int, int]:
     top, left, bottom, right = node.padding
-    height = (shape[1] + top + bottom - node.kernel[0]) // node.stride[0] + 1
-    width = (shape[2] + left + right - node.kernel[1]) // node.stride[1] + 1
+    reach = [(taps - 1) * step + 1 for taps, step in zip(node.kernel, node.dilation, strict=True)]
+    height = (shape[1] + top + bottom - reach[0]) // node.stride[0] + 1
+    width = (shape[2] + left + right - reach[1]) // node.stride[1] + 1
     if height < 1 or width < 1:
-        raise ValueError(f"a {node.kernel} window does not fit into {shape[1:]}")
+        raise ValueError(f"a {tuple(reach)} window does not fit into {shape[1:]}")
     return height, width
 
 
@@ -215,12 +259,15 @@ _SHAPE_RULES: dict[Op, Callable[[Node, list[Shape]], Shape]] = {
     Op.LINEAR: _linear_shape,
     Op.MAX_POOL: _pool_shape,
     Op.AVERAGE_POOL: _pool_shape,
-    Op.GLOBAL_AVERAGE_POOL: lambda _, inputs: (inputs[0][0], 1, 1),
+    Op.GLOBAL_AVERAGE_POOL: lambda _, inputs: (_map(inputs[0])[0], 1, 1),
     Op.FLATTEN: lambda _, inputs: (math.prod(inputs[0]),),
     Op.CONCAT: _concat_shape,
     Op.ADD: _add_shape,
     Op.MULTIPLY: _multiply_shape,
+    Op.SLICE: _slice_shape,
     Op.SHUFFLE: _shuffle_shape,
+    Op.PAD: _pad_shape,
+    Op.OPAQUE: _opaque_shape,
 }
 """The other ops keep their input's shape."""
 

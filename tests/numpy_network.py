@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from search_spaces.network import Network, Node, Op, infer_shapes
+from search_spaces.network import COMPUTE_OPS, Network, Node, Op, infer_shapes
 
 Arrays = dict[str, np.ndarray]
 EPSILON = 1e-5
@@ -25,7 +25,7 @@ def random_weights(network: Network, seed: int) -> Arrays:
             weights[f"{name}.bias"] = generator.normal(0, 0.3, channels)
             weights[f"{name}.running_mean"] = generator.normal(0, 0.3, channels)
             weights[f"{name}.running_var"] = generator.uniform(0.5, 1.5, channels)
-        if node.channels is not None:
+        if node.op in COMPUTE_OPS:
             inputs = shapes[node.inputs[0]][0] // node.groups
             shape = (node.channels, inputs, *node.kernel) if node.op is Op.CONV else (node.channels, inputs)
             weights[f"{name}.weight"] = generator.normal(0, np.prod(shape[1:]) ** -0.5, shape)
@@ -60,6 +60,11 @@ def _compute(node: Node, inputs: list[np.ndarray], weights: Arrays) -> np.ndarra
             return _batch_norm(node, inputs[0], weights)
         case Op.SHUFFLE:
             return _shuffle(node, inputs[0])
+        case Op.SLICE:
+            assert node.channels is not None
+            return inputs[0][:, node.start : node.start + node.channels]
+        case Op.PAD:
+            return _padded(node, inputs[0], 0.0)
         case Op.MAX_POOL:
             return _windows(node, inputs[0], -np.inf).max(axis=(-2, -1))
         case Op.AVERAGE_POOL:
@@ -73,6 +78,9 @@ _WITHOUT_ATTRIBUTES: dict[Op, Callable[..., np.ndarray]] = {
     Op.RELU: lambda x: np.maximum(x, 0),
     Op.RELU6: lambda x: np.clip(x, 0, 6),
     Op.SIGMOID: lambda x: 1 / (1 + np.exp(-x)),
+    Op.HARD_SIGMOID: lambda x: np.clip(x + 3, 0, 6) / 6,
+    Op.SWISH: lambda x: x / (1 + np.exp(-x)),
+    Op.HARD_SWISH: lambda x: x * np.clip(x + 3, 0, 6) / 6,
     Op.ADD: lambda x, *others: sum(others, x),
     Op.MULTIPLY: lambda x, gate: x * gate,
     Op.CONCAT: lambda *parts: np.concatenate(parts, axis=1),
@@ -90,12 +98,16 @@ def _average_pool(node: Node, x: np.ndarray) -> np.ndarray:
     return _windows(node, x, 0.0).sum(axis=(-2, -1)) / counts
 
 
+def _padded(node: Node, x: np.ndarray, fill: float) -> np.ndarray:
+    top, left, bottom, right = node.padding
+    return np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)), constant_values=fill)
+
+
 def _windows(node: Node, x: np.ndarray, fill: float) -> np.ndarray:
     """(N, C, H', W', kh, kw)."""
-    top, left, bottom, right = node.padding
-    padded = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)), constant_values=fill)
-    windows = np.lib.stride_tricks.sliding_window_view(padded, node.kernel, axis=(2, 3))
-    return windows[:, :, :: node.stride[0], :: node.stride[1]]
+    reach = [(taps - 1) * step + 1 for taps, step in zip(node.kernel, node.dilation, strict=True)]
+    windows = np.lib.stride_tricks.sliding_window_view(_padded(node, x, fill), reach, axis=(2, 3))
+    return windows[:, :, :: node.stride[0], :: node.stride[1], :: node.dilation[0], :: node.dilation[1]]
 
 
 def _conv(node: Node, x: np.ndarray, weights: Arrays) -> np.ndarray:

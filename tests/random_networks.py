@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from search_spaces.apply import structure_of
 from search_spaces.design import Design, Value
-from search_spaces.network import InputContract, Network, Node, Op, Shape, infer_shapes
+from search_spaces.network import ACTIVATION_OPS, InputContract, Network, Node, Op, Shape, infer_shapes
 
 CLASSES = 3
 
@@ -55,6 +55,7 @@ def _conv(draft: Draft) -> None:
         stride=(stride, stride),
         padding=(kernel // 2,) * 4 if draft.draw(st.booleans()) or kernel > min(draft.shape[1:]) else (0,) * 4,
         groups=draft.drawn(1, *fitting),
+        dilation=(2, 2) if kernel == 3 and min(draft.shape[1:]) >= 5 and draft.draw(st.booleans()) else (1, 1),
         bias=draft.draw(st.booleans()),
     )
 
@@ -66,7 +67,7 @@ def _depthwise(draft: Draft) -> None:
 
 
 def _elementwise(draft: Draft) -> None:
-    draft.add(draft.drawn(Op.BATCH_NORM, Op.RELU, Op.RELU6, Op.SIGMOID))
+    draft.add(draft.drawn(Op.BATCH_NORM, *sorted(ACTIVATION_OPS)))
 
 
 def _join(draft: Draft) -> None:
@@ -103,6 +104,31 @@ def _shuffle(draft: Draft) -> None:
         draft.add(Op.SHUFFLE, groups=draft.drawn(*fitting))
 
 
+def _split(draft: Draft) -> None:
+    """Two parts of a tensor, one of them worked on, joined and shuffled (ShuffleNet-V2)."""
+    source, channels = draft.last, draft.shape[0]
+    if channels % 4 or channels > 24:
+        return
+    left = draft.add(Op.SLICE, source, channels=channels // 2)
+    draft.add(Op.SLICE, source, channels=channels // 2, start=channels // 2)
+    draft.add(Op.CONV, channels=channels // 2)
+    draft.add(Op.RELU)
+    draft.add(Op.CONCAT, left, draft.last)
+    draft.add(Op.SHUFFLE, groups=2)
+
+
+def _middle(draft: Draft) -> None:
+    """Some of the channels, with others before and after them."""
+    if draft.shape[0] > 2:
+        first = draft.draw(st.integers(0, draft.shape[0] - 2))
+        draft.add(Op.SLICE, start=first, channels=draft.draw(st.integers(1, draft.shape[0] - first)))
+
+
+def _pad(draft: Draft) -> None:
+    if max(draft.shape[1:]) <= 10:
+        draft.add(Op.PAD, padding=draft.drawn((1, 1, 1, 1), (0, 1, 2, 0)))
+
+
 def _pool(draft: Draft) -> None:
     if min(draft.shape[1:]) >= 3:
         size = draft.drawn(2, 3)
@@ -110,7 +136,10 @@ def _pool(draft: Draft) -> None:
         draft.add(draft.drawn(Op.MAX_POOL, Op.AVERAGE_POOL), kernel=(size, size), stride=(2, 2), padding=padding)
 
 
-_STEPS = (_conv, _conv, _depthwise, _elementwise, _elementwise, _join, _residual, _squeeze_and_excite, _shuffle, _pool)
+_STEPS = (
+    *(_conv, _conv, _depthwise, _elementwise, _elementwise, _join, _residual),
+    *(_squeeze_and_excite, _shuffle, _split, _middle, _pad, _pool),
+)
 
 
 @st.composite

@@ -7,7 +7,7 @@ fuses. The rules, in the words of the field:
   the higher bits.
 - A quantised layer's output is quantised too (after the relu that follows it), or nothing would fuse.
 - An addition, product, concatenation or average whose inputs are all quantised has a quantised output.
-- Flatten, shuffle and max pool change no value, so they share their input's numbers.
+- Flatten, shuffle, slice, pad and max pool make no new value but zero, so they share their input's numbers.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TensorRange = tuple[float, float]
 CONTAINER_BITS = 8
 """Fewer bits are stored as grid values in 8-bit containers: ONNX Runtime's smaller types do not fuse."""
 
-_VALUE_PRESERVING = frozenset({Op.FLATTEN, Op.SHUFFLE, Op.MAX_POOL})
+_VALUE_PRESERVING = frozenset({Op.FLATTEN, Op.SHUFFLE, Op.SLICE, Op.PAD, Op.MAX_POOL})
 _RELUS = frozenset({Op.RELU, Op.RELU6})
 _INTEGER_CAPABLE = frozenset({Op.ADD, Op.MULTIPLY, Op.CONCAT, Op.GLOBAL_AVERAGE_POOL, Op.AVERAGE_POOL})
 

@@ -27,10 +27,11 @@ from workers.onnx_quantize import (
     quantise_bias,
     quantise_weight,
 )
+from workers.opaque import IR_VERSION, OPSET, decode_body
+from workers.opaque import OUTPUT as OPAQUE_OUTPUT
+from workers.opaque import input_name as opaque_input
 from workers.weights import BATCH_NORM_EPSILON
 
-OPSET = 17
-IR_VERSION = 8
 INPUT_NAME = "image"
 OUTPUT_NAME = "logits"
 
@@ -207,7 +208,8 @@ def _write_layer(writer: _Writer, node: Node) -> None:
     if node.op is Op.LINEAR:
         writer.add("Gemm", node.name, [source, *parameters], node.name, transB=1)
     else:
-        writer.add("Conv", node.name, [source, *parameters], node.name, **_window(node), group=node.groups)
+        attributes = {**_window(node), "dilations": node.dilation, "group": node.groups}
+        writer.add("Conv", node.name, [source, *parameters], node.name, **attributes)
 
 
 def _float_parameters(writer: _Writer, node: Node) -> list[str]:
@@ -256,6 +258,30 @@ def _write_relu6(writer: _Writer, node: Node) -> None:
     writer.add("Clip", node.name, [writer.read(node.name, node.inputs[0]), *bounds], node.name)
 
 
+def _write_hard_sigmoid(writer: _Writer, node: Node) -> None:
+    source = writer.read(node.name, node.inputs[0])
+    writer.add("HardSigmoid", node.name, [source], node.name, alpha=1 / 6, beta=0.5)
+
+
+def _write_swish(writer: _Writer, node: Node) -> None:
+    source, gate = writer.read(node.name, node.inputs[0]), f"{node.name}.gate"
+    writer.add("Sigmoid", gate, [source], gate)
+    writer.add("Mul", node.name, [source, gate], node.name)
+
+
+def _write_slice(writer: _Writer, node: Node) -> None:
+    assert node.channels is not None, "a slice has as many channels as it says"
+    bounds = {"start": node.start, "end": node.start + node.channels, "axis": 1}
+    constants = [writer.constant(f"{node.name}.{part}", np.array([value], np.int64)) for part, value in bounds.items()]
+    writer.add("Slice", node.name, [writer.read(node.name, node.inputs[0]), *constants], node.name)
+
+
+def _write_pad(writer: _Writer, node: Node) -> None:
+    top, left, bottom, right = node.padding
+    pads = writer.constant(f"{node.name}.pads", np.array([0, 0, top, left, 0, 0, bottom, right], np.int64))
+    writer.add("Pad", node.name, [writer.read(node.name, node.inputs[0]), pads], node.name)
+
+
 def _write_shuffle(writer: _Writer, node: Node) -> None:
     """Channels (g, C/g) to (C/g, g); a 0 in a shape means the size that is there, so any batch works."""
     channels, height, width = writer.shapes[node.name]
@@ -265,6 +291,23 @@ def _write_shuffle(writer: _Writer, node: Node) -> None:
     writer.add("Reshape", f"{name}.split", [source, writer.constant(f"{name}.split_shape", split)], f"{name}.split")
     writer.add("Transpose", f"{name}.permuted", [f"{name}.split"], f"{name}.permuted", perm=(0, 2, 1, 3, 4))
     writer.add("Reshape", name, [f"{name}.permuted", writer.constant(f"{name}.shape", whole)], name)
+
+
+def _write_opaque(writer: _Writer, node: Node) -> None:
+    """The nodes of the body, every name of theirs made the node's own."""
+    body = decode_body(node.body)
+    names = {opaque_input(index): writer.read(node.name, source) for index, source in enumerate(node.inputs)}
+    names[OPAQUE_OUTPUT] = node.name
+    for constant in body.initializer:
+        names[constant.name] = f"{node.name}.{constant.name}"
+        writer.graph.initializer.add().CopyFrom(constant)
+        writer.graph.initializer[-1].name = names[constant.name]
+    for number, inner in enumerate(body.node):
+        copy = writer.graph.node.add()
+        copy.CopyFrom(inner)
+        copy.name = f"{node.name}.{number}"
+        for tensors in (copy.input, copy.output):
+            tensors[:] = [name and names.setdefault(name, f"{node.name}.{name}") for name in tensors]
 
 
 def _write_plain(op_type: str, **attributes: Any) -> Callable[[_Writer, Node], None]:
@@ -294,12 +337,18 @@ _WRITE: dict[Op, Callable[[_Writer, Node], None]] = {
     Op.RELU: _write_plain("Relu"),
     Op.RELU6: _write_relu6,
     Op.SIGMOID: _write_plain("Sigmoid"),
+    Op.HARD_SIGMOID: _write_hard_sigmoid,
+    Op.SWISH: _write_swish,
+    Op.HARD_SWISH: _write_plain("HardSwish"),
     Op.ADD: _write_add,
     Op.MULTIPLY: _write_plain("Mul"),
     Op.CONCAT: _write_plain("Concat", axis=1),
+    Op.SLICE: _write_slice,
     Op.SHUFFLE: _write_shuffle,
+    Op.PAD: _write_pad,
     Op.MAX_POOL: _write_pool("MaxPool"),
     Op.AVERAGE_POOL: _write_pool("AveragePool"),
     Op.GLOBAL_AVERAGE_POOL: _write_plain("GlobalAveragePool"),
     Op.FLATTEN: _write_plain("Flatten", axis=1),
+    Op.OPAQUE: _write_opaque,
 }

@@ -16,6 +16,7 @@ import torch.nn.functional as F  # noqa: N812  # everybody calls it F
 from torch import Tensor
 
 from search_spaces.network import Network, Node, Op
+from workers import opaque
 from workers.weights import BATCH_NORM_EPSILON, Weights, check_weights
 
 BATCH_NORM_MOMENTUM = 0.1
@@ -135,9 +136,9 @@ def _conv(weights: HasWeights, node: Node, inputs: list[Tensor]) -> Tensor:
     weight, bias = _kernel(weights, node), weights.weight(f"{node.name}.bias")
     top, left, bottom, right = node.padding
     if (top, left) == (bottom, right):
-        return F.conv2d(inputs[0], weight, bias, node.stride, (top, left), 1, node.groups)
+        return F.conv2d(inputs[0], weight, bias, node.stride, (top, left), node.dilation, node.groups)
     padded = F.pad(inputs[0], (left, right, top, bottom))
-    return F.conv2d(padded, weight, bias, node.stride, 0, 1, node.groups)
+    return F.conv2d(padded, weight, bias, node.stride, 0, node.dilation, node.groups)
 
 
 def _linear(weights: HasWeights, node: Node, inputs: list[Tensor]) -> Tensor:
@@ -156,6 +157,16 @@ def _shuffle(_weights: HasWeights, node: Node, inputs: list[Tensor]) -> Tensor:
     """Channel c of group g becomes channel c * groups + g (ShuffleNet)."""
     batch, channels, *rest = inputs[0].shape
     return inputs[0].reshape(batch, node.groups, channels // node.groups, *rest).transpose(1, 2).flatten(1, 2)
+
+
+def _slice(_weights: HasWeights, node: Node, inputs: list[Tensor]) -> Tensor:
+    assert node.channels is not None, "a slice has as many channels as it says"
+    return inputs[0].narrow(1, node.start, node.channels)
+
+
+def _pad(_weights: HasWeights, node: Node, inputs: list[Tensor]) -> Tensor:
+    top, left, bottom, right = node.padding
+    return F.pad(inputs[0], (left, right, top, bottom))
 
 
 def _max_pool(_weights: HasWeights, node: Node, inputs: list[Tensor]) -> Tensor:
@@ -182,14 +193,19 @@ OPERATORS: dict[Op, Callable[[HasWeights, Node, list[Tensor]], Tensor]] = {
     Op.RELU: lambda _weights, _node, inputs: F.relu(inputs[0]),
     Op.RELU6: lambda _weights, _node, inputs: F.relu6(inputs[0]),
     Op.SIGMOID: lambda _weights, _node, inputs: torch.sigmoid(inputs[0]),
+    Op.HARD_SIGMOID: lambda _weights, _node, inputs: F.hardsigmoid(inputs[0]),
+    Op.SWISH: lambda _weights, _node, inputs: F.silu(inputs[0]),
+    Op.HARD_SWISH: lambda _weights, _node, inputs: F.hardswish(inputs[0]),
     Op.ADD: lambda _weights, _node, inputs: reduce(torch.add, inputs),
     Op.MULTIPLY: lambda _weights, _node, inputs: inputs[0] * inputs[1],
     Op.CONCAT: lambda _weights, _node, inputs: torch.cat(inputs, 1),
+    Op.SLICE: _slice,
     Op.SHUFFLE: _shuffle,
+    Op.PAD: _pad,
     Op.MAX_POOL: _max_pool,
     Op.AVERAGE_POOL: _average_pool,
     Op.GLOBAL_AVERAGE_POOL: lambda _weights, _node, inputs: inputs[0].mean((2, 3), keepdim=True),
     Op.FLATTEN: lambda _weights, _node, inputs: inputs[0].flatten(1),
+    Op.OPAQUE: lambda _weights, node, inputs: opaque.compute(node.body, inputs),
 }
 """Each computes one node's output from its inputs; for code that walks a network itself."""
-"""How each op is computed from its input tensors."""

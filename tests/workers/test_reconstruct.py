@@ -15,7 +15,7 @@ from search_spaces.apply import apply, structure_of
 from search_spaces.design import Design
 from search_spaces.network import InputContract, Network, Node, Op
 from search_spaces.spec import Reconstruct
-from tests.numpy_network import random_weights
+from tests.numpy_network import random_weights, run
 from tests.random_networks import designs, networks
 from workers.datasets import load_dataset
 from workers.progress import ignore_progress
@@ -62,18 +62,20 @@ def random_float_weights(network: Network) -> Weights:
 
 
 @pytest.mark.parametrize(
-    ("kernel", "stride", "padding", "groups"),
+    ("kernel", "stride", "padding", "groups", "dilation"),
     [
-        ((1, 1), (1, 1), (0, 0, 0, 0), 1),
-        ((3, 3), (1, 1), (1, 1, 1, 1), 1),
-        ((3, 3), (2, 2), (0, 0, 1, 1), 1),
-        ((5, 3), (2, 1), (2, 1, 2, 1), 2),
-        ((3, 3), (1, 1), (1, 1, 1, 1), 4),
-        ((3, 3), (2, 2), (1, 1, 1, 1), 8),
+        ((1, 1), (1, 1), (0, 0, 0, 0), 1, (1, 1)),
+        ((3, 3), (1, 1), (1, 1, 1, 1), 1, (1, 1)),
+        ((3, 3), (2, 2), (0, 0, 1, 1), 1, (1, 1)),
+        ((5, 3), (2, 1), (2, 1, 2, 1), 2, (1, 1)),
+        ((3, 3), (1, 1), (1, 1, 1, 1), 4, (1, 1)),
+        ((3, 3), (2, 2), (1, 1, 1, 1), 8, (1, 1)),
+        ((3, 3), (1, 2), (2, 3, 2, 3), 1, (2, 3)),
+        ((3, 3), (1, 1), (2, 2, 2, 2), 8, (2, 2)),
     ],
 )
-def test_sampled_inputs_times_filters_are_the_convs_outputs(kernel, stride, padding, groups) -> None:
-    conv = Node("conv", Op.CONV, ("image",), 16, kernel, stride, padding, groups)
+def test_sampled_inputs_times_filters_are_the_convs_outputs(kernel, stride, padding, groups, dilation) -> None:
+    conv = Node("conv", Op.CONV, ("image",), 16, kernel, stride, padding, groups, dilation=dilation)
     network = Network("one", InputContract((8, 9, 7), (0.0,) * 8, (1.0,) * 8), (Node("image", Op.INPUT), conv), "conv")
     images = torch.randn(6, 8, 9, 7).contiguous(memory_format=torch.channels_last)
     weight = torch.randn(16, 8 // groups, *kernel)
@@ -83,7 +85,7 @@ def test_sampled_inputs_times_filters_are_the_convs_outputs(kernel, stride, padd
     sampled = (rows @ filters_to_columns(conv, weight)).transpose(0, 1).reshape(rows.shape[1], 16)
 
     top, left, bottom, right = padding
-    maps = F.conv2d(F.pad(images, (left, right, top, bottom)), weight, None, stride, 0, 1, groups)
+    maps = F.conv2d(F.pad(images, (left, right, top, bottom)), weight, None, stride, 0, dilation, groups)
     positions = maps.permute(0, 2, 3, 1).reshape(-1, 16)
     distances = (sampled[:, None] - positions[None]).abs().amax(dim=2)
     assert distances.min(dim=1).values.max() < 1e-4  # each sampled row is one of the conv's positions
@@ -150,6 +152,27 @@ def test_any_network_can_be_reconstructed_in_any_way(data: st.DataObject) -> Non
 
     check_weights(applied, rebuilt)
     assert np.isfinite(outputs(applied, rebuilt, images)).all()
+
+
+@pytest.mark.parametrize("op", [Op.SLICE, Op.FLATTEN])
+def test_a_view_that_is_read_later_keeps_its_values(op) -> None:
+    """The relu behind the conv must not be computed in the memory that a slice or flatten of the conv looks at."""
+    view = Node("view", op, ("conv",), channels=4 if op is Op.SLICE else None)
+    parts = [view] if op is Op.FLATTEN else [view, Node("late", Op.FLATTEN, ("view",))]
+    nodes = (
+        Node("image", Op.INPUT),
+        Node("conv", Op.CONV, ("image",), 4),
+        *parts,
+        Node("relu", Op.RELU, ("conv",)),
+        Node("flat", Op.FLATTEN, ("relu",)),
+        Node("both", Op.CONCAT, (parts[-1].name, "flat")),
+        Node("classifier", Op.LINEAR, ("both",), 3),
+    )
+    network = Network("viewed", InputContract((2, 3, 3), (0.0,) * 2, (1.0,) * 2), nodes, "classifier")
+    weights = random_float_weights(network)
+    images = np.random.default_rng(0).standard_normal((5, 2, 3, 3)).astype(np.float32)
+    expected = run(network, {name: value.astype(float) for name, value in weights.items()}, images)["classifier"]
+    np.testing.assert_allclose(observe(network, weights, images).outputs["classifier"].numpy(), expected, atol=1e-4)
 
 
 @settings(max_examples=20, deadline=None)

@@ -119,7 +119,8 @@ def _walk(
     folded, _ = fold_batch_norms(network, weights)
     norms = _norm_of(network)
     own = {node.name for node in folded.nodes if node.op in (*COMPUTE_OPS, Op.ADD)}  # never a view of another tensor
-    unread = {name: len(nodes) for name, nodes in folded.consumers().items()}
+    readers = {name: len(nodes) for name, nodes in folded.consumers().items()}
+    unread = dict(readers)
     batch = torch.from_numpy(images).contiguous(memory_format=torch.channels_last)
     tensors: dict[str, torch.Tensor] = {}
     with torch.inference_mode():
@@ -127,7 +128,8 @@ def _walk(
             inputs = [tensors[name] for name in node.inputs]
             if node.op in COMPUTE_OPS:
                 before_layer(node, inputs[0])
-            in_place = node.op is Op.RELU and node.inputs[0] in own and unread[node.inputs[0]] == 1
+            # Another reader, also an earlier one, may hold a view of the same memory.
+            in_place = node.op is Op.RELU and node.inputs[0] in own and readers[node.inputs[0]] == 1
             tensors[node.name] = batch if node.op is Op.INPUT else _compute(node, inputs, norms, weights, in_place)
             for name in node.inputs:
                 unread[name] -= 1

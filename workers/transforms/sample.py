@@ -53,8 +53,8 @@ def _draw_window(node: Node, source: Shape, target: Shape, images: int, generato
     order = generator.random((images, cells)).argsort(axis=1)[:, :count].T  # (count, images)
     rows, columns = np.divmod(order.reshape(-1), target[2])
     tap_rows, tap_columns = np.divmod(np.arange(node.kernel[0] * node.kernel[1]), node.kernel[1])
-    y = rows[:, None] * node.stride[0] - node.padding[0] + tap_rows
-    x = columns[:, None] * node.stride[1] - node.padding[1] + tap_columns
+    y = rows[:, None] * node.stride[0] - node.padding[0] + tap_rows * node.dilation[0]
+    x = columns[:, None] * node.stride[1] - node.padding[1] + tap_columns * node.dilation[1]
     inside = (y >= 0) & (y < source[1]) & (x >= 0) & (x < source[2])
     image = np.tile(np.arange(images), count)[:, None]
     index = (image * source[1] + y) * source[2] + x
