@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
 
 SMALL_DATASET_IMAGES = 10_000
+
+
+class Task(StrEnum):
+    """What is to be told of an image."""
+
+    CLASSIFICATION = "classification"  # which of several classes it is
+    REGRESSION = "regression"  # a number
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,24 +22,70 @@ class DatasetInfo:
     """A data set's contract.
 
     Attributes:
-        shape: (channels, height, width) of one image.
-        mean, std: per channel, of pixel values in [0, 1].
+        classes: how many there are; 0 for regression.
+        shape: (channels, height, width) of one image; None where images have sizes of their own and become what
+            a network's input contract asks for.
+        mean, std: per channel, of pixel values in [0, 1]; three channels where `shape` is None.
         images: number of images that may be split into train, calibrate, score and confirm.
-        test_images: size of the official test set, which becomes the split `test`.
+        test_images: size of the official test set, which becomes the split `test`; may be 0.
+        class_names: in the order of the labels; empty where they have no names.
+        digest: of all images and labels of a user's data set; empty for those that Espalier knows by itself.
+        held_out: size of each held-out split, where it does not follow from `images`.
     """
 
     name: str
     description: str
     classes: int
-    shape: tuple[int, int, int]
+    shape: tuple[int, int, int] | None
     mean: tuple[float, ...]
     std: tuple[float, ...]
     images: int
     test_images: int
+    task: Task = Task.CLASSIFICATION
+    class_names: tuple[str, ...] = ()
+    digest: str = ""
+    held_out: Mapping[str, int] = field(default_factory=dict, hash=False)
 
     def split_size(self, split: str) -> int:
         """Images in the split `calibrate`, `score` or `confirm`."""
+        if split in self.held_out:
+            return self.held_out[split]
         return round(self.images * held_out_shares(self.images)[split])
+
+    def statistics(self, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation for so many channels: of all three colours together when it is shown in grey."""
+        if channels == len(self.mean):
+            return self.mean, self.std
+        mean, std = sum(self.mean) / len(self.mean), sum(self.std) / len(self.std)
+        return (mean,) * channels, (std,) * channels
+
+
+def dataset_to_json(info: DatasetInfo) -> dict[str, Any]:
+    """Plain JSON types."""
+    return {
+        "name": info.name,
+        "description": info.description,
+        "classes": info.classes,
+        "shape": None if info.shape is None else list(info.shape),
+        "mean": list(info.mean),
+        "std": list(info.std),
+        "images": info.images,
+        "test_images": info.test_images,
+        "task": str(info.task),
+        "class_names": list(info.class_names),
+        "digest": info.digest,
+        "held_out": dict(info.held_out),
+    }
+
+
+def dataset_from_json(data: Mapping[str, Any]) -> DatasetInfo:
+    """Inverse of `dataset_to_json`."""
+    lists = {key: tuple(data[key]) for key in ("mean", "std", "class_names")}
+    shape = data["shape"]
+    if shape is not None:
+        channels, height, width = shape
+        shape = (channels, height, width)
+    return DatasetInfo(**{**data, **lists, "shape": shape, "task": Task(data["task"])})
 
 
 def held_out_shares(images: int) -> dict[str, float]:

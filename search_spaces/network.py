@@ -91,13 +91,32 @@ class Node:
     body_bytes: int = 0
 
 
+class Interpolation(StrEnum):
+    """How an image is made smaller or larger."""
+
+    BILINEAR = "bilinear"
+    BICUBIC = "bicubic"
+
+
 @dataclass(frozen=True, slots=True)
 class InputContract:
-    """What a caller must feed: float32, NCHW, values `(x - mean) / std` per channel of x in [0, 1]."""
+    """How an image becomes what a network is fed: float32, NCHW, values `(x - mean) / std` per channel of x in [0, 1].
+
+    An image of another size is first resized, keeping its proportions, so that its shorter side has `resize`
+    pixels; then the middle of the wanted height and width is cut out. One channel is grey, three are red, green, blue.
+
+    Attributes:
+        shape: (channels, height, width).
+        mean, std: per channel.
+        resize: pixels; 0 means no more than is needed to cover height and width.
+        interpolation: used for resizing, with antialiasing.
+    """
 
     shape: tuple[int, int, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    resize: int = 0
+    interpolation: Interpolation = Interpolation.BILINEAR
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,14 +303,26 @@ def network_to_json(network: Network) -> dict[str, Any]:
     """Plain JSON types; a node's default attributes are left out."""
     return {
         "name": network.name,
-        "input": {
-            "shape": list(network.input.shape),
-            "mean": list(network.input.mean),
-            "std": list(network.input.std),
-        },
+        "input": contract_to_json(network.input),
         "nodes": [_node_to_json(node) for node in network.nodes],
         "output": network.output,
     }
+
+
+def contract_to_json(contract: InputContract) -> dict[str, Any]:
+    """Plain JSON types; default attributes are left out."""
+    out = {"shape": list(contract.shape), "mean": list(contract.mean), "std": list(contract.std)}
+    changed: dict[str, Any] = {"resize": contract.resize} if contract.resize else {}
+    if contract.interpolation is not Interpolation.BILINEAR:
+        changed["interpolation"] = str(contract.interpolation)
+    return out | changed
+
+
+def contract_from_json(data: Mapping[str, Any]) -> InputContract:
+    """Inverse of `contract_to_json`."""
+    shape, mean, std = (tuple(data[key]) for key in ("shape", "mean", "std"))
+    interpolation = Interpolation(data.get("interpolation", Interpolation.BILINEAR))
+    return InputContract(shape, mean, std, data.get("resize", 0), interpolation)
 
 
 def _node_to_json(node: Node) -> dict[str, Any]:
@@ -311,9 +342,8 @@ def _plain(value: Any) -> Any:
 
 def network_from_json(data: Mapping[str, Any]) -> Network:
     """Inverse of `network_to_json`, for data that Espalier itself has written."""
-    contract = InputContract(*(tuple(data["input"][key]) for key in ("shape", "mean", "std")))
     nodes = tuple(_node_from_json(node) for node in data["nodes"])
-    return Network(data["name"], contract, nodes, data["output"])
+    return Network(data["name"], contract_from_json(data["input"]), nodes, data["output"])
 
 
 def _node_from_json(data: Mapping[str, Any]) -> Node:
