@@ -23,20 +23,20 @@ class DatasetInfo:
 
     Attributes:
         classes: how many there are; 0 for regression.
-        shape: (channels, height, width) of one image; None where images have sizes of their own and become what
-            a network's input contract asks for.
-        mean, std: per channel, of pixel values in [0, 1]; three channels where `shape` is None.
+        shape: (channels, height, width) of one image; of most images where `is_resized`.
+        mean, std: per channel, of pixel values in [0, 1].
         images: number of images that may be split into train, calibrate, score and confirm.
         test_images: size of the official test set, which becomes the split `test`; may be 0.
         class_names: in the order of the labels; empty where they have no names.
         digest: of all images and labels of a user's data set; empty for those that Espalier knows by itself.
         held_out: size of each held-out split, where it does not follow from `images`.
+        is_resized: whether images are brought to what a network's input contract asks for; else they must be that.
     """
 
     name: str
     description: str
     classes: int
-    shape: tuple[int, int, int] | None
+    shape: tuple[int, int, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
     images: int
@@ -45,6 +45,7 @@ class DatasetInfo:
     class_names: tuple[str, ...] = ()
     digest: str = ""
     held_out: Mapping[str, int] = field(default_factory=dict, hash=False)
+    is_resized: bool = False
 
     def split_size(self, split: str) -> int:
         """Images in the split `calibrate`, `score` or `confirm`."""
@@ -53,7 +54,7 @@ class DatasetInfo:
         return round(self.images * held_out_shares(self.images)[split])
 
     def statistics(self, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and standard deviation for so many channels: of all three colours together when it is shown in grey."""
+        """Mean and standard deviation for so many channels: of the colours together when they are shown in grey."""
         if channels == len(self.mean):
             return self.mean, self.std
         mean, std = sum(self.mean) / len(self.mean), sum(self.std) / len(self.std)
@@ -66,7 +67,7 @@ def dataset_to_json(info: DatasetInfo) -> dict[str, Any]:
         "name": info.name,
         "description": info.description,
         "classes": info.classes,
-        "shape": None if info.shape is None else list(info.shape),
+        "shape": list(info.shape),
         "mean": list(info.mean),
         "std": list(info.std),
         "images": info.images,
@@ -75,17 +76,14 @@ def dataset_to_json(info: DatasetInfo) -> dict[str, Any]:
         "class_names": list(info.class_names),
         "digest": info.digest,
         "held_out": dict(info.held_out),
+        "is_resized": info.is_resized,
     }
 
 
 def dataset_from_json(data: Mapping[str, Any]) -> DatasetInfo:
     """Inverse of `dataset_to_json`."""
-    lists = {key: tuple(data[key]) for key in ("mean", "std", "class_names")}
-    shape = data["shape"]
-    if shape is not None:
-        channels, height, width = shape
-        shape = (channels, height, width)
-    return DatasetInfo(**{**data, **lists, "shape": shape, "task": Task(data["task"])})
+    lists = {key: tuple(data[key]) for key in ("shape", "mean", "std", "class_names")}
+    return DatasetInfo(**{**data, **lists, "task": Task(data["task"])})
 
 
 def held_out_shares(images: int) -> dict[str, float]:

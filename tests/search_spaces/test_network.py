@@ -10,9 +10,12 @@ from search_spaces.catalog import build_network
 from search_spaces.design import Design, Kind, decision_name, design_from_json, split_decision_name
 from search_spaces.network import (
     InputContract,
+    Interpolation,
     Network,
     Node,
     Op,
+    contract_from_json,
+    contract_to_json,
     infer_shapes,
     network_digest,
     network_from_json,
@@ -146,3 +149,11 @@ def test_decision_names_survive_splitting(kind):
 def test_what_is_no_design_is_refused(data):
     with pytest.raises(ValueError, match=r"decision|design|number"):
         design_from_json(data)
+
+
+def test_a_contract_survives_json_and_says_only_what_is_not_usual():
+    usual = InputContract((3, 4, 4), (0.5,) * 3, (0.25,) * 3)
+    odd = InputContract((3, 4, 4), (0.5,) * 3, (0.25,) * 3, resize=6, interpolation=Interpolation.BICUBIC)
+    assert contract_to_json(usual).keys() == {"shape", "mean", "std"}
+    for contract in (usual, odd):
+        assert contract_from_json(json.loads(json.dumps(contract_to_json(contract)))) == contract
