@@ -176,16 +176,21 @@ def infer_shapes(network: Network) -> dict[str, Shape]:
         if node.op is Op.INPUT:
             shapes[node.name] = network.input.shape
             continue
-        try:
-            shapes[node.name] = _output_shape(node, [shapes[name] for name in node.inputs])
-        except ValueError as error:
-            raise ValueError(f"node {node.name!r}: {error}") from None
+        shapes[node.name] = output_shape(node, [shapes[name] for name in node.inputs])
     return shapes
 
 
-def _output_shape(node: Node, inputs: list[Shape]) -> Shape:
+def output_shape(node: Node, inputs: list[Shape]) -> Shape:
+    """Shape of a node's output for inputs of these shapes.
+
+    Raises:
+        ValueError: the operator does not fit its input; the message names the node.
+    """
     rule = _SHAPE_RULES.get(node.op)
-    return inputs[0] if rule is None else rule(node, inputs)
+    try:
+        return inputs[0] if rule is None else rule(node, inputs)
+    except ValueError as error:
+        raise ValueError(f"node {node.name!r}: {error}") from None
 
 
 def _linear_shape(node: Node, inputs: list[Shape]) -> Shape:

@@ -24,7 +24,13 @@ def fold_batch_norms(network: Network, weights: Mapping[str, np.ndarray]) -> tup
         The folded network, and weights for exactly its nodes. The folded layer keeps its own name, and
         whoever read the batch norm reads the layer.
     """
-    folded = _foldable(network)
+    return fold_norms(network, weights, _foldable(network))
+
+
+def fold_norms(
+    network: Network, weights: Mapping[str, np.ndarray], folded: Mapping[str, str]
+) -> tuple[Network, Weights]:
+    """Fold the named batch norms: layer to the norm that alone reads it."""
     renamed = {norm: layer for layer, norm in folded.items()}
     nodes = tuple(
         replace(
