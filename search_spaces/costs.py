@@ -28,7 +28,7 @@ from search_spaces.precision import FLOAT_BITS
 WORD_BYTES = 4
 """Of a bias (fp32, or int32 in an int8 layer) and of a weight scale."""
 
-FUSED_OPS = ACTIVATION_OPS | {Op.BATCH_NORM}
+FUSED_OPS = ACTIVATION_OPS | {Op.BATCH_NORM, Op.POINTWISE}
 
 
 @dataclass(frozen=True, slots=True)

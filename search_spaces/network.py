@@ -43,6 +43,7 @@ class Op(StrEnum):
     AVERAGE_POOL = "average_pool"
     GLOBAL_AVERAGE_POOL = "global_average_pool"
     FLATTEN = "flatten"
+    POINTWISE = "pointwise"
     OPAQUE = "opaque"
 
 
@@ -51,7 +52,7 @@ COMPUTE_OPS = frozenset({Op.CONV, Op.LINEAR})
 
 ACTIVATION_OPS = frozenset({Op.RELU, Op.RELU6, Op.SIGMOID, Op.HARD_SIGMOID, Op.SWISH, Op.HARD_SWISH})
 """Functions of one value at a time. HARD_SIGMOID is relu6(x + 3) / 6, SWISH is x times SIGMOID, HARD_SWISH x times
-HARD_SIGMOID (Howard et al., arXiv 1905.02244)."""
+HARD_SIGMOID (Howard et al., arXiv 1905.02244). POINTWISE is any other such function; its body says which."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ class Node:
         precision: of a conv or linear; elsewhere FP32.
         block: the unit that precision of scope `block` is chosen for; empty outside of blocks.
         shape: output shape of an opaque node, without the batch.
-        body: what an opaque node computes, in words that only the workers read; nothing here interprets it.
+        body: what a pointwise or opaque node computes, in words that only the workers read.
         body_bytes: of the constants in `body`.
     """
 
@@ -124,7 +125,7 @@ class Network:
     """A directed acyclic graph of nodes in topological order, with one input and one output.
 
     Raises:
-        ValueError: on construction, when names repeat, an input is not an earlier node, or the
+        ValueError: on construction, when names repeat or have a slash, an input is not an earlier node, or the
             output is not a node.
     """
 
@@ -138,6 +139,8 @@ class Network:
         for node in self.nodes:
             if node.name in seen:
                 raise ValueError(f"node name {node.name!r} is used twice")
+            if "/" in node.name:
+                raise ValueError(f"node name {node.name!r} has a slash, which separates kind and target of a decision")
             unknown = [name for name in node.inputs if name not in seen]
             if unknown:
                 raise ValueError(f"node {node.name!r} reads {unknown[0]!r}, which is no earlier node")

@@ -90,10 +90,10 @@ def _observed_nodes(network: Network) -> list[Node]:
 
 def _probe(node: Node, method: CalibrationMethod) -> _Probe:
     if method is CalibrationMethod.PERCENTILE:
-        return _Probe(node.name, sample=f"{node.name}.sample")
+        return _Probe(node.name, sample=f"{node.name}/sample")
     # Nothing is below zero behind a relu, so that is not looked for.
-    low = "" if node.op in (Op.RELU, Op.RELU6) else f"{node.name}.low"
-    return _Probe(node.name, low, f"{node.name}.high")
+    low = "" if node.op in (Op.RELU, Op.RELU6) else f"{node.name}/low"
+    return _Probe(node.name, low, f"{node.name}/high")
 
 
 def _range(probe: _Probe, seen: Mapping[str, np.ndarray]) -> TensorRange:
@@ -131,9 +131,9 @@ def _add_sample(graph: onnx.GraphProto, probe: _Probe, size: int) -> None:
     while math.gcd(step, size) > 1:  # A step that shares no factor with the size drifts over the columns.
         step += 1
     for part, value in {"end": size, "axis": 1, "step": step}.items():
-        graph.initializer.append(onnx.numpy_helper.from_array(np.array([value], np.int64), f"{probe.sample}.{part}"))
-    flat, start = f"{probe.sample}.flat", f"{probe.sample}.start"
-    graph.node.add(op_type="Mod", input=[_OFFSET, f"{probe.sample}.step"], output=[start])
+        graph.initializer.append(onnx.numpy_helper.from_array(np.array([value], np.int64), f"{probe.sample}/{part}"))
+    flat, start = f"{probe.sample}/flat", f"{probe.sample}/start"
+    graph.node.add(op_type="Mod", input=[_OFFSET, f"{probe.sample}/step"], output=[start])
     graph.node.add(op_type="Flatten", input=[probe.tensor], output=[flat])
-    slicing = [flat, start, *(f"{probe.sample}.{part}" for part in ("end", "axis", "step"))]
+    slicing = [flat, start, *(f"{probe.sample}/{part}" for part in ("end", "axis", "step"))]
     graph.node.add(op_type="Slice", input=slicing, output=[probe.sample])

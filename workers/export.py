@@ -116,7 +116,7 @@ def recount(network: Network, model: bytes) -> dict[str, float]:
         count = int(np.prod(weight.dims))
         parameters += count
         payload_bits += count * layer.precision.weight_bits
-        constants = [arrays[name] for part in ("bias", "weight.scale") if (name := f"{layer.name}.{part}") in arrays]
+        constants = [arrays[name] for part in ("bias", "weight/scale") if (name := f"{layer.name}.{part}") in arrays]
         payload_bits += sum(8 * _BYTES_PER_CONSTANT * int(np.prod(array.dims)) for array in constants)
     return {"parameters": parameters, "size_bytes": payload_bits // 8}
 

@@ -20,7 +20,7 @@ from workers.onnx_quantize import is_quantised, output_site
 _INTEGER_OPERATORS = frozenset({"QLinearConv", "QGemm", "QLinearMatMul", "ConvInteger", "MatMulInteger"})
 _FLOAT_OPERATORS = frozenset({"Conv", "FusedConv", "NhwcFusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul"})
 _REWRITTEN = re.compile(r"(?:fused )?(?P<name>.+?)(?:_nchwc|_nhwc|_token_\d+)*")
-_ERRORS_ONLY = 3
+_FATAL_ONLY = 4  # errors are raised
 
 
 class PrecisionMismatch(RuntimeError):  # noqa: N818 (the word of the glossary)
@@ -38,6 +38,14 @@ class PrecisionMismatch(RuntimeError):  # noqa: N818 (the word of the glossary)
 def open_session(model: bytes, threads: int = 1) -> onnxruntime.InferenceSession:
     """A session on the CPU with everything optimised that ONNX Runtime can."""
     return _open(model, _options(threads))
+
+
+def open_lean_session(path: Path) -> onnxruntime.InferenceSession:
+    """A session of a file, which may have its data beside it; for a few runs, so that it takes little memory."""
+    options = _options(threads=1)
+    options.enable_cpu_mem_arena = False
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 def open_checked_session(network: Network, model: bytes, threads: int = 1) -> onnxruntime.InferenceSession:
@@ -102,7 +110,7 @@ def _options(threads: int) -> onnxruntime.SessionOptions:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = _ERRORS_ONLY
+    options.log_severity_level = _FATAL_ONLY
     # Threads that spin while they wait take the core from training and from other searches.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options

@@ -1,8 +1,8 @@
 """A folded Network and its weights written as an ONNX file: float, or fused Q/DQ integers where it says so.
 
-The protobuf is built directly, without a tracing exporter, in some milliseconds. This file knows how each
-operator is spelt in ONNX; which tensors are quantised is `onnx_quantize`'s business, what a runtime makes
-of the file `onnx_session`'s.
+The protobuf is built directly, without a tracing exporter, in some milliseconds. What is made beside a node's own
+output and its weights has a name with a slash, which no node has. This file knows how each operator is spelt in ONNX;
+which tensors are quantised is `onnx_quantize`'s business, what a runtime makes of the file `onnx_session`'s.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ class _Writer:
         if tensor not in self._dequantised:
             self._dequantised.add(tensor)
             self._quantise(tensor)
-        return f"{tensor}.dequantised"
+        return f"{tensor}/dequantised"
 
     def grid(self, tensor: str) -> ActivationGrid:
         root = self.plan.root[tensor]
@@ -144,17 +144,17 @@ class _Writer:
         grid = self.grid(tensor)
         root = self.plan.root[tensor]
         numbers = [
-            self.constant(f"{root}.scale", np.array(grid.scale)),
-            self.constant(f"{root}.zero_point", np.array(grid.zero_point, np.uint8)),
+            self.constant(f"{root}/scale", np.array(grid.scale)),
+            self.constant(f"{root}/zero_point", np.array(grid.zero_point, np.uint8)),
         ]
-        quantised = f"{tensor}.quantised"
+        quantised = f"{tensor}/quantised"
         self.add("QuantizeLinear", quantised, [_onnx_name(self.network, tensor), *numbers], quantised)
         if grid.top < 2**CONTAINER_BITS - 1:
             # Clipping the integers fuses; clipping the floats before them is many times slower.
-            bounds = [self.constant(f"uint8_{value}", np.array(value, np.uint8)) for value in (0, grid.top)]
-            self.add("Clip", f"{tensor}.clipped", [quantised, *bounds], f"{tensor}.clipped")
-            quantised = f"{tensor}.clipped"
-        dequantised = f"{tensor}.dequantised"
+            bounds = [self.constant(f"uint8/{value}", np.array(value, np.uint8)) for value in (0, grid.top)]
+            self.add("Clip", f"{tensor}/clipped", [quantised, *bounds], f"{tensor}/clipped")
+            quantised = f"{tensor}/clipped"
+        dequantised = f"{tensor}/dequantised"
         self.add("DequantizeLinear", dequantised, [quantised, *numbers], dequantised)
 
     def finish(self, batch: Batch, metadata: Mapping[str, str]) -> bytes:
@@ -231,11 +231,11 @@ def _integer_parameters(writer: _Writer, node: Node) -> list[str]:
 def _dequantised_constant(writer: _Writer, name: str, integers: np.ndarray, scale: np.ndarray) -> str:
     inputs = [
         writer.constant(name, integers),
-        writer.constant(f"{name}.scale", scale),
-        writer.constant(f"{name}.zero_point", np.zeros(len(scale), integers.dtype)),
+        writer.constant(f"{name}/scale", scale),
+        writer.constant(f"{name}/zero_point", np.zeros(len(scale), integers.dtype)),
     ]
-    writer.add("DequantizeLinear", f"{name}.dequantised", inputs, f"{name}.dequantised", axis=0)
-    return f"{name}.dequantised"
+    writer.add("DequantizeLinear", f"{name}/dequantised", inputs, f"{name}/dequantised", axis=0)
+    return f"{name}/dequantised"
 
 
 def _window(node: Node) -> dict[str, tuple[int, ...]]:
@@ -254,7 +254,7 @@ def _write_batch_norm(writer: _Writer, node: Node) -> None:
 
 
 def _write_relu6(writer: _Writer, node: Node) -> None:
-    bounds = [writer.constant(f"float_{value}", np.array(value, np.float32)) for value in (0, 6)]
+    bounds = [writer.constant(f"float/{value}", np.array(value, np.float32)) for value in (0, 6)]
     writer.add("Clip", node.name, [writer.read(node.name, node.inputs[0]), *bounds], node.name)
 
 
@@ -264,7 +264,7 @@ def _write_hard_sigmoid(writer: _Writer, node: Node) -> None:
 
 
 def _write_swish(writer: _Writer, node: Node) -> None:
-    source, gate = writer.read(node.name, node.inputs[0]), f"{node.name}.gate"
+    source, gate = writer.read(node.name, node.inputs[0]), f"{node.name}/gate"
     writer.add("Sigmoid", gate, [source], gate)
     writer.add("Mul", node.name, [source, gate], node.name)
 
@@ -272,13 +272,13 @@ def _write_swish(writer: _Writer, node: Node) -> None:
 def _write_slice(writer: _Writer, node: Node) -> None:
     assert node.channels is not None, "a slice has as many channels as it says"
     bounds = {"start": node.start, "end": node.start + node.channels, "axis": 1}
-    constants = [writer.constant(f"{node.name}.{part}", np.array([value], np.int64)) for part, value in bounds.items()]
+    constants = [writer.constant(f"{node.name}/{part}", np.array([value], np.int64)) for part, value in bounds.items()]
     writer.add("Slice", node.name, [writer.read(node.name, node.inputs[0]), *constants], node.name)
 
 
 def _write_pad(writer: _Writer, node: Node) -> None:
     top, left, bottom, right = node.padding
-    pads = writer.constant(f"{node.name}.pads", np.array([0, 0, top, left, 0, 0, bottom, right], np.int64))
+    pads = writer.constant(f"{node.name}/pads", np.array([0, 0, top, left, 0, 0, bottom, right], np.int64))
     writer.add("Pad", node.name, [writer.read(node.name, node.inputs[0]), pads], node.name)
 
 
@@ -288,9 +288,9 @@ def _write_shuffle(writer: _Writer, node: Node) -> None:
     split = np.array([0, node.groups, channels // node.groups, height, width], np.int64)
     whole = np.array([0, channels, height, width], np.int64)
     name, source = node.name, writer.read(node.name, node.inputs[0])
-    writer.add("Reshape", f"{name}.split", [source, writer.constant(f"{name}.split_shape", split)], f"{name}.split")
-    writer.add("Transpose", f"{name}.permuted", [f"{name}.split"], f"{name}.permuted", perm=(0, 2, 1, 3, 4))
-    writer.add("Reshape", name, [f"{name}.permuted", writer.constant(f"{name}.shape", whole)], name)
+    writer.add("Reshape", f"{name}/split", [source, writer.constant(f"{name}/split_shape", split)], f"{name}/split")
+    writer.add("Transpose", f"{name}/permuted", [f"{name}/split"], f"{name}/permuted", perm=(0, 2, 1, 3, 4))
+    writer.add("Reshape", name, [f"{name}/permuted", writer.constant(f"{name}/shape", whole)], name)
 
 
 def _write_opaque(writer: _Writer, node: Node) -> None:
@@ -299,15 +299,15 @@ def _write_opaque(writer: _Writer, node: Node) -> None:
     names = {opaque_input(index): writer.read(node.name, source) for index, source in enumerate(node.inputs)}
     names[OPAQUE_OUTPUT] = node.name
     for constant in body.initializer:
-        names[constant.name] = f"{node.name}.{constant.name}"
+        names[constant.name] = f"{node.name}/{constant.name}"
         writer.graph.initializer.add().CopyFrom(constant)
         writer.graph.initializer[-1].name = names[constant.name]
     for number, inner in enumerate(body.node):
         copy = writer.graph.node.add()
         copy.CopyFrom(inner)
-        copy.name = f"{node.name}.{number}"
+        copy.name = f"{node.name}/{number}"
         for tensors in (copy.input, copy.output):
-            tensors[:] = [name and names.setdefault(name, f"{node.name}.{name}") for name in tensors]
+            tensors[:] = [name and names.setdefault(name, f"{node.name}/{name}") for name in tensors]
 
 
 def _write_plain(op_type: str, **attributes: Any) -> Callable[[_Writer, Node], None]:
@@ -350,5 +350,6 @@ _WRITE: dict[Op, Callable[[_Writer, Node], None]] = {
     Op.AVERAGE_POOL: _write_pool("AveragePool"),
     Op.GLOBAL_AVERAGE_POOL: _write_plain("GlobalAveragePool"),
     Op.FLATTEN: _write_plain("Flatten", axis=1),
+    Op.POINTWISE: _write_opaque,
     Op.OPAQUE: _write_opaque,
 }

@@ -1,21 +1,22 @@
-"""Opaque nodes: parts of an imported network that Espalier keeps as they are and does not look into.
+"""Opaque and pointwise nodes: parts of an imported network that Espalier keeps as they are and does not look into.
 
 What one computes is an ONNX graph, stored as text in `Node.body`: inputs `x0`, `x1` ..., output `y`, constants inside,
-any batch. ONNX Runtime computes it wherever torch would, so no gradient passes: what lies before an opaque
-node cannot be trained.
+any batch. ONNX Runtime computes it wherever torch would, so no gradient passes, and what lies before it cannot be
+trained; but for the usual activation functions, which torch knows too.
 """
 
 from __future__ import annotations
 
 import base64
 import zlib
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from typing import Any
 
 import onnx
 import onnxruntime
 import torch
+import torch.nn.functional as F  # noqa: N812  # everybody calls it F
 from torch import Tensor
 
 from workers.onnx_session import open_session
@@ -43,8 +44,35 @@ def input_name(index: int) -> str:
 
 def compute(body: str, inputs: Sequence[Tensor]) -> Tensor:
     """The output for float32 inputs of any batch."""
+    function = _torch_function(body)
+    if function is not None:
+        return function(inputs[0])
     result: Tensor = _Opaque.apply(body, *inputs)  # type: ignore[no-untyped-call]
     return result
+
+
+@lru_cache(maxsize=64)
+def _torch_function(body: str) -> Callable[[Tensor], Tensor] | None:
+    """The same in torch, for a body of one node that torch has a differentiable function for."""
+    graph = decode_body(body)
+    if len(graph.node) != 1 or graph.node[0].op_type not in _IN_TORCH:
+        return None
+    attributes = {attribute.name: attribute.f for attribute in graph.node[0].attribute}
+    return partial(_IN_TORCH[graph.node[0].op_type], **attributes)
+
+
+_IN_TORCH: dict[str, Callable[..., Tensor]] = {
+    "LeakyRelu": lambda x, alpha=0.01: F.leaky_relu(x, alpha),
+    "Elu": lambda x, alpha=1.0: F.elu(x, alpha),
+    "Softplus": lambda x: F.softplus(x, threshold=1e9),
+    "Tanh": torch.tanh,
+    "Erf": torch.erf,
+    "Exp": torch.exp,
+    "Sqrt": torch.sqrt,
+    "Abs": torch.abs,
+    "Neg": torch.neg,
+}
+"""By ONNX's name; attributes by ONNX's names and with its defaults."""
 
 
 @lru_cache(maxsize=64)

@@ -206,6 +206,7 @@ OPERATORS: dict[Op, Callable[[HasWeights, Node, list[Tensor]], Tensor]] = {
     Op.AVERAGE_POOL: _average_pool,
     Op.GLOBAL_AVERAGE_POOL: lambda _weights, _node, inputs: inputs[0].mean((2, 3), keepdim=True),
     Op.FLATTEN: lambda _weights, _node, inputs: inputs[0].flatten(1),
+    Op.POINTWISE: lambda _weights, node, inputs: opaque.compute(node.body, inputs),
     Op.OPAQUE: lambda _weights, node, inputs: opaque.compute(node.body, inputs),
 }
 """Each computes one node's output from its inputs; for code that walks a network itself."""

@@ -22,9 +22,10 @@ _SAME_SIZE = frozenset({"Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Tr
 
 _BOUNDED = frozenset(
     {
-        *("Abs", "Add", "Ceil", "Concat", "Div", "Equal", "Exp", "Floor", "Greater", "Less", "Max", "Min"),
-        *("Mod", "Mul", "Neg", "Not", "Pow", "Reciprocal", "ReduceMean", "ReduceProd", "ReduceSum", "Round", "Shape"),
-        *("Size", "Slice", "Split", "Sqrt", "Sub", "Where"),
+        *("Abs", "Add", "And", "Ceil", "Clip", "Concat", "Cos", "CumSum", "Div", "Equal", "Erf"),
+        *("Exp", "Floor", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Log", "Max", "Min", "Mod", "Mul", "Neg"),
+        *("Not", "Or", "Pow", "Reciprocal", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "Round"),
+        *("Shape", "Sign", "Sin", "Size", "Slice", "Split", "Sqrt", "Sub", "Where"),
     }
 )
 _GROWING = frozenset({"ConstantOfShape", "Expand", "Gather", "Range", "Tile"})

@@ -5,7 +5,8 @@ It knows how a view becomes a tensor that an operator can take, and nothing of O
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,11 +14,13 @@ import numpy as np
 import onnx
 
 from search_spaces.network import InputContract, Network, Node, Op, Shape, output_shape
-from workers.importing.views import View, flat_order, is_axis, plain_view, shuffle_groups
+from workers.importing.views import Atom, View, flat_order, is_axis, plain_view, shuffle_groups
 from workers.opaque import OUTPUT, encode_body, input_name
 from workers.weights import BATCH_NORM_EPSILON, Weights
 
 INPUT = "input"
+MOST_VALUES = 2**24
+"""Of one tensor, for one image: more could not be computed for a batch beside others."""
 
 
 class UnsupportedError(Exception):
@@ -57,6 +60,7 @@ class Draft:
             shape = output_shape(node, [self.shapes[name] for name in inputs])
         except ValueError as error:
             raise UnsupportedError(str(error)) from None
+        check_size(shape)
         for part, array in (weights or {}).items():
             self.weights[f"{node.name}.{part}"] = np.ascontiguousarray(array, dtype=np.float32)
         return self._append(node, shape)
@@ -112,16 +116,22 @@ class Draft:
         shape = self.shapes[view.source]
         if len(view.groups) != 3:
             raise UnsupportedError(f"needs a tensor of four axes, not {(1, *view.shape)}")
-        if len(shape) == 3:
-            if all(is_axis(group, axis, shape[axis]) for axis, group in enumerate(view.groups)):
-                return view.source
-            rest_in_place = all(is_axis(view.groups[axis], axis, shape[axis]) for axis in (1, 2))
-            groups = shuffle_groups(view.groups[0], 0, shape[0])
-            if rest_in_place and groups is not None:
-                return self.add(f"{name}.shuffle", Op.SHUFFLE, view.source, groups=groups)
+        view = self.settled(view, name)
+        if view.groups == self.plain(view.source).groups:
+            return view.source
         if len(shape) == 1 and is_axis(view.groups[0], 0, shape[0]):
             return self._vector_as_map(view.source)
         return self.arranged(view, name)
+
+    def settled(self, view: View, name: str) -> View:
+        """The view; where it shows the channels of a map shuffled, of a tensor in which they are."""
+        shape = self.shapes[view.source]
+        if len(shape) != 3 or len(view.groups) != 3:
+            return view
+        groups = shuffle_groups(view.groups[0], 0, shape[0])
+        if groups is None or any(not is_axis(view.groups[axis], axis, shape[axis]) for axis in (1, 2)):
+            return view
+        return self.plain(self.add(f"{name}.shuffle", Op.SHUFFLE, view.source, groups=groups))
 
     def as_vector(self, view: View, name: str) -> tuple[str, np.ndarray | None]:
         """The tensor (features,) that a view of one axis shows, and where its order differs the order: (features,).
@@ -173,6 +183,12 @@ class Draft:
         return self.add(f"{source}.map", node.op, *inputs, weights=weights, **rest)
 
 
+def check_size(shape: Sequence[int]) -> None:
+    """Raises `UnsupportedError` for a tensor that is too large."""
+    if math.prod(shape) > MOST_VALUES:
+        raise UnsupportedError(f"makes {math.prod(shape):,} values of one image; {MOST_VALUES:,} are the most")
+
+
 def declare(values: Any, name: str, shape: Shape) -> None:
     """Add a float tensor of any batch to a graph's inputs or outputs."""
     values.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["N", *shape]))
@@ -180,13 +196,30 @@ def declare(values: Any, name: str, shape: Shape) -> None:
 
 def rearrange(body: onnx.GraphProto, view: View, source: str, target: str) -> None:
     """Append the nodes that make a view's ONNX tensor, called `target`, of the network's tensor, called `source`."""
+    atoms, inner = _atoms_and_order(view)
+    sizes = [atoms[index].size for index in inner]
+    _append_rearrangement(body, source, target, sizes, [int(place) for place in np.argsort(inner)], view.shape)
+
+
+def restore(body: onnx.GraphProto, view: View, shape: Shape, source: str, target: str) -> None:
+    """Append the inverse of `rearrange`: `source` is arranged as the view, `target` has the network's shape."""
+    atoms, inner = _atoms_and_order(view)
+    _append_rearrangement(body, source, target, [atom.size for atom in atoms], inner, shape)
+
+
+def _atoms_and_order(view: View) -> tuple[list[Atom], list[int]]:
+    """The view's atoms, and their indices in the order that they have in the network's tensor."""
     atoms = [atom for group in view.groups for atom in group]
-    inner = sorted(range(len(atoms)), key=lambda index: (atoms[index].axis, atoms[index].place))
-    split = _constant(body, f"{target}.split", [0, *(atoms[index].size for index in inner)])
-    whole = _constant(body, f"{target}.shape", [0, *view.shape])
-    order = [0, *(1 + int(place) for place in np.argsort(inner))]
+    return atoms, sorted(range(len(atoms)), key=lambda index: (atoms[index].axis, atoms[index].place))
+
+
+def _append_rearrangement(
+    body: onnx.GraphProto, source: str, target: str, sizes: list[int], order: list[int], shape: Shape
+) -> None:
+    split, whole = (_constant(body, f"{target}.{part}", [0, *v]) for part, v in (("split", sizes), ("shape", shape)))
+    perm = [0, *(1 + place for place in order)]
     body.node.add(op_type="Reshape", input=[source, split], output=[f"{target}.parts"])
-    body.node.append(onnx.helper.make_node("Transpose", [f"{target}.parts"], [f"{target}.ordered"], perm=order))
+    body.node.append(onnx.helper.make_node("Transpose", [f"{target}.parts"], [f"{target}.ordered"], perm=perm))
     body.node.add(op_type="Reshape", input=[f"{target}.ordered", whole], output=[target])
 
 

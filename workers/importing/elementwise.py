@@ -213,6 +213,14 @@ UNARY: dict[str, Callable[[Site], Value]] = {
     "Swish": _swish,
     "Clip": _clip,
 }
+
+POINTWISE = frozenset(
+    {
+        *("Abs", "Celu", "Clip", "Cos", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid", "LeakyRelu", "Log", "Mish", "Neg"),
+        *("Pow", "Reciprocal", "Selu", "Sin", "Softplus", "Softsign", "Sqrt", "Swish", "Tanh", "ThresholdedRelu"),
+    }
+)
+"""Other functions of one value at a time, kept as they are; channels may still come and go."""
 BINARY: dict[str, Callable[[Site], Value]] = {
     "Add": _add,
     "Sub": _subtract,

@@ -9,6 +9,9 @@ from workers.onnx_writer import INPUT_NAME, OUTPUT_NAME
 
 _RESERVED = frozenset({INPUT_NAME, OUTPUT_NAME, "input"})
 _WEIGHT_ENDINGS = (".weight", "_weight", "/weight", "/kernel", ".kernel")
+_ENDINGS_OF_OTHERS = re.compile(r"(\.(weight|bias|running_mean|running_var)|_nchwc|_nhwc|_token_\d+)+$")
+"""Weights are called so, and ONNX Runtime renames nodes so: a node of that name would be taken for something else."""
+
 _LONGEST = 120
 
 
@@ -23,6 +26,7 @@ def node_name(onnx_name: str, op_type: str, weight: str, place: int) -> str:
     """
     stem = _stem_of_weight(weight) or _stem_of_node(onnx_name, op_type) or f"{op_type.lower()}{place}"
     name = re.sub(r"[^A-Za-z0-9_]+", ".", stem).strip("._")[-_LONGEST:].strip("._")
+    name = _ENDINGS_OF_OTHERS.sub("", name)
     if not name or name in _RESERVED:
         return f"{name or op_type.lower()}_{place}"
     return name
@@ -47,8 +51,9 @@ def _stem_of_weight(weight: str) -> str:
 
 
 def _stem_of_node(name: str, op_type: str) -> str:
-    """`/layer1/conv1/Conv` and `layer1/conv1/Conv2D` are `layer1/conv1`."""
-    folder, slash, last = name.rpartition("/")
-    if slash and folder.strip("/") and re.match(op_type, last, re.IGNORECASE):
-        return folder
-    return name
+    """Both `/layer1/layer1.0/conv1/Conv` and `layer1.0/conv1/Conv2D` are `layer1.0/conv1`."""
+    parts = [part for part in name.split("/") if part]
+    if len(parts) > 1 and re.match(re.escape(op_type), parts[-1], re.IGNORECASE):
+        parts.pop()
+    following = [*parts[1:], ""]
+    return "/".join(part for part, then in zip(parts, following, strict=True) if not then.startswith(f"{part}."))

@@ -84,8 +84,12 @@ class _Run:
     faults: list[ImportFault] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     left_out: str = ""
+    readers: dict[str, list[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for node in self.source.nodes:
+            for name in node.input:
+                self.readers.setdefault(name, []).append(node.op_type)
         view = self.draft.plain(INPUT)
         self.values[self.source.input_name] = transposed(view, (1, 2, 0)) if self.source.is_channels_last else view
         self.values.update(self.source.constants)
@@ -136,12 +140,13 @@ class _Run:
 
     def _keep(self, site: Site, node: onnx.NodeProto, reason: UnsupportedError) -> Value:
         if not any(isinstance(value, View) for value in site.inputs):
-            raise reason
+            raise UnsupportedError("works on constants alone, which is computed at export: fold constants there")
         try:
             value = keep_as_it_is(site, node)
         except UnsupportedError as error:
             raise UnsupportedError(f"{reason}; {error}") from None
-        self.kept[value.source] = node.op_type
+        if self.draft.nodes[value.source].op is Op.OPAQUE:
+            self.kept[value.source] = node.op_type
         return value
 
     def _site(self, place: int, node: onnx.NodeProto, inputs: list[Value | None]) -> Site:
@@ -154,6 +159,7 @@ class _Run:
             inputs=inputs,
             outputs=list(node.output),
             opset=self.source.opset,
+            readers=self.readers.get(node.output[0], ()) if node.output else (),
         )
 
 

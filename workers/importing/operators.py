@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -28,11 +29,14 @@ Convert = Callable[[Site], Value | list[Value]]
 def _gemm(site: Site) -> Value:
     if site.attribute("transA", 0):
         raise UnsupportedError("the input is transposed")
-    weight = site.required(1) * np.float32(site.attribute("alpha", 1.0))
-    bias = site.constant(2)
+    weight, bias = _times(site.required(1), site.attribute("alpha", 1.0)), site.constant(2)
     if bias is not None:
-        bias = bias * np.float32(site.attribute("beta", 1.0))
+        bias = _times(bias, site.attribute("beta", 1.0))
     return _linear(site, weight if site.attribute("transB", 0) else weight.T, bias)
+
+
+def _times(array: np.ndarray, factor: float) -> np.ndarray:
+    return array if factor == 1 else array * np.float32(factor)
 
 
 def _matmul(site: Site) -> Value:
@@ -303,6 +307,15 @@ def _cast(site: Site) -> Value:
     return site.view(0)
 
 
+def _expand(site: Site) -> Value:
+    """A gate spread over height and width before it is multiplied: the product spreads it by itself."""
+    view, target = site.view(0), site.required(1)
+    spread = np.broadcast_shapes((1, *view.shape), tuple(int(size) for size in target))
+    if spread != (1, *view.shape) and set(site.readers) != {"Mul"}:
+        raise UnsupportedError("spreads its input")
+    return view
+
+
 def _shape(site: Site) -> Value:
     sizes = np.array((1, *site.view(0).shape), np.int64)
     return sizes[slice(site.attribute("start"), site.attribute("end"))]
@@ -335,11 +348,16 @@ OPERATORS: dict[str, Convert] = {
     "Identity": _as_it_is,
     "Dropout": _as_it_is,
     "Cast": _cast,
+    "Expand": _expand,
     "Shape": _shape,
     "Size": _size,
     **UNARY,
     **BINARY,
 }
+
+
+_ARRANGING = frozenset({"Flatten", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
+"""Between these a shuffle is still being written; behind them it is whole."""
 
 
 def convert(site: Site) -> list[Value]:
@@ -351,5 +369,8 @@ def convert(site: Site) -> list[Value]:
     function = OPERATORS.get(site.op_type)
     if function is None:
         raise UnsupportedError("Espalier has no such operator")
+    if site.op_type not in _ARRANGING:
+        settled = [site.draft.settled(value, site.name) if isinstance(value, View) else value for value in site.inputs]
+        site = replace(site, inputs=settled)
     result = function(site)
     return result if isinstance(result, list) else [result]

@@ -20,7 +20,8 @@ from workers.importing.tensors import ExternalData, read_constants, type_name
 from workers.importing.wire import check_wire
 
 OLDEST_OPSET = 11
-MOST_INPUT_VALUES = 3 * 4096 * 4096
+MOST_INPUT_VALUES = 3 * 2048 * 2048
+MOST_NODES = 20_000
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,8 @@ def read_onnx(data: bytes, external: ExternalData, input_shape: tuple[int, int, 
     model = _parse(data)
     opset = _opset_of(model)
     graph = _inlined(model).graph
+    if len(graph.node) > MOST_NODES:
+        raise refuse(f"the graph has {len(graph.node):,} nodes; {MOST_NODES:,} are the most")
     constants = read_constants(graph, external)
     value = _only_input(graph, constants)
     shape, is_channels_last, any_batch = _input_shape(value, input_shape)
@@ -71,7 +74,7 @@ def read_onnx(data: bytes, external: ExternalData, input_shape: tuple[int, int, 
         raise refuse(f"the network has {len(graph.output)} outputs ({names}); export it with the one that is scored")
     return Source(
         name=graph.name or "imported",
-        nodes=_in_order(graph, {value.name, *constants}),
+        nodes=[_alone(node) for node in _in_order(graph, {value.name, *constants})],
         constants=constants,
         input_name=value.name,
         input_shape=shape,
@@ -175,6 +178,13 @@ def _in_order(graph: onnx.GraphProto, known: set[str]) -> list[onnx.NodeProto]:
     except CycleError as error:
         names = " -> ".join(_part(graph.node[place]) for place in error.args[1][:5])
         raise refuse(f"nodes wait for each other in a circle; the file is damaged: {names}") from None
+
+
+def _alone(node: onnx.NodeProto) -> onnx.NodeProto:
+    """A copy that does not keep the whole file in memory."""
+    copy = onnx.NodeProto()
+    copy.CopyFrom(node)
+    return copy
 
 
 def _part(node: onnx.NodeProto) -> str:

@@ -29,6 +29,7 @@ class Site:
         inputs: None where an optional input is left out.
         outputs: names; empty where an optional output is left out.
         opset: that the node's meaning is of.
+        readers: operators that read the first output.
     """
 
     draft: Draft
@@ -38,6 +39,7 @@ class Site:
     inputs: Sequence[Value | None]
     outputs: Sequence[str]
     opset: int
+    readers: Sequence[str]
 
     def view(self, index: int) -> View:
         value = self.inputs[index] if index < len(self.inputs) else None

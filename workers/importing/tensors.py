@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import onnx
 
 from workers.importing.faults import ImportFault, ImportRefusedError, refuse
 
-ExternalData = Mapping[str, bytes]
+ExternalData = Mapping[str, Path]
 """Files that came with a model and hold its data, by their plain names."""
 
 _CONSTANT_TYPES: dict[int, int] = {
@@ -92,7 +93,7 @@ def _typed_array(tensor: onnx.TensorProto, part: str) -> np.ndarray:
     return np.asarray(onnx.numpy_helper.to_array(tensor))
 
 
-def _external_bytes(tensor: onnx.TensorProto, external: ExternalData, part: str) -> bytes | memoryview:
+def _external_bytes(tensor: onnx.TensorProto, external: ExternalData, part: str) -> bytes:
     entries = {entry.key: entry.value for entry in tensor.external_data}
     location = entries.get("location", "")
     if location not in external:
@@ -102,8 +103,10 @@ def _external_bytes(tensor: onnx.TensorProto, external: ExternalData, part: str)
         offset, length = int(entries.get("offset") or 0), int(entries.get("length") or -1)
     except ValueError:
         raise refuse("says with something else than numbers where its data are", part) from None
-    data = memoryview(external[location])
-    end = len(data) if length < 0 else offset + length
-    if offset < 0 or end > len(data):
+    size = external[location].stat().st_size
+    end = size if length < 0 else offset + length
+    if offset < 0 or end > size:
         raise refuse(f"has its data beyond the end of {location!r}; that file is not whole", part)
-    return data[offset:end]
+    with external[location].open("rb") as file:
+        file.seek(offset)
+        return file.read(end - offset)
