@@ -46,7 +46,7 @@ def test_any_chain_of_transposes_and_reshapes_is_what_numpy_computes(data):
             view, expected = transposed(view, order), expected.transpose(order)
         else:
             shape = data.draw(st.sampled_from([(48,), (8, 6), (2, 4, 6), (4, 2, 3, 2), (1, 48, 1), (6, 8), (16, 3)]))
-            following = reshaped(view, shape)
+            following = reshaped(view, (1, *shape))
             if following is None:
                 continue
             view, expected = following, expected.reshape(shape)
@@ -59,29 +59,37 @@ def test_going_there_and_back_is_recognised():
     channels_last = transposed(view, (1, 2, 0))
     assert not same_arrangement(view, channels_last)
     assert same_arrangement(view, transposed(channels_last, (2, 0, 1)))
-    flat = reshaped(view, (48,))
-    assert same_arrangement(view, reshaped(flat, SHAPE))
-    split = reshaped(view, (2, 2, 2, 3, 2))
-    assert same_arrangement(view, reshaped(split, SHAPE))
+    flat = reshaped(view, (1, 48))
+    assert same_arrangement(view, reshaped(flat, (1, *SHAPE)))
+    split = reshaped(view, (1, 2, 2, 2, 3, 2))
+    assert same_arrangement(view, reshaped(split, (1, *SHAPE)))
 
 
 def test_a_shuffle_is_recognised_with_its_groups():
-    split = reshaped(plain_view("x", SHAPE), (2, 4, 3, 2))
-    shuffled = reshaped(transposed(split, (1, 0, 2, 3)), SHAPE)
+    split = reshaped(plain_view("x", SHAPE), (1, 2, 4, 3, 2))
+    shuffled = reshaped(transposed(split, (1, 0, 2, 3)), (1, *SHAPE))
     assert shuffle_groups(shuffled.groups[0], 0, 8) == 2
     channels = np.arange(8).reshape(2, 4).T.reshape(-1)
     assert np.array_equal(arranged(shuffled)[:, 0, 0] // 6, channels)
     assert shuffle_groups(plain_view("x", SHAPE).groups[0], 0, 8) is None
-    back = reshaped(transposed(reshaped(shuffled, (4, 2, 3, 2)), (1, 0, 2, 3)), SHAPE)
+    back = reshaped(transposed(reshaped(shuffled, (1, 4, 2, 3, 2)), (1, 0, 2, 3)), (1, *SHAPE))
     assert is_axis(back.groups[0], 0, 8)
 
 
 def test_axes_of_one_come_and_go():
     view = plain_view("x", (5, 1, 1))
     assert view.shape == (5, 1, 1)
-    assert reshaped(view, (5,)).groups == (merged(view.groups[0]),)
-    assert same_arrangement(view, reshaped(reshaped(view, (1, 5, 1)), (5, 1, 1)))
+    assert reshaped(view, (1, 5)).groups == (merged(view.groups[0]),)
+    assert same_arrangement(view, reshaped(reshaped(view, (1, 1, 5, 1)), (1, 5, 1, 1)))
 
 
 def test_a_split_that_mixes_axes_is_not_followed():
-    assert reshaped(transposed(plain_view("x", SHAPE), (1, 0, 2)), (4, 12)) is None
+    assert reshaped(transposed(plain_view("x", SHAPE), (1, 0, 2)), (1, 4, 12)) is None
+
+
+def test_pixels_become_rows_and_maps_again():
+    maps = transposed(plain_view("x", SHAPE), (1, 2, 0))
+    rows = reshaped(maps, (6, 8))
+    assert rows.whole_shape == (6, 8)
+    assert not same_arrangement(rows, reshaped(maps, (1, 6, 8)))
+    assert same_arrangement(reshaped(rows, (1, 3, 2, 8)), maps)

@@ -40,6 +40,8 @@ class Draft:
         self.shapes: dict[str, Shape] = {}
         self.weights: Weights = {}
         self.affines: set[str] = set()
+        self._shuffled: dict[View, View] = {}
+        self._flattened: dict[str, str] = {}
         self._append(Node(INPUT, Op.INPUT), contract.shape)
 
     def add(self, name: str, op: Op, *inputs: str, weights: Mapping[str, np.ndarray] | None = None, **rest: Any) -> str:
@@ -131,7 +133,9 @@ class Draft:
         groups = shuffle_groups(view.groups[0], 0, shape[0])
         if groups is None or any(not is_axis(view.groups[axis], axis, shape[axis]) for axis in (1, 2)):
             return view
-        return self.plain(self.add(f"{name}.shuffle", Op.SHUFFLE, view.source, groups=groups))
+        if view not in self._shuffled:
+            self._shuffled[view] = self.plain(self.add(f"{name}.shuffle", Op.SHUFFLE, view.source, groups=groups))
+        return self._shuffled[view]
 
     def as_vector(self, view: View, name: str) -> tuple[str, np.ndarray | None]:
         """The tensor (features,) that a view of one axis shows, and where its order differs the order: (features,).
@@ -144,7 +148,9 @@ class Draft:
         in_place = np.array_equal(order, np.arange(len(order)))
         source = view.source
         if len(self.shapes[source]) > 1:
-            source = self.add(f"{name}.flatten", Op.FLATTEN, source)
+            if source not in self._flattened:
+                self._flattened[source] = self.add(f"{name}.flatten", Op.FLATTEN, source)
+            source = self._flattened[source]
         return source, None if in_place else order
 
     def arranged(self, view: View, name: str) -> str:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import ctypes.util
-import gc
 from functools import lru_cache
 
 
 def return_freed_memory() -> None:
     """Does nothing where the C library is not GNU's."""
-    gc.collect()
     trim = getattr(_c_library(), "malloc_trim", None)
     if trim is not None:
         trim(0)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from workers.onnx_writer import INPUT_NAME, OUTPUT_NAME
 
 _RESERVED = frozenset({INPUT_NAME, OUTPUT_NAME, "input"})
+_OF_TENSORFLOW = frozenset({"BiasAdd", "Conv2D", "FusedBatchNormV3", "MatMul", "Tensordot"})
 _WEIGHT_ENDINGS = (".weight", "_weight", "/weight", "/kernel", ".kernel")
 _ENDINGS_OF_OTHERS = re.compile(r"(\.(weight|bias|running_mean|running_var)|_nchwc|_nhwc|_token_\d+)+$")
 """Weights are called so, and ONNX Runtime renames nodes so: a node of that name would be taken for something else."""
@@ -53,7 +54,7 @@ def _stem_of_weight(weight: str) -> str:
 def _stem_of_node(name: str, op_type: str) -> str:
     """Both `/layer1/layer1.0/conv1/Conv` and `layer1.0/conv1/Conv2D` are `layer1.0/conv1`."""
     parts = [part for part in name.split("/") if part]
-    if len(parts) > 1 and re.match(re.escape(op_type), parts[-1], re.IGNORECASE):
+    while len(parts) > 1 and (parts[-1] in _OF_TENSORFLOW or re.match(re.escape(op_type), parts[-1], re.IGNORECASE)):
         parts.pop()
-    following = [*parts[1:], ""]
-    return "/".join(part for part, then in zip(parts, following, strict=True) if not then.startswith(f"{part}."))
+    following = zip(parts, [*parts[1:], ""], strict=False)
+    return "/".join(part for part, then in following if not then.startswith(f"{part}."))

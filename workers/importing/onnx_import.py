@@ -106,8 +106,8 @@ class _Run:
         value = self.values[self.source.output_name]
         if not isinstance(value, View):
             raise refuse("the output is a constant")
-        flat = reshaped(value, (max(value.shape, default=0),))
-        if flat is None or max(value.shape) < 1:
+        flat = reshaped(value, (1, max(value.shape, default=0)))
+        if flat is None or value.lead:
             raise refuse(f"puts out {list(value.shape)} for an image; a vector of scores or values is needed", "output")
         source, order = self.draft.as_vector(flat, "output")
         return source if order is None else self.draft.arranged(flat, "output")

@@ -42,6 +42,8 @@ def keep_as_it_is(site: Site, node: onnx.NodeProto) -> View:
     """
     _check_kind(node)
     views = [value for value in site.inputs if isinstance(value, View)]
+    if any(view.lead for view in views):
+        raise UnsupportedError("mixes the images of a batch, and cannot be kept as it is")
     if _is_pointwise(site):
         plain = replace(site, inputs=[site.draft.plain(views[0].source), *site.inputs[1:]])
         graph, _ = _checked_body(plain, node)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -32,7 +33,7 @@ def _gemm(site: Site) -> Value:
     weight, bias = _times(site.required(1), site.attribute("alpha", 1.0)), site.constant(2)
     if bias is not None:
         bias = _times(bias, site.attribute("beta", 1.0))
-    return _linear(site, weight if site.attribute("transB", 0) else weight.T, bias)
+    return _dense(site, weight if site.attribute("transB", 0) else weight.T, bias)
 
 
 def _times(array: np.ndarray, factor: float) -> np.ndarray:
@@ -40,33 +41,36 @@ def _times(array: np.ndarray, factor: float) -> np.ndarray:
 
 
 def _matmul(site: Site) -> Value:
-    view, weight = site.view(0), site.required(1)
+    weight = site.required(1)
     if weight.ndim != 2:
         raise UnsupportedError("the weights have other than two axes")
-    if len(view.groups) == 1:
-        return _linear(site, weight.T, None)
-    draft = site.draft
-    is_map = len(draft.shapes[view.source]) == 3
-    if not is_map or draft.channel_axis(view) != len(view.groups) - 1:
-        raise UnsupportedError("mixes another axis than the channels")
-    name = draft.add(
-        site.name, Op.CONV, view.source, channels=weight.shape[1], weights={"weight": weight.T[:, :, None, None]}
-    )
-    return _with_channels(view, name, weight.shape[1])
+    return _dense(site, weight.T, None)
 
 
-def _linear(site: Site, weight: np.ndarray, bias: np.ndarray | None) -> Value:
-    """`weight` is (outputs, inputs), its columns in the order of the view."""
-    source, order = site.draft.as_vector(site.view(0), site.name)
-    if order is not None:
-        columns = np.empty_like(weight)
-        columns[:, order] = weight
-        weight = columns
+def _dense(site: Site, weight: np.ndarray, bias: np.ndarray | None) -> Value:
+    """A linear layer on vectors, or on the channels at each place of a map; `weight` is (outputs, inputs)."""
+    view, draft = site.view(0), site.draft
     weights = {"weight": weight}
     if bias is not None:
         weights["bias"] = np.broadcast_to(bias.reshape(-1), (len(weight),))
-    name = site.draft.add(site.name, Op.LINEAR, source, channels=len(weight), bias=bias is not None, weights=weights)
-    return site.draft.plain(name)
+    rest = {"channels": len(weight), "bias": bias is not None}
+    if len(view.groups) == 1 and not view.lead:
+        return _linear(site, weights, rest)
+    is_map = len(draft.shapes[view.source]) == 3
+    if not is_map or draft.channel_axis(view) != len(view.groups) - 1:
+        raise UnsupportedError("mixes another axis than the channels")
+    name = draft.add(site.name, Op.CONV, view.source, weights=weights | {"weight": weight[:, :, None, None]}, **rest)
+    return _with_channels(view, name, len(weight))
+
+
+def _linear(site: Site, weights: dict[str, np.ndarray], rest: dict[str, Any]) -> Value:
+    """The weight's columns are in the order of the view."""
+    source, order = site.draft.as_vector(site.view(0), site.name)
+    if order is not None:
+        columns = np.empty_like(weights["weight"])
+        columns[:, order] = weights["weight"]
+        weights = weights | {"weight": columns}
+    return site.draft.plain(site.draft.add(site.name, Op.LINEAR, source, weights=weights, **rest))
 
 
 def _batch_norm(site: Site) -> Value:
@@ -86,7 +90,7 @@ def _with_channels(view: View, source: str, channels: int) -> View:
     """The arrangement of a view for a tensor with another number of channels, which are one whole group of it."""
     whole = (Atom(0, (), channels),) if channels > 1 else ()
     groups = tuple(whole if any(atom.axis == 0 for atom in group) else group for group in view.groups)
-    return View(source, groups)
+    return replace(view, source=source, groups=groups)
 
 
 # --- pools over everything --------------------------------------------------------------------------------------
@@ -234,7 +238,7 @@ def _reshape(site: Site) -> Value:
 
 def _resolved(target: list[int], view: View, keeps_zero: bool) -> list[int]:
     """The whole target shape, with its batch of 1."""
-    there = (1, *view.shape)
+    there = view.whole_shape
     sizes = [
         there[place] if size == 0 and not keeps_zero and place < len(there) else size
         for place, size in enumerate(target)
@@ -250,9 +254,7 @@ def _resolved(target: list[int], view: View, keeps_zero: bool) -> list[int]:
 
 
 def _in_shape(view: View, shape: list[int]) -> View:
-    if not shape or shape[0] != 1:
-        raise UnsupportedError("mixes the images of a batch")
-    following = reshaped(view, shape[1:])
+    following = reshaped(view, shape) if shape else None
     if following is None:
         raise UnsupportedError("splits an axis across others")
     return following
@@ -269,9 +271,11 @@ def _flatten(site: Site) -> Value:
 def _squeeze(site: Site) -> Value:
     view = site.view(0)
     axes = site.axes(1, len(view.groups) + 1)
+    if axes is not None and 0 in axes:
+        raise UnsupportedError("takes the batch axis away")
     if axes is None:
         axes = [place + 1 for place, size in enumerate(view.shape) if size == 1]
-    return _in_shape(view, [size for axis, size in enumerate((1, *view.shape)) if axis not in axes])
+    return _in_shape(view, [size for axis, size in enumerate(view.whole_shape) if axis not in axes])
 
 
 def _unsqueeze(site: Site) -> Value:
@@ -281,7 +285,7 @@ def _unsqueeze(site: Site) -> Value:
     new = {axis % rank for axis in axes}
     if 0 in new:
         raise UnsupportedError("makes another batch axis")
-    old = iter((1, *view.shape))
+    old = iter(view.whole_shape)
     return _in_shape(view, [1 if axis in new else next(old) for axis in range(rank)])
 
 
@@ -317,12 +321,12 @@ def _expand(site: Site) -> Value:
 
 
 def _shape(site: Site) -> Value:
-    sizes = np.array((1, *site.view(0).shape), np.int64)
+    sizes = np.array(site.view(0).whole_shape, np.int64)
     return sizes[slice(site.attribute("start"), site.attribute("end"))]
 
 
 def _size(site: Site) -> Value:
-    return np.array(math.prod(site.view(0).shape), np.int64)
+    return np.array(math.prod(site.view(0).whole_shape), np.int64)
 
 
 OPERATORS: dict[str, Convert] = {
@@ -359,6 +363,9 @@ OPERATORS: dict[str, Convert] = {
 _ARRANGING = frozenset({"Flatten", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 """Between these a shuffle is still being written; behind them it is whole."""
 
+_ROWWISE = frozenset({*UNARY, *BINARY, "Gemm", "Identity", "MatMul", "Reshape", "Shape", "Size"})
+"""What may be done with all pixels of all images as rows."""
+
 
 def convert(site: Site) -> list[Value]:
     """What a node's outputs become, in order.
@@ -369,6 +376,8 @@ def convert(site: Site) -> list[Value]:
     function = OPERATORS.get(site.op_type)
     if function is None:
         raise UnsupportedError("Espalier has no such operator")
+    if site.op_type not in _ROWWISE and any(isinstance(value, View) and value.lead for value in site.inputs):
+        raise UnsupportedError("mixes the images of a batch")
     if site.op_type not in _ARRANGING:
         settled = [site.draft.settled(value, site.name) if isinstance(value, View) else value for value in site.inputs]
         site = replace(site, inputs=settled)

@@ -40,14 +40,22 @@ class View:
     Attributes:
         source: name of the network's tensor.
         groups: for each axis of the ONNX tensor, after the batch, the atoms that it runs over, outermost first.
+        lead: atoms that the first axis runs over behind the batch, as when all pixels of all images become rows.
     """
 
     source: str
     groups: tuple[Group, ...]
+    lead: Group = ()
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """Without the first axis."""
         return tuple(math.prod(atom.size for atom in group) for group in self.groups)
+
+    @property
+    def whole_shape(self) -> tuple[int, ...]:
+        """For a batch of one image."""
+        return (math.prod(atom.size for atom in self.lead), *self.shape)
 
     def of(self, source: str) -> View:
         """The same arrangement of another tensor of the same shape."""
@@ -65,8 +73,11 @@ def transposed(view: View, order: Sequence[int]) -> View:
 
 
 def reshaped(view: View, shape: Sequence[int]) -> View | None:
-    """The view in another shape; None where an axis would be split so that its parts cannot be told apart."""
-    atoms = list(merged(tuple(atom for group in view.groups for atom in group)))
+    """The view in another shape, with its first axis, which is 1 where that is the batch alone.
+
+    None where an axis would be split so that its parts cannot be told apart.
+    """
+    atoms = list(merged(tuple(atom for group in (view.lead, *view.groups) for atom in group)))
     groups: list[Group] = []
     for size in shape:
         group: list[Atom] = []
@@ -83,7 +94,7 @@ def reshaped(view: View, shape: Sequence[int]) -> View | None:
             group.append(atom)
             left //= atom.size
         groups.append(tuple(group))
-    return None if atoms else replace(view, groups=tuple(groups))
+    return None if atoms else replace(view, groups=tuple(groups[1:]), lead=groups[0])
 
 
 def merged(group: Group) -> Group:
@@ -98,9 +109,8 @@ def merged(group: Group) -> Group:
 
 def same_arrangement(first: View, second: View) -> bool:
     """Whether equal places of both tensors are equal places of what they are views of."""
-    return len(first.groups) == len(second.groups) and all(
-        merged(a) == merged(b) for a, b in zip(first.groups, second.groups, strict=True)
-    )
+    axes = zip((first.lead, *first.groups), (second.lead, *second.groups), strict=False)
+    return len(first.groups) == len(second.groups) and all(merged(a) == merged(b) for a, b in axes)
 
 
 def is_axis(group: Group, axis: int, size: int) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 from search_spaces.network import Op
 from workers.importing.draft import UnsupportedError
 from workers.importing.site import Site, Value
+from workers.importing.views import Atom, View, is_axis
 
 Pair = tuple[int, int]
 Padding = tuple[int, int, int, int]
@@ -74,11 +75,25 @@ def convert_pad(site: Site) -> Value:
     before, after = _pads_by_axis(pads, axes, len(view.groups) + 1)
     if not any(before) and not any(after):
         return view
-    source = site.draft.as_map(view, site.name)
-    if before[:2] != [0, 0] or after[:2] != [0, 0] or min(before + after) < 0:
-        raise UnsupportedError("pads or crops other than around height and width")
-    padding = (before[2], before[3], after[2], after[3])
-    return site.draft.plain(site.draft.add(site.name, Op.PAD, source, padding=padding))
+    if min(before + after) < 0 or before[0] or after[0]:
+        raise UnsupportedError("crops its input, or pads the batch")
+    return _padded(site, view, before[1:], after[1:])
+
+
+def _padded(site: Site, view: View, before: list[int], after: list[int]) -> View:
+    """The view with zeros around height and width, whichever of its axes those are."""
+    shape = site.draft.shapes[view.source]
+    padding, groups = [0, 0, 0, 0], list(view.groups)
+    for place, (first, last) in enumerate(zip(before, after, strict=True)):
+        if first == last == 0:
+            continue
+        axes = [axis for axis in (1, 2) if len(shape) == 3 and is_axis(view.groups[place], axis, shape[axis])]
+        if len(axes) != 1 or shape[axes[0]] == 1:
+            raise UnsupportedError("pads other than around height and width")
+        padding[axes[0] - 1], padding[axes[0] + 1] = first, last
+        groups[place] = (Atom(axes[0], (), shape[axes[0]] + first + last),)
+    added = site.draft.add(site.name, Op.PAD, view.source, padding=(padding[0], padding[1], padding[2], padding[3]))
+    return View(added, tuple(groups))
 
 
 def _pads_by_axis(pads: list[int], axes: list[int] | None, rank: int) -> tuple[list[int], list[int]]:
