@@ -159,7 +159,7 @@ def test_a_norm_in_many_nodes_leaves_what_is_behind_it_searchable(tmp_path):
 def test_any_network_that_we_write_is_imported_as_itself(network, batch, tmp_path_factory):
     folder, channels = tmp_path_factory.mktemp("own"), network.input.shape[0]
     data = write_onnx(network, random_weights(network), batch=batch)
-    found = imported(data, folder, mean=(0.4,) * channels, std=(0.3,) * channels)
+    found = imported(data, folder, input=network.input.shape, mean=(0.4,) * channels, std=(0.3,) * channels)
     assert (macs(found.network), parameters(found.network)) == (macs(network), parameters(network))
     shapes, expected = infer_shapes(found.network), infer_shapes(network)
     assert shapes[found.network.output] == expected[network.output]
@@ -167,7 +167,7 @@ def test_any_network_that_we_write_is_imported_as_itself(network, batch, tmp_pat
         sum(group.size for group in structure_of(one).coupling.groups if not group.frozen)
         for one in (network, found.network)
     ]
-    assert free[1] >= free[0]  # shuffles that undo each other are gone, and tie nothing together any more
+    assert free[1] >= free[0]  # a shuffle that undoes another ties nothing together
 
 
 def test_what_tensorflow_exports_is_imported(tmp_path):

@@ -360,9 +360,6 @@ OPERATORS: dict[str, Convert] = {
 }
 
 
-_ARRANGING = frozenset({"Flatten", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
-"""Between these a shuffle is still being written; behind them it is whole."""
-
 _ROWWISE = frozenset({*UNARY, *BINARY, "Gemm", "Identity", "MatMul", "Reshape", "Shape", "Size"})
 """What may be done with all pixels of all images as rows."""
 
@@ -378,8 +375,6 @@ def convert(site: Site) -> list[Value]:
         raise UnsupportedError("Espalier has no such operator")
     if site.op_type not in _ROWWISE and any(isinstance(value, View) and value.lead for value in site.inputs):
         raise UnsupportedError("mixes the images of a batch")
-    if site.op_type not in _ARRANGING:
-        settled = [site.draft.settled(value, site.name) if isinstance(value, View) else value for value in site.inputs]
-        site = replace(site, inputs=settled)
-    result = function(site)
+    settled = [site.draft.settled(value, site.name) if isinstance(value, View) else value for value in site.inputs]
+    result = function(replace(site, inputs=settled))
     return result if isinstance(result, list) else [result]

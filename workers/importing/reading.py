@@ -142,15 +142,19 @@ def _input_shape(
         raise refuse(f"takes {sizes[0]} images at once; export it for one, or for any number", part)
     is_channels_last = sizes[3] in (1, 3) and sizes[1] not in (1, 3)
     if given is not None:
-        wanted = (*given[1:], given[0]) if is_channels_last else given
-        if any(size and size != want for size, want in zip(sizes[1:], wanted, strict=True)):
-            raise refuse(f"is {sizes[1:]} in the file, and cannot be {list(wanted)}", part)
-        sizes[1:] = wanted
+        fitting = [wanted for wanted in (given, (*given[1:], given[0])) if _can_be(sizes[1:], wanted)]
+        if not fitting:
+            raise refuse(f"is {sizes[1:]} in the file (0 is open), and cannot be {list(given)}", part)
+        sizes[1:], is_channels_last = fitting[0], fitting[0] != given
     if not all(sizes[1:]):
         raise refuse("leaves its height, width or channels open; say which input it takes, such as 3,224,224", part)
     if math.prod(sizes[1:]) > MOST_INPUT_VALUES:
         raise refuse(f"takes {math.prod(sizes[1:]):,} values; {MOST_INPUT_VALUES:,} are the most", part)
     return (sizes[1], sizes[2], sizes[3]), is_channels_last, sizes[0] == 0
+
+
+def _can_be(sizes: Sequence[int], wanted: Sequence[int]) -> bool:
+    return all(size in (0, want) for size, want in zip(sizes, wanted, strict=True))
 
 
 def _in_order(graph: onnx.GraphProto, known: set[str]) -> list[onnx.NodeProto]:

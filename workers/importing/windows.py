@@ -87,13 +87,22 @@ def _padded(site: Site, view: View, before: list[int], after: list[int]) -> View
     for place, (first, last) in enumerate(zip(before, after, strict=True)):
         if first == last == 0:
             continue
-        axes = [axis for axis in (1, 2) if len(shape) == 3 and is_axis(view.groups[place], axis, shape[axis])]
-        if len(axes) != 1 or shape[axes[0]] == 1:
-            raise UnsupportedError("pads other than around height and width")
-        padding[axes[0] - 1], padding[axes[0] + 1] = first, last
-        groups[place] = (Atom(axes[0], (), shape[axes[0]] + first + last),)
+        axis = _spatial_axis(site, view, place)
+        padding[axis - 1], padding[axis + 1] = first, last
+        groups[place] = (Atom(axis, (), shape[axis] + first + last),)
     added = site.draft.add(site.name, Op.PAD, view.source, padding=(padding[0], padding[1], padding[2], padding[3]))
     return View(added, tuple(groups))
+
+
+def _spatial_axis(site: Site, view: View, place: int) -> int:
+    """Which of height and width an axis of a view is: 1 or 2."""
+    shape = site.draft.shapes[view.source]
+    if len(shape) == 3 and view.groups == site.draft.plain(view.source).groups and place > 0:
+        return place
+    axes = [axis for axis in (1, 2) if len(shape) == 3 and is_axis(view.groups[place], axis, shape[axis])]
+    if len(axes) != 1 or shape[axes[0]] == 1:
+        raise UnsupportedError("pads other than around height and width")
+    return axes[0]
 
 
 def _pads_by_axis(pads: list[int], axes: list[int] | None, rank: int) -> tuple[list[int], list[int]]:
