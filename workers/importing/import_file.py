@@ -67,12 +67,12 @@ def _import_onnx(upload: Upload, name: str, settings: ImportSettings, progress: 
         contract = settings.contract(shape)
     except ValueError as error:
         raise refuse(str(error), "input") from None
-    progress("import", 0.2, "running the file on random images")
+    progress("import", 0.2, "reading the graph")
+    imported = draft_network(source, name, contract)
+    # Only now: what a file would do to memory has been looked at.
+    progress("import", 0.4, "running the file on random images")
     images = random_images(contract)
     expected = run_source(source, upload.path, images)
-    return_freed_memory()
-    progress("import", 0.5, "reading the graph")
-    imported = draft_network(source, name, contract)
     return_freed_memory()
     progress("import", 0.7, "comparing the network with the file")
     parity = check_parity(imported, images, expected)

@@ -120,11 +120,17 @@ class _Run:
         try:
             results = self._results(place, node)
         except (UnsupportedError, ImportRefusedError) as error:
-            self.faults.append(ImportFault(f"node {node.name or node.op_type} ({node.op_type})", str(error)))
+            self._refuse(node, str(error))
+            return
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+            self._refuse(node, "its attributes or inputs make no sense; the file is damaged")
             return
         for name, value in zip(node.output, results, strict=False):
             if name:
                 self.values[name] = value
+
+    def _refuse(self, node: onnx.NodeProto, message: str) -> None:
+        self.faults.append(ImportFault(f"node {node.name or node.op_type} ({node.op_type})", message))
 
     def _results(self, place: int, node: onnx.NodeProto) -> list[Value]:
         inputs = [self.values[name] if name else None for name in node.input]

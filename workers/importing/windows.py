@@ -43,7 +43,7 @@ def convert_conv(site: Site) -> Value:
 def convert_max_pool(site: Site) -> Value:
     draft, source = site.draft, site.draft.as_map(site.view(0), site.name)
     padding, extension = _pool_padding(site, draft.shapes[source][1:])
-    kernel, stride = _pairs(site, "kernel_shape"), _pairs(site, "strides")
+    kernel, stride = _kernel(site), _pairs(site, "strides")
     whole = cast(Padding, tuple(np.add(padding, extension).tolist()))
     return draft.plain(draft.add(site.name, Op.MAX_POOL, source, kernel=kernel, stride=stride, padding=whole))
 
@@ -53,7 +53,7 @@ def convert_average_pool(site: Site) -> Value:
     draft, source = site.draft, site.draft.as_map(site.view(0), site.name)
     size = draft.shapes[source][1:]
     padding, extension = _pool_padding(site, size)
-    kernel, stride = _pairs(site, "kernel_shape"), _pairs(site, "strides")
+    kernel, stride = _kernel(site), _pairs(site, "strides")
     if kernel == size and not any(padding):
         return draft.plain(draft.add(site.name, Op.GLOBAL_AVERAGE_POOL, source))
     if site.attribute("count_include_pad", 0) and any(padding):
@@ -119,7 +119,7 @@ def _pool_padding(site: Site, size: tuple[int, ...]) -> tuple[Padding, Padding]:
     """The padding, and what the last windows need beyond it where sizes are rounded up."""
     if _pairs(site, "dilations") != (1, 1) or site.attribute("storage_order", 0):
         raise UnsupportedError("pools with dilation or in another storage order")
-    kernel, stride = _pairs(site, "kernel_shape"), _pairs(site, "strides")
+    kernel, stride = _kernel(site), _pairs(site, "strides")
     padding = _padding(site, size, kernel, (1, 1))
     extension = [0, 0, 0, 0]
     for axis in range(2) if site.attribute("ceil_mode", 0) else ():
@@ -148,11 +148,15 @@ def _padding(site: Site, size: tuple[int, ...], kernel: Pair, dilation: Pair) ->
     return sides[0][0], sides[1][0], sides[0][1], sides[1][1]
 
 
+def _kernel(site: Site) -> Pair:
+    return _pair(site.attribute("kernel_shape", ()))
+
+
 def _pairs(site: Site, name: str) -> Pair:
     return _pair(site.attribute(name, (1, 1)))
 
 
 def _pair(values: tuple[int, ...]) -> Pair:
-    if len(values) != 2:
+    if len(values) != 2 or min(values) < 1:
         raise UnsupportedError("only windows over height and width are known")
     return int(values[0]), int(values[1])
