@@ -6,19 +6,25 @@ come as what they said of themselves.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
 from search_spaces.build_space import SpaceError, build_space
 from search_spaces.capabilities import DeviceCapabilities
 from search_spaces.catalog import build_for
-from search_spaces.datasets import DATASETS
-from search_spaces.network import Network
-from search_spaces.objectives import DEVICE_METRICS, Metric
+from search_spaces.datasets import DatasetInfo
+from search_spaces.known import Known, OwnNetwork, Sources
+from search_spaces.network import Network, infer_shapes
+from search_spaces.objectives import DEVICE_METRICS, SYMBOLIC_METRICS, Metric
 from search_spaces.reach import Reach, symbolic_reach
+from search_spaces.scores import MAIN_SCORE, Scale, ScoreInfo
 from search_spaces.space import Space
-from search_spaces.spec import LimitSpec, ObjectiveSpec, SamplerName, SearchSpec
+from search_spaces.spec import LimitSpec, NetworkSpec, ObjectiveSpec, SamplerName, SearchSpec
+
+FEW_IMAGES = 400
+"""Scoring on fewer deserves a warning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +55,8 @@ class Checked:
     Attributes:
         spec: as submitted.
         network: the base.
+        own_network: where the base was imported.
+        dataset: what it is scored on.
         space: what may be varied of it.
         warnings: for people; nothing that stops a search.
         waiting_for: why the search cannot start yet: its device is not announced. Empty otherwise.
@@ -56,49 +64,121 @@ class Checked:
 
     spec: SearchSpec
     network: Network
+    own_network: OwnNetwork | None
+    dataset: DatasetInfo
     space: Space
     warnings: tuple[str, ...]
     waiting_for: str
 
+    @property
+    def sources(self) -> Sources:
+        own = self.own_network
+        return Sources(network=None if own is None else own.base_key, dataset=self.dataset.digest or None)
 
-def check_spec(spec: SearchSpec, devices: Mapping[str, DeviceCapabilities]) -> Checked:
+
+def check_spec(spec: SearchSpec, known: Known) -> Checked:
     """Check a spec against what is known.
-
-    Args:
-        spec: well-formed.
-        devices: the announced devices, by name.
 
     Raises:
         SpecError: with all faults.
     """
-    device = devices.get(spec.device) if spec.device else None
-    faults = [*_dataset_faults(spec), *_device_faults(spec, devices), *_limit_faults(spec), *_image_faults(spec)]
-    if spec.dataset.name not in DATASETS or _shape_differs(spec):
+    faults = [
+        *_name_faults(spec, known),
+        *_device_faults(spec, known.devices),
+        *_score_faults(spec, known),
+        *_limit_faults(spec, known.scores),
+        *_image_faults(spec, known),
+    ]
+    dataset = known.datasets.get(spec.dataset.name)
+    own = None if isinstance(spec.network, NetworkSpec) else known.networks.get(spec.network.name)
+    if dataset is None or (own is None and not isinstance(spec.network, NetworkSpec)):
         raise SpecError(tuple(faults))
-    network = build_for(spec)
+    faults += _fit_faults(spec, dataset, own)
+    if any(fault.pointer.startswith(("/network", "/dataset")) for fault in faults):
+        raise SpecError(tuple(faults))
+    network = own.network if own is not None else build_for(_catalog(spec), dataset)
     try:
-        space, warnings = build_space(network, spec.space, device)
+        space, warnings = build_space(network, spec.space, known.devices.get(spec.device) if spec.device else None)
     except SpaceError as error:
         faults += [Fault(pointer, message) for pointer, message in error.faults]
         raise SpecError(tuple(faults)) from None
     faults += _space_faults(spec, space)
     if faults:
         raise SpecError(tuple(faults))
-    return Checked(spec, network, space, (*warnings, *_budget_warnings(spec, space)), _waiting_for(spec, devices))
+    warnings += [*_budget_warnings(spec, space), *_origin_warnings(own, dataset), *_size_warnings(spec, dataset)]
+    return Checked(spec, network, own, dataset, space, tuple(warnings), _waiting_for(spec, known.devices))
 
 
-def _dataset_faults(spec: SearchSpec) -> Iterator[Fault]:
-    info = DATASETS.get(spec.dataset.name)
-    if info is None:
-        close = get_close_matches(spec.dataset.name, DATASETS, n=1)
-        hint = f"did you mean {close[0]}? " if close else ""
-        yield Fault("/dataset/name", f"{hint}Known data sets are {', '.join(DATASETS)}")
-    elif _shape_differs(spec):
-        yield Fault("/network/input", f"images of {info.name} are {list(info.shape)}; make the input that")
+def scores_of(spec: SearchSpec, dataset: DatasetInfo) -> tuple[str, ...]:
+    """Names of the scores that are told of each trial, the main one of the task first."""
+    known = {*DEVICE_METRICS, *SYMBOLIC_METRICS}
+    named = [part.metric for _, part in _judged(spec) if part.metric not in known]
+    return tuple(dict.fromkeys([MAIN_SCORE[dataset.task], *named]))
 
 
-def _shape_differs(spec: SearchSpec) -> bool:
-    return spec.network.input != DATASETS[spec.dataset.name].shape
+def _catalog(spec: SearchSpec) -> NetworkSpec:
+    assert isinstance(spec.network, NetworkSpec)
+    return spec.network
+
+
+def _name_faults(spec: SearchSpec, known: Known) -> Iterator[Fault]:
+    """Names that nothing has."""
+    named = [
+        ("/dataset/name", "data set", spec.dataset.name, list(known.datasets)),
+        ("/sampler/name", "sampler", spec.sampler.name, sorted(known.samplers)),
+        ("/evaluation/importance", "importance", spec.evaluation.importance, sorted(known.importances)),
+    ]
+    if not isinstance(spec.network, NetworkSpec):
+        named.append(("/network/name", "network", spec.network.name, list(known.networks)))
+    for pointer, kind, name, names in named:
+        if f"{kind} {name}" in known.unready:
+            yield Fault(pointer, known.unready[f"{kind} {name}"])
+        elif name not in names:
+            yield Fault(pointer, unknown_name(kind, name, names))
+
+
+def unknown_name(kind: str, name: str, names: Sequence[str]) -> str:
+    """For people: that nothing is called so, and what might have been meant."""
+    close = get_close_matches(name, names, n=1)
+    hint = f"did you mean {close[0]}? " if close else ""
+    return f"{hint}Known {kind}s are {', '.join(names)}" if names else f"there is no {kind} yet; import one first"
+
+
+def _fit_faults(spec: SearchSpec, dataset: DatasetInfo, own: OwnNetwork | None) -> Iterator[Fault]:
+    """Whether images fit the network, and its outputs what is to be told of them."""
+    shape = own.network.input.shape if own is not None else _catalog(spec).input
+    pointer = "/network/name" if own is not None else "/network/input"
+    if not dataset.is_resized and shape != dataset.shape:
+        yield Fault(pointer, f"images of {dataset.name} are {list(dataset.shape)}; make the input that")
+    elif dataset.is_resized and shape[0] not in (1, 3):
+        yield Fault(pointer, f"images have one channel or three, and the input has {shape[0]}")
+    if own is not None:
+        yield from _output_faults(own, dataset)
+
+
+def _output_faults(own: OwnNetwork, dataset: DatasetInfo) -> Iterator[Fault]:
+    outputs = infer_shapes(own.network)[own.network.output][0]
+    if own.class_names and dataset.class_names:
+        strangers = [name for name in dataset.class_names if name not in own.class_names]
+        if strangers:
+            message = f"{own.name} knows no class {strangers[0]!r}; import it with class names that hold all of these"
+            yield Fault("/dataset/name", message)
+        return
+    fitting = {1} if not dataset.classes else {dataset.classes} | ({1} if dataset.classes == 2 else set())
+    if outputs not in fitting:
+        wanted = f"{dataset.classes} classes" if dataset.classes else "one number to be told"
+        yield Fault("/dataset/name", f"{dataset.name} has {wanted}, and {own.name} has {outputs} outputs")
+
+
+def _origin_warnings(own: OwnNetwork | None, dataset: DatasetInfo) -> Iterator[str]:
+    if own is None:
+        return
+    yield (
+        f"{own.name} was trained elsewhere: if it has seen images of {dataset.name} that are held out here, "
+        "its accuracy and that of all designs is told too high"
+    )
+    if dataset.classes and not (own.class_names and dataset.class_names):
+        yield f"the outputs of {own.name} are taken to be the classes of {dataset.name} in their order"
 
 
 def _judged(spec: SearchSpec) -> Iterator[tuple[str, ObjectiveSpec | LimitSpec]]:
@@ -124,23 +204,56 @@ def _device_faults(spec: SearchSpec, devices: Mapping[str, DeviceCapabilities]) 
                 yield Fault(f"/space/{kind}", message)
 
 
-def _cannot_tell(metric: Metric, device: DeviceCapabilities, devices: Mapping[str, DeviceCapabilities]) -> str:
-    reason = device.unavailable.get(metric, "it does not measure it")
+def _size_warnings(spec: SearchSpec, dataset: DatasetInfo) -> Iterator[str]:
+    images = min(spec.evaluation.most_score_images, dataset.split_size("score"))
+    if dataset.classes and images < FEW_IMAGES:
+        half_width = 98 / math.sqrt(max(images, 1))  # 1.96 standard errors of a share of one half, in points
+        yield (
+            f"trials are scored on {images} images, which tells an accuracy to about {half_width:.0f} points at worst: "
+            "more images tell designs apart"
+        )
+
+
+def _cannot_tell(metric: str, device: DeviceCapabilities, devices: Mapping[str, DeviceCapabilities]) -> str:
+    reason = device.unavailable.get(Metric(metric), "it does not measure it")
     able = [name for name, other in sorted(devices.items()) if metric in other.metrics]
     remedy = f"devices that can: {', '.join(able)}" if able else "no announced device can; leave it out"
     return f"{device.name} cannot tell {metric}: {reason}; {remedy}"
 
 
-def _limit_faults(spec: SearchSpec) -> Iterator[Fault]:
+def _score_faults(spec: SearchSpec, known: Known) -> Iterator[Fault]:
+    """Metrics that nobody knows, and scores of another task than the data set's."""
+    dataset = known.datasets.get(spec.dataset.name)
+    others = [*DEVICE_METRICS, *SYMBOLIC_METRICS]
+    for pointer, part in _judged(spec):
+        score = known.scores.get(part.metric)
+        if score is None and part.metric not in others:
+            yield Fault(f"{pointer}/metric", unknown_name("metric", part.metric, [*sorted(known.scores), *sorted(others)]))
+        elif score is not None and dataset is not None and (reason := _unfit(score, dataset)):
+            yield Fault(f"{pointer}/metric", reason)
+        if score is not None and isinstance(part, ObjectiveSpec) and part.direction != score.direction:
+            yield Fault(f"{pointer}/direction", f"{score.name} is to be {score.direction}d")
+
+
+def _unfit(score: ScoreInfo, dataset: DatasetInfo) -> str:
+    if score.task != dataset.task:
+        return f"{score.name} is told of {score.task}, and {dataset.name} is a data set for {dataset.task}"
+    if not score.least_classes <= dataset.classes <= (score.most_classes or dataset.classes):
+        most = f" and at most {score.most_classes}" if score.most_classes else ""
+        return f"{score.name} needs at least {score.least_classes}{most} classes; {dataset.name} has {dataset.classes}"
+    return ""
+
+
+def _limit_faults(spec: SearchSpec, scores: Mapping[str, ScoreInfo]) -> Iterator[Fault]:
     """Limits that no design can meet, whatever the space is."""
     for number, limit in enumerate(spec.limits):
-        pointer = f"/limits/{number}"
-        if limit.metric is Metric.ACCURACY and limit.min is not None and limit.min > 1:
-            yield Fault(f"{pointer}/min", "accuracy is a share of images; no design has more than 1")
-        if limit.max is not None and limit.max < 0:
+        pointer, score = f"/limits/{number}", scores.get(limit.metric)
+        if score is not None and score.scale is Scale.SHARE and limit.min is not None and limit.min > 1:
+            yield Fault(f"{pointer}/min", f"{limit.metric} is a share; no design has more than 1")
+        if limit.max is not None and limit.max < 0 and (score is None or score.scale is Scale.SHARE):
             yield Fault(f"{pointer}/max", f"no design can meet this: {limit.metric} is never below 0")
         lowest = min(
-            (other.max for other in spec.limits if other.metric is limit.metric and other.max is not None), default=None
+            (other.max for other in spec.limits if other.metric == limit.metric and other.max is not None), default=None
         )
         if limit.min is not None and lowest is not None and limit.min > lowest:
             yield Fault(
@@ -148,12 +261,13 @@ def _limit_faults(spec: SearchSpec) -> Iterator[Fault]:
             )
 
 
-def _image_faults(spec: SearchSpec) -> Iterator[Fault]:
-    info = DATASETS.get(spec.dataset.name)
+def _image_faults(spec: SearchSpec, known: Known) -> Iterator[Fault]:
+    info = known.datasets.get(spec.dataset.name)
     wanted = {"calibrate": "calibration_images", "score": "score_images"}
     for split, field in wanted.items() if info else ():
         available = info.split_size(split) if info else 0
-        if getattr(spec.evaluation, field) > available:
+        asked = getattr(spec.evaluation, field)
+        if asked is not None and asked > available:
             message = f"the split {split!r} of {spec.dataset.name} has {available:,} images; ask for at most that"
             yield Fault(f"/evaluation/{field}", message)
 
@@ -183,7 +297,7 @@ def _budget_warnings(spec: SearchSpec, space: Space) -> Iterator[str]:
         yield f"the budget allows {trials:,} trials, the space has {space.size():,} designs: all will be tried"
     if len(space.uniform) > trials:
         yield f"the uniform baseline has {len(space.uniform):,} designs, more than the {trials:,} trials of the budget"
-    if spec.sampler.population is not None and spec.sampler.name is not SamplerName.NSGA2:
+    if spec.sampler.population is not None and spec.sampler.name != SamplerName.NSGA2:
         yield f"the sampler {spec.sampler.name} has no population; it is ignored"
 
 

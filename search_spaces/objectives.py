@@ -9,9 +9,15 @@ from typing import Any
 
 
 class Metric(StrEnum):
-    """Every number that a trial can have. Units are in the names."""
+    """The numbers that a trial can have, besides scores that are installed. Units are in the names."""
 
     ACCURACY = "accuracy"  # share of images right, of the split `score`
+    TOP5_ACCURACY = "top5_accuracy"
+    BALANCED_ACCURACY = "balanced_accuracy"
+    F1 = "f1"
+    ROC_AUC = "roc_auc"
+    MEAN_ABSOLUTE_ERROR = "mean_absolute_error"
+    R2 = "r2"
     LATENCY_S = "latency_s"  # of one inference at batch 1, on the device
     ENERGY_J = "energy_j"  # of one inference, on the device
     SIZE_BYTES = "size_bytes"  # payload at the declared bits
@@ -33,7 +39,7 @@ SYMBOLIC_METRICS = frozenset(
 """Known from the applied Network alone, before any work is done."""
 
 DEVICE_METRICS = frozenset({Metric.LATENCY_S, Metric.ENERGY_J})
-"""Told by a device, and only by one that can."""
+"""Told by a device, and only by one that can. The rest are scores: told from a network's outputs."""
 
 
 class Direction(StrEnum):

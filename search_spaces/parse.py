@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from search_spaces import spec as spec_module
 from search_spaces.check import Fault, SpecError
-from search_spaces.spec import SearchSpec
+from search_spaces.spec import CATALOG_TAG, OWN_TAG, SearchSpec
 
 MAX_BYTES = 2**20
 MAX_DEPTH = 50
@@ -150,7 +150,8 @@ def _is_storable(text: str) -> bool:
 
 
 def _as_fault(detail: Any) -> Fault:
-    path, message = tuple(detail["loc"]), str(detail["msg"])
+    path = tuple(part for part in detail["loc"] if part not in (CATALOG_TAG, OWN_TAG))
+    message = str(detail["msg"])
     if detail["type"] == "extra_forbidden":
         close = get_close_matches(str(path[-1]), _known_keys(), n=1)
         message = f"unknown key; did you mean {close[0]}?" if close else "unknown key; leave it out"

@@ -7,11 +7,11 @@ and a device is decided in `search_spaces.check`.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, FiniteFloat, Tag, model_validator
 
-from search_spaces.objectives import DEVICE_METRICS, Direction, Metric
+from search_spaces.objectives import DEVICE_METRICS, Direction
 
 Name = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]*$")]
 Glob = Annotated[str, Field(min_length=1, max_length=200)]
@@ -40,6 +40,33 @@ class NetworkSpec(_Part):
     width: FiniteFloat = Field(default=1.0, gt=0.0, le=4.0)
     input: tuple[Side, Side, Side]
     stem_stride: Literal[1, 2] | None = Field(default=None, description="default: the family's own")
+
+    @property
+    def title(self) -> str:
+        return str(self.family)
+
+
+class OwnNetworkSpec(_Part):
+    """A network that a user has imported under a name. It brings everything else itself."""
+
+    name: Name
+
+    @property
+    def title(self) -> str:
+        return self.name
+
+
+CATALOG_TAG, OWN_TAG = "catalog network", "imported network"
+
+
+def _kind_of_network(value: Any) -> str:
+    is_own = "name" in value if isinstance(value, dict) else isinstance(value, OwnNetworkSpec)
+    return OWN_TAG if is_own else CATALOG_TAG
+
+
+AnyNetworkSpec = Annotated[
+    Annotated[NetworkSpec, Tag(CATALOG_TAG)] | Annotated[OwnNetworkSpec, Tag(OWN_TAG)], Discriminator(_kind_of_network)
+]
 
 
 class DatasetSpec(_Part):
@@ -93,8 +120,12 @@ class SpaceSpec(_Part):
     group_size: GroupSizeChoices | None = None
 
 
+MetricName = Annotated[str, Field(max_length=40, pattern=r"^[a-z][a-z0-9_]*$")]
+"""One of `Metric`, or of a score that is installed; which there are is checked later."""
+
+
 class ObjectiveSpec(_Part):
-    metric: Metric
+    metric: MetricName
     direction: Direction
     device: Name | None = None
 
@@ -106,7 +137,7 @@ class ObjectiveSpec(_Part):
 
 
 class LimitSpec(_Part):
-    metric: Metric
+    metric: MetricName
     max: FiniteFloat | None = None
     min: FiniteFloat | None = None
     device: Name | None = None
@@ -121,6 +152,8 @@ class LimitSpec(_Part):
 
 
 class SamplerName(StrEnum):
+    """The samplers that come with Espalier; others may be installed."""
+
     UNIFORM = "uniform"
     GRID = "grid"
     RANDOM = "random"
@@ -129,7 +162,7 @@ class SamplerName(StrEnum):
 
 
 class SamplerSpec(_Part):
-    name: SamplerName = SamplerName.NSGA2
+    name: Name = str(SamplerName.NSGA2)
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
     population: int | None = Field(default=None, ge=2, le=1000, description="nsga2 only; default fits the budget")
     seed_uniform: bool = Field(default=True, description="tell the sampler the uniform baseline first")
@@ -139,6 +172,13 @@ class Reconstruct(StrEnum):
     NONE = "none"
     BATCH_NORM = "batch_norm"
     LEAST_SQUARES = "least_squares"
+
+
+class ImportanceName(StrEnum):
+    """The importances that come with Espalier; others may be installed."""
+
+    L1 = "l1"
+    L2 = "l2"
 
 
 class FinalistsSpec(_Part):
@@ -151,12 +191,25 @@ class FinalistsSpec(_Part):
 
 class EvaluationSpec(_Part):
     reconstruct: Reconstruct = Reconstruct.LEAST_SQUARES
-    importance: Literal["l1", "l2"] = "l1"
-    calibration_images: int = Field(default=500, ge=16, le=10_000)
-    score_images: int = Field(default=2000, ge=16, le=100_000)
+    importance: Name = str(ImportanceName.L1)
+    calibration_images: int | None = Field(default=None, ge=16, le=10_000, description="default: 500, or all there are")
+    score_images: int | None = Field(default=None, ge=16, le=100_000, description="default: 2,000, or all there are")
     finetune_epochs: FiniteFloat = Field(default=0.0, ge=0.0, le=100.0)
     learning_rate: FiniteFloat = Field(default=0.01, gt=0.0, le=10.0)
     finalists: FinalistsSpec = FinalistsSpec()
+
+    @property
+    def most_calibration_images(self) -> int:
+        """As many are used, or all that there are."""
+        return self.calibration_images or USUAL_CALIBRATION_IMAGES
+
+    @property
+    def most_score_images(self) -> int:
+        """As many are used, or all that there are."""
+        return self.score_images or USUAL_SCORE_IMAGES
+
+
+USUAL_CALIBRATION_IMAGES, USUAL_SCORE_IMAGES = 500, 2000
 
 
 class BudgetSpec(_Part):
@@ -167,7 +220,7 @@ class BudgetSpec(_Part):
 
 class SearchSpec(_Part):
     name: Name
-    network: NetworkSpec
+    network: AnyNetworkSpec
     dataset: DatasetSpec
     space: SpaceSpec
     objectives: tuple[ObjectiveSpec, ...] = Field(min_length=1, max_length=4)

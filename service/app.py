@@ -44,7 +44,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.settings = settings
     app.state.engine = make_engine(settings.resolved_database_url)
     app.state.stopping = threading.Event()
-    app.add_middleware(limit_bodies)
+    app.add_middleware(limit_bodies, upload_limit_bytes=settings.upload_limit_bytes)
     add_problem_handlers(app, problem_page)
     app.include_router(_make_api(), prefix="/v1")
     add_pages(app)

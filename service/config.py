@@ -21,6 +21,7 @@ class Settings(BaseSettings):
     broker_url: str | None = Field(default=None, description="default: folders in ESPALIER_HOME, no server")
     host: str = "127.0.0.1"
     port: int = Field(default=8080, ge=0, le=65535)
+    upload_limit_bytes: int = Field(default=2**31, ge=1, description="of a network or a data set")
 
     @property
     def resolved_database_url(self) -> str:
@@ -37,6 +38,10 @@ class Settings(BaseSettings):
     @property
     def artifacts_folder(self) -> Path:
         return self.home / "artifacts"
+
+    @property
+    def uploads_folder(self) -> Path:
+        return self.home / "uploads"
 
 
 @lru_cache(maxsize=1)

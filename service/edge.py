@@ -6,7 +6,7 @@ import re
 import threading
 from typing import Annotated, Any
 
-from fastapi import Depends, Query, Request, Response
+from fastapi import Depends, Form, Query, Request, Response
 from fastapi import Path as PathParameter
 from sqlalchemy import Engine
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -21,6 +21,7 @@ from service.errors import (
 )
 
 BODY_LIMIT_BYTES = 2**20
+UPLOAD_PATHS = frozenset({"/v1/networks", "/v1/datasets", "/networks/new", "/datasets/new"})
 LONGEST_WAIT_S = 60.0
 JSON_TYPES = frozenset({"application/json"})
 YAML_TYPES = frozenset({"application/yaml", "application/x-yaml", "text/yaml"})
@@ -50,27 +51,35 @@ SearchId = Annotated[str, PathParameter(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-
 PageSize = Annotated[int | None, Query(ge=0, description="at most 500; more is answered with 500")]
 PageToken = Annotated[str | None, Query(description="next_page_token of the page before")]
 Whole = Annotated[int, Query(ge=0, le=_LARGEST_INTEGER)]
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9._ -]*$"
+NameInPath = Annotated[str, PathParameter(max_length=100, pattern=_NAME)]
+NameInForm = Annotated[str, Form(max_length=100, pattern=_NAME)]
 WholeInPath = Annotated[int, PathParameter(ge=0, le=_LARGEST_INTEGER)]
 
 
-def limit_bodies(app: ASGIApp) -> ASGIApp:
-    """Middleware: whoever reads a body larger than the limit gets `BodyTooLargeError`, at once or on the way."""
+def limit_bodies(app: ASGIApp, upload_limit_bytes: int) -> ASGIApp:
+    """Middleware: whoever reads a body larger than the limit gets `BodyTooLargeError`, at once or on the way.
+
+    Where users hand over files the limit is theirs, and some more for the rest of the form.
+    """
 
     async def limited(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await app(scope, receive, send)
             return
+        is_upload = scope["method"] == "POST" and scope["path"] in UPLOAD_PATHS
+        limit = BODY_LIMIT_BYTES + (upload_limit_bytes if is_upload else 0)
         declared = dict(scope["headers"]).get(b"content-length", b"0")
-        left = BODY_LIMIT_BYTES
+        left = limit
 
         async def counted() -> Message:
             nonlocal left
-            if declared.isdigit() and int(declared) > BODY_LIMIT_BYTES:
-                raise _too_large()
+            if declared.isdigit() and int(declared) > limit:
+                raise _too_large(limit)
             message = await receive()
             left -= len(message.get("body", b""))
             if left < 0:
-                raise _too_large()
+                raise _too_large(limit)
             return message
 
         await app(scope, counted, send)
@@ -78,8 +87,8 @@ def limit_bodies(app: ASGIApp) -> ASGIApp:
     return limited
 
 
-def _too_large() -> BodyTooLargeError:
-    return BodyTooLargeError(f"a body may have {BODY_LIMIT_BYTES:,} bytes", headers={"Connection": "close"})
+def _too_large(limit: int) -> BodyTooLargeError:
+    return BodyTooLargeError(f"a body may have {limit:,} bytes", headers={"Connection": "close"})
 
 
 async def read_body(request: Request) -> bytes:

@@ -86,6 +86,12 @@ class StateConflictError(ProblemError):
     title = "This is not possible in the present state"
 
 
+class NameTakenError(ProblemError):
+    status = HTTPStatus.CONFLICT
+    slug = "name-taken"
+    title = "This name is taken"
+
+
 class BodyTooLargeError(ProblemError):
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     slug = "body-too-large"

@@ -17,9 +17,21 @@ from typing import Any
 from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
 
-from service.models import Claimable, Export, Finalist, Preparation, Search, Trial, utc_now
+from service.models import (
+    Claimable,
+    Export,
+    Finalist,
+    ImportedNetwork,
+    OwnDataset,
+    Preparation,
+    Search,
+    SearchWork,
+    Trial,
+    utc_now,
+)
 from service.states import JobState
 
+CLAIMABLE: tuple[type[Claimable], ...] = (Preparation, Trial, Finalist, Export, ImportedNetwork, OwnDataset)
 MAX_ATTEMPTS = 5  # more than an unlucky row loses to deaths that are not its fault; a poison row still ends
 
 
@@ -94,7 +106,9 @@ def requeue_expired(session: Session, model: type[Claimable], max_attempts: int 
     """Put rows with an expired lease back into the queue, unless they were tried too often."""
     now = utc_now()
     expired = (model.state == JobState.RUNNING) & (model.lease_expires_at < now)
-    rows = session.execute(select(model.id, model.attempt).where(expired).order_by(model.search_id, model.id)).all()
+    # In the order in which everybody locks searches.
+    order = (model.search_id, model.id) if issubclass(model, SearchWork) else (model.id,)
+    rows = session.execute(select(model.id, model.attempt).where(expired).order_by(*order)).all()
     requeued = [
         row_id
         for row_id, attempt in rows
@@ -111,7 +125,7 @@ def owner_name(pid: int) -> str:
 def expire_leases(session: Session, owner: str | None) -> None:
     """End at once what a worker holds that is known to be dead; None: what anyone holds, since nobody lives."""
     now = utc_now()
-    for model in (Preparation, Trial, Finalist, Export):
+    for model in CLAIMABLE:
         held = (model.state == JobState.RUNNING, *(() if owner is None else (model.lease_owner == owner,)))
         session.execute(update(model).where(*held).values(lease_expires_at=now))
     planned = Search.planner.is_not(None) if owner is None else Search.planner.startswith(f"{owner}/", autoescape=True)
@@ -174,10 +188,12 @@ def _put_back(
 
 
 def _lock_search(session: Session, model: type[Claimable], row_id: Any) -> None:
-    """Lock the search before its row, as everybody does: whoever locked them the other way round could block us.
+    """Lock the search, if the row has one, before the row: whoever locked them the other way round could block us.
 
     Counting its version up does that, and is due anyway, since the search's progress changes.
     """
+    if not issubclass(model, SearchWork):
+        return
     owner = select(model.search_id).where(model.id == row_id).scalar_subquery()
     _update_search(session, Search.id == owner, version=Search.version + 1)
 

@@ -78,7 +78,6 @@ class Claimable:
 
     if TYPE_CHECKING:
         id: Mapped[Any]
-        search_id: Mapped[str]
 
     state: Mapped[str] = mapped_column(String(20), default="queued", index=True)
     attempt: Mapped[int] = mapped_column(default=0)
@@ -91,6 +90,13 @@ class Claimable:
     finished_at: Mapped[datetime | None]
 
 
+class SearchWork(Claimable):
+    """A claimable row that belongs to a search, whose row is locked first whenever this one changes."""
+
+    if TYPE_CHECKING:
+        search_id: Mapped[str]
+
+
 class Search(Row):
     """One run of a spec.
 
@@ -100,6 +106,7 @@ class Search(Row):
 
     Attributes:
         version: counts changes; makes the ETag.
+        sources: what the spec's names stood for when it was accepted, {network, dataset}: ids of rows that never change.
         resume_to: the state that a paused search goes back to.
         activity: the last progress report, {stage, share, message}; None when nothing has been said yet.
         waiting_for: for people, why a queued search is not being prepared; empty when it is not waiting.
@@ -115,6 +122,7 @@ class Search(Row):
     state: Mapped[SearchState] = mapped_column(default=SearchState.QUEUED, index=True)
     resume_to: Mapped[SearchState | None]
     spec: Mapped[dict[str, Any]]
+    sources: Mapped[dict[str, Any]] = mapped_column(default=dict)
     idempotency_key: Mapped[str | None] = mapped_column(String(255), unique=True)
     body_digest: Mapped[str] = mapped_column(String(64))
     warnings: Mapped[list[Any]] = mapped_column(default=list)
@@ -137,7 +145,7 @@ class Search(Row):
     __table_args__ = (Index("ix_searches_created_at_id", "created_at", "id"),)
 
 
-class Preparation(Claimable, Row):
+class Preparation(SearchWork, Row):
     """The job of getting a search's base ready: one row per search."""
 
     __tablename__ = "preparations"
@@ -146,7 +154,7 @@ class Preparation(Claimable, Row):
     search_id: Mapped[str] = mapped_column(ForeignKey("searches.id"), unique=True)
 
 
-class Trial(Claimable, Row):
+class Trial(SearchWork, Row):
     """One design being tried in a search. `finish_number` orders finished trials for the sampler."""
 
     __tablename__ = "trials"
@@ -171,7 +179,7 @@ class Trial(Claimable, Row):
     )
 
 
-class Finalist(Claimable, Row):
+class Finalist(SearchWork, Row):
     """A trial that is fine-tuned and scored again on `confirm`. `weights_digest` names its artifact."""
 
     __tablename__ = "finalists"
@@ -184,7 +192,7 @@ class Finalist(Claimable, Row):
     weights_digest: Mapped[str | None] = mapped_column(String(64))
 
 
-class Export(Claimable, Row):
+class Export(SearchWork, Row):
     """A request for one trial's file. `report` holds reported against re-measured figures."""
 
     __tablename__ = "exports"
@@ -194,6 +202,72 @@ class Export(Claimable, Row):
     trial_id: Mapped[int] = mapped_column(ForeignKey("trials.id"))
     artifact_digest: Mapped[str | None] = mapped_column(ForeignKey("artifacts.digest"))
     report: Mapped[dict[str, Any]] = mapped_column(default=dict)
+
+
+class ImportedNetwork(Claimable, Row):
+    """A network that a user has handed over, and what has become of it. Its name is for ever, unless it fails.
+
+    Attributes:
+        upload_digest: of the file as it was handed over, under ESPALIER_HOME/uploads.
+        settings: the user's, see `search_spaces.importing`.
+        activity: the last progress report while it is imported, {stage, share, message}.
+        base_key: of the base that holds its weights; None until it is imported.
+        network: as JSON, so that specs can be checked without files.
+        report: what was found in it.
+        problem: why it could not be imported.
+    """
+
+    __tablename__ = "networks"
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    name: Mapped[str] = mapped_column(String(100), unique=True)
+    filename: Mapped[str] = mapped_column(String(200))
+    upload_digest: Mapped[str] = mapped_column(String(64))
+    settings: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    activity: Mapped[dict[str, Any] | None]
+    base_key: Mapped[str | None] = mapped_column(String(64))
+    network: Mapped[dict[str, Any] | None]
+    report: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    problem: Mapped[dict[str, Any] | None]
+
+
+class OwnDataset(Claimable, Row):
+    """One version of a data set that a user has handed over. Adding images makes another version of the same name.
+
+    Attributes:
+        version: from 1; a search keeps the one that was the newest when it was submitted.
+        upload_digest: of the archive that was handed over for this version.
+        parent_id: the version that it adds to.
+        digest: of the indexed images, labels and splits; None until it is indexed.
+        info: see `search_spaces.datasets.DatasetInfo`.
+    """
+
+    __tablename__ = "datasets"
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    name: Mapped[str] = mapped_column(String(100))
+    version: Mapped[int]
+    filename: Mapped[str] = mapped_column(String(200))
+    upload_digest: Mapped[str] = mapped_column(String(64))
+    parent_id: Mapped[str | None] = mapped_column(ForeignKey("datasets.id"))
+    activity: Mapped[dict[str, Any] | None]
+    digest: Mapped[str | None] = mapped_column(String(64))
+    info: Mapped[dict[str, Any] | None]
+    report: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    problem: Mapped[dict[str, Any] | None]
+
+    __table_args__ = (UniqueConstraint("name", "version"),)
+
+
+class Offer(Row):
+    """Something that a spec may name because workers have it installed; see `service.known`. They repeat it."""
+
+    __tablename__ = "offers"
+
+    kind: Mapped[str] = mapped_column(String(40), primary_key=True)
+    name: Mapped[str] = mapped_column(String(100), primary_key=True)
+    details: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    seen_at: Mapped[datetime] = mapped_column(default=utc_now)
 
 
 class Artifact(Row):

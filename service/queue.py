@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from service.config import Settings, get_settings
 from service.db import after_commit
-from service.models import Claimable, Export, Finalist, Preparation, Trial, utc_now
+from service.models import Claimable, Export, Finalist, ImportedNetwork, OwnDataset, Preparation, Trial, utc_now
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -29,6 +29,8 @@ class TaskName(StrEnum):
     RUN = "espalier.run"  # id of a Trial
     CONFIRM = "espalier.confirm"  # id of a Finalist
     EXPORT = "espalier.export"  # id of an Export
+    IMPORT = "espalier.import"  # id of an ImportedNetwork
+    INDEX = "espalier.index"  # id of an OwnDataset
 
 
 class QueueName(StrEnum):
@@ -44,12 +46,16 @@ QUEUE_OF = {
     TaskName.RUN: QueueName.TRIALS,
     TaskName.CONFIRM: QueueName.TRIALS,
     TaskName.EXPORT: QueueName.CONTROL,
+    TaskName.IMPORT: QueueName.TRIALS,
+    TaskName.INDEX: QueueName.TRIALS,
 }
 MODEL_OF: dict[TaskName, type[Claimable]] = {
     TaskName.PREPARE: Preparation,
     TaskName.RUN: Trial,
     TaskName.CONFIRM: Finalist,
     TaskName.EXPORT: Export,
+    TaskName.IMPORT: ImportedNetwork,
+    TaskName.INDEX: OwnDataset,
 }
 """The rows that a task claims; planning claims none, see `service.leases.claim_planning`."""
 

@@ -9,11 +9,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from search_spaces.objectives import Metric, TrialState
+from search_spaces.objectives import TrialState
 from search_spaces.spec import ObjectiveSpec, SearchSpec
 from service.client import Json, RefusedError
 from service.states import JobState, SearchState
-from service.units import UNITS, show_with_unit
+from service.units import show_with_unit, unit_of
 from service.wording import describe_design, plot_axes, report_figures, show_value, shown_metrics, verdict
 
 STATE_STYLES = {
@@ -66,7 +66,7 @@ def trial_table(title: str, trials: Sequence[Json], objectives: Sequence[Objecti
     table = Table(title=title, title_justify="left", box=None, header_style="bold")
     table.add_column("trial", justify="right", no_wrap=True)
     for metric in metrics:
-        table.add_column(UNITS[metric].heading, justify="right", no_wrap=True)
+        table.add_column(unit_of(metric).heading, justify="right", no_wrap=True)
     table.add_column("design")
     for trial in trials:
         cells = [show_value(metric, trial["values"]) for metric in metrics]
@@ -94,7 +94,7 @@ class Mark:
     symbol: str
 
 
-def text_plot(marks: Sequence[Mark], x: Metric, y: Metric) -> str:
+def text_plot(marks: Sequence[Mark], x: str, y: str) -> str:
     """A scatter plot in characters, `y` upwards; later marks lie over earlier ones."""
     if not marks:
         return ""
@@ -106,11 +106,11 @@ def text_plot(marks: Sequence[Mark], x: Metric, y: Metric) -> str:
         row = round((high - mark.y) / (high - low) * (PLOT_HEIGHT - 1))
         rows[row][column] = mark.symbol
     lines = ["  |" + "".join(row) for row in rows]
-    lines.insert(0, f"  {UNITS[y].heading}, up to {UNITS[y].show(high)}")
+    lines.insert(0, f"  {unit_of(y).heading}, up to {unit_of(y).show(high)}")
     lines.append("  +" + "-" * PLOT_WIDTH)
     start, end = show_with_unit(x, left), show_with_unit(x, right)
-    middle = UNITS[x].title.center(PLOT_WIDTH - len(start) - len(end))
-    lines.append(f"   {start}{middle}{end}   (lowest {UNITS[y].title}: {UNITS[y].show(low)})")
+    middle = unit_of(x).title.center(PLOT_WIDTH - len(start) - len(end))
+    lines.append(f"   {start}{middle}{end}   (lowest {unit_of(y).title}: {unit_of(y).show(low)})")
     return "\n".join(lines)
 
 

@@ -28,6 +28,12 @@ class Unit:
 
 UNITS: dict[Metric, Unit] = {
     Metric.ACCURACY: Unit("accuracy", "%", 100.0, 2),
+    Metric.TOP5_ACCURACY: Unit("top-5 accuracy", "%", 100.0, 2),
+    Metric.BALANCED_ACCURACY: Unit("balanced accuracy", "%", 100.0, 2),
+    Metric.F1: Unit("F1", "%", 100.0, 2),
+    Metric.ROC_AUC: Unit("ROC AUC", "%", 100.0, 2),
+    Metric.MEAN_ABSOLUTE_ERROR: Unit("mean absolute error", "", 1.0, 4),
+    Metric.R2: Unit("R2", "%", 100.0, 2),
     Metric.LATENCY_S: Unit("latency", "ms", 1e3, 3),
     Metric.ENERGY_J: Unit("energy", "mJ", 1e3, 3),
     Metric.SIZE_BYTES: Unit("size", "kB", 1e-3, 1),
@@ -37,10 +43,17 @@ UNITS: dict[Metric, Unit] = {
     Metric.PEAK_ACTIVATION_BYTES: Unit("peak activation", "kB", 1e-3, 1),
 }
 
+_KNOWN = frozenset(str(metric) for metric in UNITS)
 
-def show_with_unit(metric: Metric, value: float | None) -> str:
+
+def unit_of(metric: str) -> Unit:
+    """Of a score that somebody has installed: its name, and the number as it is."""
+    return UNITS[Metric(metric)] if metric in _KNOWN else Unit(metric.replace("_", " "), "", 1.0, 4)
+
+
+def show_with_unit(metric: str, value: float | None) -> str:
     """Such as `90.31 %`; a dash where there is no value."""
-    unit = UNITS[metric]
+    unit = unit_of(metric)
     return ABSENT if value is None else f"{unit.show(value)} {unit.symbol}".strip()
 
 

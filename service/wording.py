@@ -12,9 +12,9 @@ from typing import Any
 from search_spaces import pareto
 from search_spaces.objectives import Direction, Metric
 from search_spaces.spec import ObjectiveSpec, SearchSpec
-from service.units import UNITS, show_with_unit
+from service.units import show_with_unit, unit_of
 
-ALWAYS_SHOWN = (Metric.ACCURACY, Metric.LATENCY_S, Metric.SIZE_BYTES, Metric.MACS)
+ALWAYS_SHOWN = (Metric.LATENCY_S, Metric.SIZE_BYTES, Metric.MACS)
 KIND_WORDS = {"channels": "channels", "group_size": "group size", "weight_bits": "weight bits"}
 
 
@@ -27,9 +27,9 @@ class Figure:
     measured: str
 
 
-def shown_metrics(objectives: Sequence[ObjectiveSpec]) -> tuple[Metric, ...]:
+def shown_metrics(objectives: Sequence[ObjectiveSpec]) -> tuple[str, ...]:
     """The objectives first, then what people ask for anyway."""
-    return tuple(dict.fromkeys([*(objective.metric for objective in objectives), *ALWAYS_SHOWN]))
+    return tuple(dict.fromkeys([*(objective.metric for objective in objectives), *map(str, ALWAYS_SHOWN)]))
 
 
 def plot_axes(objectives: Sequence[ObjectiveSpec]) -> tuple[ObjectiveSpec, ObjectiveSpec] | None:
@@ -41,19 +41,18 @@ def plot_axes(objectives: Sequence[ObjectiveSpec]) -> tuple[ObjectiveSpec, Objec
     return (objectives[0], objectives[1]) if len(objectives) > 1 else None
 
 
-def show_value(metric: Metric, values: Mapping[str, float]) -> str:
-    """The value in its shown unit; an accuracy with its 95% interval, where that is known."""
-    text = UNITS[metric].show(values.get(metric))
-    low, high = values.get("accuracy_low"), values.get("accuracy_high")
-    if metric is Metric.ACCURACY and low is not None and high is not None:
-        text += f" ({UNITS[metric].show(low)}-{UNITS[metric].show(high)})"
-    return text
+def show_value(metric: str, values: Mapping[str, float]) -> str:
+    """The value in its shown unit; a score with its 95% interval, where that is known."""
+    unit = unit_of(metric)
+    text = unit.show(values.get(metric))
+    low, high = values.get(f"{metric}_low"), values.get(f"{metric}_high")
+    return text if low is None or high is None else f"{text} ({unit.show(low)}-{unit.show(high)})"
 
 
 def describe_values(values: Mapping[str, float], objectives: Sequence[ObjectiveSpec]) -> str:
     """Such as `accuracy 90.20 %, latency 0.412 ms`."""
     known = [objective.metric for objective in objectives if objective.metric in values]
-    return ", ".join(f"{UNITS[metric].title} {show_with_unit(metric, values[metric])}" for metric in known)
+    return ", ".join(f"{unit_of(metric).title} {show_with_unit(metric, values[metric])}" for metric in known)
 
 
 def best_values(objectives: Sequence[ObjectiveSpec], feasible: Iterable[Mapping[str, float]]) -> str:
@@ -118,7 +117,7 @@ def report_figures(report: Mapping[str, Any]) -> tuple[Figure, ...]:
     """Reported beside re-measured, for every metric that the report has on both sides."""
     reported, measured = report.get("reported", {}), report.get("remeasured", {})
     return tuple(
-        Figure(UNITS[metric].heading, show_value(metric, reported), show_value(metric, measured))
+        Figure(unit_of(metric).heading, show_value(metric, reported), show_value(metric, measured))
         for metric in Metric
         if metric in reported and metric in measured
     )

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from search_spaces.catalog.mobilenet_v1 import mobilenet_v1_nodes
 from search_spaces.catalog.resnet_56 import resnet_56_nodes
 from search_spaces.catalog.vgg_13 import vgg_13_nodes
-from search_spaces.datasets import DATASETS
+from search_spaces.datasets import DatasetInfo
 from search_spaces.network import InputContract, Network, Node
-from search_spaces.spec import Family, NetworkSpec, SearchSpec
+from search_spaces.spec import Family, NetworkSpec
 
 FAMILIES: dict[Family, Callable[[NetworkSpec, int], list[Node]]] = {
     Family.MOBILENET_V1: mobilenet_v1_nodes,
@@ -32,11 +32,7 @@ def build_network(spec: NetworkSpec, classes: int, mean: tuple[float, ...], std:
     return Network(str(spec.family), contract, tuple(nodes), nodes[-1].name)
 
 
-def build_for(spec: SearchSpec) -> Network:
-    """The spec's network, with the classes and the normalisation of the spec's data set.
-
-    Raises:
-        KeyError: the data set is unknown; `check_spec` finds that first.
-    """
-    info = DATASETS[spec.dataset.name]
-    return build_network(spec.network, info.classes, info.mean, info.std)
+def build_for(spec: NetworkSpec, dataset: DatasetInfo) -> Network:
+    """The network with the outputs and the normalisation of a data set."""
+    mean, std = dataset.statistics(spec.input[0])
+    return build_network(spec, dataset.classes or 1, mean, std)

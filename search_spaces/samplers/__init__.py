@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
+from search_spaces.extensions import with_installed
 from search_spaces.samplers.base import Proposal, Sampler, ToldTrial
 from search_spaces.space import Space
 from search_spaces.spec import SamplerName, SearchSpec
 
-__all__ = ["SAMPLERS", "Proposal", "Sampler", "ToldTrial", "make_sampler"]
+__all__ = ["SAMPLERS", "Proposal", "Sampler", "ToldTrial", "installed_samplers", "make_sampler"]
 
 # Each is imported when it is made: optuna takes a second to import, and most processes never sample.
 
@@ -43,15 +45,27 @@ def _make_nsga2(spec: SearchSpec, space: Space) -> Sampler:
     return Nsga2Sampler(spec, space)
 
 
-SAMPLERS: dict[SamplerName, Callable[[SearchSpec, Space], Sampler]] = {
-    SamplerName.UNIFORM: _make_uniform,
-    SamplerName.GRID: _make_grid,
-    SamplerName.RANDOM: _make_random,
-    SamplerName.TPE: _make_tpe,
-    SamplerName.NSGA2: _make_nsga2,
+MakeSampler = Callable[[SearchSpec, Space], Sampler]
+
+SAMPLERS: dict[str, MakeSampler] = {
+    str(SamplerName.UNIFORM): _make_uniform,
+    str(SamplerName.GRID): _make_grid,
+    str(SamplerName.RANDOM): _make_random,
+    str(SamplerName.TPE): _make_tpe,
+    str(SamplerName.NSGA2): _make_nsga2,
 }
 
 
+@lru_cache(maxsize=1)
+def installed_samplers() -> dict[str, MakeSampler]:
+    """Those here, and those that the operator installed (`espalier.samplers`): classes made with a spec and a space."""
+    return with_installed(SAMPLERS, "espalier.samplers", Sampler)
+
+
 def make_sampler(spec: SearchSpec, space: Space) -> Sampler:
-    """A fresh sampler for one search, as the spec names and seeds it. It must be told the whole history."""
-    return SAMPLERS[spec.sampler.name](spec, space)
+    """A fresh sampler for one search, as the spec names and seeds it. It must be told the whole history.
+
+    Raises:
+        KeyError: there is none of that name here.
+    """
+    return installed_samplers()[spec.sampler.name](spec, space)

@@ -14,7 +14,7 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 def put_bytes(folder: Path, data: bytes) -> str:
     """Store `data` and return its digest. The file appears whole or not at all; storing it again changes nothing."""
     digest = hashlib.sha256(data).hexdigest()
-    target = _path(folder, digest)
+    target = path_of(folder, digest)
     if target.exists():
         return digest
     write_atomically(target, data)
@@ -30,12 +30,13 @@ def open_path(folder: Path, digest: str) -> Path:
     """
     if not _DIGEST.fullmatch(digest):
         raise ValueError(f"{digest!r} is no SHA-256 digest")
-    path = _path(folder, digest)
+    path = path_of(folder, digest)
     if not path.is_file():
         raise FileNotFoundError(f"artifact {digest} is not in {folder}")
     return path
 
 
-def _path(folder: Path, digest: str) -> Path:
+def path_of(folder: Path, digest: str) -> Path:
+    """Where a file of that digest is, or would be."""
     # Two levels, so that no folder holds more than a few thousand files.
     return folder / digest[:2] / digest

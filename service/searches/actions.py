@@ -14,12 +14,12 @@ from sqlalchemy.orm import Session
 from search_spaces.check import Checked
 from service.errors import IdempotencyKeyReusedError, StateConflictError
 from service.events.actions import append_event
-from service.models import Claimable, Finalist, Preparation, Search, Trial, utc_now
+from service.models import Finalist, Preparation, Search, SearchWork, Trial, utc_now
 from service.queue import TaskName, send_after_commit
 from service.searches.queries import lock_search
 from service.states import SEARCH_TRANSITIONS, EventKind, JobState, SearchState
 
-WORK: tuple[type[Claimable], ...] = (Preparation, Trial, Finalist)
+WORK: tuple[type[SearchWork], ...] = (Preparation, Trial, Finalist)
 """The rows that are a search's own work. Exports are not: they outlive it."""
 
 
@@ -30,6 +30,7 @@ def create_search(session: Session, checked: Checked, idempotency_key: str | Non
         name=checked.spec.name,
         state=SearchState.QUEUED,
         spec=checked.spec.model_dump(mode="json"),
+        sources=checked.sources.model_dump(),
         idempotency_key=idempotency_key,
         body_digest=body_digest,
         warnings=list(checked.warnings),
@@ -177,6 +178,6 @@ def cancel_queued(session: Session, search_id: str) -> None:
         )
 
 
-def _count_running(session: Session, model: type[Claimable], search_id: str) -> int:
+def _count_running(session: Session, model: type[SearchWork], search_id: str) -> int:
     running = select(func.count()).where(model.search_id == search_id, model.state == JobState.RUNNING)
     return session.scalar(running) or 0

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from html import escape
 
-from search_spaces.objectives import Direction, Metric
-from service.units import UNITS
+from search_spaces.objectives import Direction
+from service.units import unit_of
 
 WIDTH, HEIGHT = 760, 440
 LEFT, RIGHT, TOP, BOTTOM = 64, 20, 20, 52
@@ -72,7 +72,7 @@ class Point:
 class Axis:
     """A metric along one side; `limits` are drawn as lines across."""
 
-    metric: Metric
+    metric: str
     direction: Direction
     limits: tuple[float, ...] = ()
 
@@ -106,7 +106,7 @@ def render_plot(points: Sequence[Point], x_axis: Axis, y_axis: Axis, *, standalo
         *(_drawn(point, x, y) for point in sorted(points, key=lambda point: list(Mark).index(point.mark))),
         *_legend(points),
     ]
-    title = f"{UNITS[y_axis.metric].title} against {UNITS[x_axis.metric].title}"
+    title = f"{unit_of(y_axis.metric).title} against {unit_of(x_axis.metric).title}"
     size = f'width="{WIDTH}" height="{HEIGHT}" ' if standalone else ""
     head = f'<svg xmlns="http://www.w3.org/2000/svg" {size}viewBox="0 0 {WIDTH} {HEIGHT}" class="plot" role="img">'
     style = f"<style>{_STANDALONE_STYLE}</style>" if standalone else ""
@@ -146,9 +146,9 @@ def nice_ticks(low: float, high: float, count: int = TICKS) -> list[float]:
     return [index * step for index in range(first, last + 1)]
 
 
-def _tick_labels(scale: _Scale, metric: Metric) -> list[tuple[float, str]]:
+def _tick_labels(scale: _Scale, metric: str) -> list[tuple[float, str]]:
     """(pixel, text) in the metric's shown unit, with as many digits as the step between ticks needs."""
-    factor = UNITS[metric].factor
+    factor = unit_of(metric).factor
     ticks = nice_ticks(scale.low * factor, scale.high * factor)
     step = ticks[1] - ticks[0] if len(ticks) > 1 else 1.0
     digits = max(0, -math.floor(math.log10(step) + 1e-9))
@@ -164,7 +164,7 @@ def _frame(x: _Scale, y: _Scale, x_axis: Axis, y_axis: Axis) -> list[str]:
     for pixel, text in _tick_labels(y, y_axis.metric):
         parts.append(f'<path class="grid" d="M{LEFT} {pixel:.1f}H{right}"/>')
         parts.append(f'<text class="tick" x="{LEFT - 8}" y="{pixel + 4:.1f}" text-anchor="end">{text}</text>')
-    across, up = escape(UNITS[x_axis.metric].heading), escape(UNITS[y_axis.metric].heading)
+    across, up = escape(unit_of(x_axis.metric).heading), escape(unit_of(y_axis.metric).heading)
     middle_x, middle_y = (LEFT + right) / 2, (TOP + bottom) / 2
     parts.append(f'<text class="name" x="{middle_x}" y="{HEIGHT - 10}" text-anchor="middle">{across}</text>')
     turn = f"rotate(-90 16 {middle_y})"

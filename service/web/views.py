@@ -17,7 +17,7 @@ from service.models import Artifact, Export, Finalist, Search, Trial, utc_now
 from service.states import JobState, SearchState
 from service.trials.fronts import Front, Member
 from service.trials.queries import Progress
-from service.units import UNITS, show_seconds, show_with_unit
+from service.units import show_seconds, show_with_unit, unit_of
 from service.web import plot
 from service.wording import (
     Figure,
@@ -139,7 +139,7 @@ def search_view(rows: SearchRows) -> SearchView:
         waiting_for=search.waiting_for if search.state is SearchState.QUEUED else "",
         warnings=tuple(str(warning) for warning in search.warnings),
         problem=search.problem,
-        headings=tuple(UNITS[metric].heading for metric in metrics),
+        headings=tuple(unit_of(metric).heading for metric in metrics),
         plot=drawing,
         hidden_points=hidden,
         verdict=_verdict(confirmed, spec),
@@ -163,7 +163,7 @@ def verbs_of(state: SearchState) -> tuple[str, ...]:
     return ("cancel",) if state is SearchState.CONFIRMING else ("pause", "cancel")
 
 
-def trial_row(trial: Trial, metrics: Sequence[Metric]) -> TrialRow:
+def trial_row(trial: Trial, metrics: Sequence[str]) -> TrialRow:
     return TrialRow(
         number=trial.number,
         baseline=trial.baseline,
@@ -186,7 +186,7 @@ def export_row(export: Export, trial_number: int, artifact: Artifact | None) -> 
     )
 
 
-def _confirmed_row(trial: Trial, finalist: Finalist, metrics: Sequence[Metric]) -> TrialRow:
+def _confirmed_row(trial: Trial, finalist: Finalist, metrics: Sequence[str]) -> TrialRow:
     cells = tuple(show_value(metric, finalist.values) for metric in metrics)
     return replace(trial_row(trial, metrics), state=finalist.state, cells=cells, reason=finalist.reason)
 
@@ -253,17 +253,16 @@ def _point(trial: TrialFacts, across: ObjectiveSpec, up: ObjectiveSpec, on_front
 def _confirmed_point(trial: Trial, values: Mapping[str, float], across: ObjectiveSpec, up: ObjectiveSpec) -> plot.Point:
     mark = plot.Mark.CONFIRMED_UNIFORM if trial.baseline else plot.Mark.CONFIRMED
     label = f"trial {trial.number} on confirm: {_values_text(values)}"
-    is_accuracy = up.metric is Metric.ACCURACY
-    low, high = (values.get("accuracy_low"), values.get("accuracy_high")) if is_accuracy else (None, None)
+    low, high = values.get(f"{up.metric}_low"), values.get(f"{up.metric}_high")
     return plot.Point(values[across.metric], values[up.metric], mark, label, low=low, high=high)
 
 
 def _values_text(values: Mapping[str, float]) -> str:
     known = [metric for metric in Metric if metric in values]
-    return ", ".join(f"{UNITS[metric].title} {show_with_unit(metric, values[metric])}" for metric in known)
+    return ", ".join(f"{unit_of(metric).title} {show_with_unit(metric, values[metric])}" for metric in known)
 
 
 def _axis(objective: ObjectiveSpec, spec: SearchSpec) -> plot.Axis:
-    limits = [limit for limit in spec.limits if limit.metric is objective.metric]
+    limits = [limit for limit in spec.limits if limit.metric == objective.metric]
     bounds = tuple(bound for limit in limits for bound in (limit.min, limit.max) if bound is not None)
     return plot.Axis(objective.metric, objective.direction, bounds)

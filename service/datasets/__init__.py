@@ -1,0 +1,1 @@
+"""Data sets: those that Espalier knows by itself, and those that users have added."""

@@ -1,0 +1,69 @@
+"""Data sets over HTTP: what a spec may name, and bringing one's own."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, File, Form, Response, UploadFile
+from starlette.concurrency import run_in_threadpool
+
+from service.datasets.actions import add_dataset
+from service.datasets.queries import list_datasets, versions_of
+from service.datasets.schemas import DatasetBody, DatasetPage, dataset_body, dataset_page
+from service.db import reading, transaction
+from service.edge import EngineDep, NameInForm, NameInPath, SettingsDep
+from service.states import JobState
+from service.uploads import store_upload
+
+router = APIRouter(prefix="/datasets", tags=["datasets"])
+RETRY_AFTER_S = 1
+
+FileOfDataset = Annotated[
+    UploadFile, File(description="a .zip of class folders, of idx files or of a .csv with its images; or an .npz")
+]
+Extend = Annotated[bool, Form(description="add these images to the data set of that name, as its next version")]
+
+
+@router.get("")
+def read_datasets(engine: EngineDep) -> DatasetPage:
+    """List the data sets that come with Espalier, and those that were added."""
+    with reading(engine) as session:
+        return dataset_page(list_datasets(session))
+
+
+@router.post("", status_code=202)
+async def create_dataset(
+    response: Response,
+    engine: EngineDep,
+    app_settings: SettingsDep,
+    file: FileOfDataset,
+    name: NameInForm,
+    extend: Extend = False,
+) -> DatasetBody:
+    """Hand over a data set. A worker looks at every image, divides them into splits, and reports what is odd."""
+
+    def store() -> DatasetBody:
+        upload = store_upload(
+            app_settings.uploads_folder, file.file, file.filename, app_settings.upload_limit_bytes
+        )
+        with transaction(engine) as session:
+            add_dataset(session, name, upload, extend=extend)
+            return dataset_body(versions_of(session, name))
+
+    shown = await run_in_threadpool(store)
+    response.headers["Location"] = f"/v1/datasets/{shown.name}"
+    response.headers.update(_retry_after(shown.state))
+    return shown
+
+
+@router.get("/{name}")
+def read_dataset(response: Response, engine: EngineDep, name: NameInPath) -> DatasetBody:
+    """Read a data set that was added: its versions, and what was found in them."""
+    with reading(engine) as session:
+        shown = dataset_body(versions_of(session, name))
+    response.headers.update(_retry_after(shown.state))
+    return shown
+
+
+def _retry_after(state: JobState) -> dict[str, str]:
+    return {} if state.is_final else {"Retry-After": str(RETRY_AFTER_S)}

@@ -1,0 +1,126 @@
+"""Data sets as the API shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel
+
+from search_spaces.datasets import DATASETS, DatasetInfo, Task, dataset_from_json
+from service.models import OwnDataset
+from service.searches.schemas import ActivityBody
+from service.states import JobState
+
+
+class DatasetItem(BaseModel):
+    """A data set that a spec may name.
+
+    `shape` is (channels, height, width) of an image; of most images where `is_resized`, which become what a network
+    takes. `state` and `version` are those of the newest version of a data set that a user has added.
+    """
+
+    name: str
+    description: str
+    task: Task
+    classes: int
+    class_names: list[str]
+    shape: tuple[int, int, int] | None
+    is_resized: bool
+    images: int
+    test_images: int
+    is_own: bool
+    state: JobState
+    version: int
+
+
+class DatasetPage(BaseModel):
+    items: list[DatasetItem]
+
+
+class VersionBody(BaseModel):
+    """One version: what was handed over, and what was found in it. Previews are PNG images, one for each class."""
+
+    version: int
+    state: JobState
+    filename: str
+    digest: str | None
+    activity: ActivityBody | None
+    report: dict[str, Any]
+    problem: dict[str, Any] | None
+    created_at: datetime
+    finished_at: datetime | None
+
+
+class DatasetBody(DatasetItem):
+    """A data set that a user has added, with all its versions, the newest first."""
+
+    versions: list[VersionBody]
+
+
+def dataset_page(own: Sequence[OwnDataset]) -> DatasetPage:
+    """`own` is sorted by name, the newest version of each first."""
+    newest: dict[str, OwnDataset] = {}
+    for row in own:
+        newest.setdefault(row.name, row)
+    built_in = [_item(info, JobState.SUCCEEDED, 1, is_own=False) for info in DATASETS.values()]
+    return DatasetPage(items=[*built_in, *(_own_item(row) for row in newest.values())])
+
+
+def dataset_body(versions: Sequence[OwnDataset]) -> DatasetBody:
+    """The newest first; there is at least one."""
+    usable = next((row for row in versions if row.state == JobState.SUCCEEDED), versions[0])
+    shown = _own_item(usable).model_dump() | {"state": JobState(versions[0].state), "version": versions[0].version}
+    return DatasetBody(**shown, versions=[_version(row) for row in versions])
+
+
+def _version(row: OwnDataset) -> VersionBody:
+    return VersionBody(
+        version=row.version,
+        state=JobState(row.state),
+        filename=row.filename,
+        digest=row.digest,
+        activity=row.activity and ActivityBody.model_validate(row.activity),
+        report=row.report,
+        problem=row.problem,
+        created_at=row.created_at,
+        finished_at=row.finished_at,
+    )
+
+
+def _own_item(row: OwnDataset) -> DatasetItem:
+    state = JobState(row.state)
+    if row.info is not None:
+        return _item(dataset_from_json(row.info), state, row.version, is_own=True)
+    return DatasetItem(
+        name=row.name,
+        description=f"from {row.filename}",
+        task=Task.CLASSIFICATION,
+        classes=0,
+        class_names=[],
+        shape=None,
+        is_resized=True,
+        images=0,
+        test_images=0,
+        is_own=True,
+        state=state,
+        version=row.version,
+    )
+
+
+def _item(info: DatasetInfo, state: JobState, version: int, *, is_own: bool) -> DatasetItem:
+    return DatasetItem(
+        name=info.name,
+        description=info.description,
+        task=info.task,
+        classes=info.classes,
+        class_names=list(info.class_names),
+        shape=info.shape,
+        is_resized=info.is_resized,
+        images=info.images,
+        test_images=info.test_images,
+        is_own=is_own,
+        state=state,
+        version=version,
+    )

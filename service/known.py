@@ -1,0 +1,100 @@
+"""What a spec may name, as far as the database knows: workers announce it, users hand it over.
+
+Only what a spec names is loaded: networks are large.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from search_spaces.check import unknown_name
+from search_spaces.datasets import DATASETS, DatasetInfo, dataset_from_json
+from search_spaces.known import Known, OwnNetwork, Sources
+from search_spaces.network import network_from_json
+from search_spaces.scores import ScoreInfo
+from search_spaces.spec import OwnNetworkSpec, SearchSpec
+from service.datasets.queries import find_dataset, list_names
+from service.devices.queries import known_devices
+from service.models import ImportedNetwork, Offer, OwnDataset, Search
+from service.networks.queries import find_network, list_networks
+from service.states import JobState
+
+
+class OfferKind(StrEnum):
+    """What workers may have installed beside Espalier; see `docs/extending.md`."""
+
+    SCORE = "score"
+    SAMPLER = "sampler"
+    IMPORTANCE = "importance"
+    DATASET = "dataset"
+
+
+def known_for(session: Session, spec: SearchSpec, sources: Mapping[str, Any] | None = None) -> Known:
+    """What is known for a spec.
+
+    Args:
+        session: reading is enough.
+        spec: whose names are looked up.
+        sources: of a search that was accepted: its names keep standing for what they stood for then.
+    """
+    pinned = Sources.model_validate(sources or {})
+    offers = list(session.scalars(select(Offer)))
+    names = {kind: frozenset(row.name for row in offers if row.kind == kind) for kind in OfferKind}
+    usual, unready = Known(), {}
+    datasets: dict[str, DatasetInfo] = {
+        **DATASETS,
+        **{row.name: dataset_from_json(row.details) for row in offers if row.kind == OfferKind.DATASET},
+    }
+    networks: dict[str, OwnNetwork] = {}
+    if spec.dataset.name not in datasets:
+        row = find_dataset(session, spec.dataset.name, pinned.dataset)
+        if row is not None and row.info is not None:
+            datasets[row.name] = dataset_from_json(row.info)
+        elif row is not None:
+            unready[f"data set {row.name}"] = _why_not(row)
+        else:
+            names_there = [*datasets, *list_names(session)]
+            unready[f"data set {spec.dataset.name}"] = unknown_name("data set", spec.dataset.name, names_there)
+    if isinstance(spec.network, OwnNetworkSpec):
+        networks, reasons = _named_network(session, spec.network.name)
+        unready |= reasons
+    return Known(
+        devices=known_devices(session),
+        networks=networks,
+        datasets=datasets,
+        scores={**usual.scores, **_scores(offers)},
+        samplers=usual.samplers | names[OfferKind.SAMPLER],
+        importances=usual.importances | names[OfferKind.IMPORTANCE],
+        unready=unready,
+    )
+
+
+def known_for_search(session: Session, search: Search) -> Known:
+    """What is known for a search that was accepted."""
+    return known_for(session, SearchSpec.model_validate(search.spec), search.sources)
+
+
+def _named_network(session: Session, name: str) -> tuple[dict[str, OwnNetwork], dict[str, str]]:
+    row = find_network(session, name)
+    if row is None:
+        names = [other.name for other in list_networks(session)]
+        return {}, {f"network {name}": unknown_name("network", name, names)}
+    if row.network is None or row.base_key is None:
+        return {}, {f"network {name}": _why_not(row)}
+    class_names = tuple(row.report.get("class_names", ()))
+    return {name: OwnNetwork(name, row.base_key, network_from_json(row.network), class_names)}, {}
+
+
+def _why_not(row: ImportedNetwork | OwnDataset) -> str:
+    if row.state == JobState.FAILED:
+        return f"{row.name} could not be brought in: {row.reason}"
+    return f"{row.name} is still being looked at by a worker; submit the spec again when that is done"
+
+
+def _scores(offers: Iterable[Offer]) -> dict[str, ScoreInfo]:
+    return {row.name: ScoreInfo.model_validate(row.details) for row in offers if row.kind == OfferKind.SCORE}

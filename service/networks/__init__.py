@@ -1,0 +1,1 @@
+"""Networks: the families of the catalog, and those that users have imported."""

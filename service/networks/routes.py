@@ -1,0 +1,90 @@
+"""Networks over HTTP: what a spec may name, and bringing one's own."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+from fastapi import APIRouter, File, Form, Request, Response, UploadFile
+from pydantic import ValidationError
+from starlette.concurrency import run_in_threadpool
+
+from search_spaces.check import Fault
+from search_spaces.importing import ImportSettings
+from search_spaces.parse import pointer_to
+from service.db import reading, transaction
+from service.edge import EngineDep, NameInForm, NameInPath, SettingsDep
+from service.errors import InvalidRequestError
+from service.networks.actions import add_network
+from service.networks.queries import get_network, list_networks
+from service.networks.schemas import NetworkBody, NetworkPage, network_body, network_page
+from service.states import JobState
+from service.uploads import store_upload
+
+router = APIRouter(prefix="/networks", tags=["networks"])
+RETRY_AFTER_S = 1
+
+FileOfNetwork = Annotated[
+    UploadFile, File(description="an .onnx file, a .zip of one and its data, or .safetensors weights of a family")
+]
+SettingsText = Annotated[str, Form(max_length=2**20, description="a JSON object; see ImportSettings")]
+
+
+@router.get("")
+def read_networks(engine: EngineDep) -> NetworkPage:
+    """List the families of the catalog, and the networks that were imported."""
+    with reading(engine) as session:
+        return network_page(list_networks(session))
+
+
+@router.post("", status_code=202)
+async def create_network(
+    request: Request,
+    response: Response,
+    engine: EngineDep,
+    app_settings: SettingsDep,
+    file: FileOfNetwork,
+    name: NameInForm,
+    settings: SettingsText = "{}",
+) -> NetworkBody:
+    """Hand over a network. A worker imports it, checks that it computes what the file computes, and says what it found."""
+    wanted = parse_settings(settings)
+
+    def store() -> NetworkBody:
+        upload = store_upload(
+            app_settings.uploads_folder, file.file, file.filename, app_settings.upload_limit_bytes
+        )
+        with transaction(engine) as session:
+            row, _ = add_network(session, name, upload, wanted)
+            return network_body(row)
+
+    shown = await run_in_threadpool(store)
+    response.headers["Location"] = f"/v1/networks/{shown.name}"
+    response.headers.update(_retry_after(shown.state))
+    return shown
+
+
+@router.get("/{name}")
+def read_network(response: Response, engine: EngineDep, name: NameInPath) -> NetworkBody:
+    """Read an imported network: what can be searched of it, and what cannot and why."""
+    with reading(engine) as session:
+        shown = network_body(get_network(session, name))
+    response.headers.update(_retry_after(shown.state))
+    return shown
+
+
+def parse_settings(text: str) -> ImportSettings:
+    """Raises `InvalidRequestError` with a pointer to each fault."""
+    try:
+        data: Any = json.loads(text or "{}")
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise InvalidRequestError("the settings are not JSON", faults=[Fault("/settings", str(error)[:200])]) from None
+    try:
+        return ImportSettings.model_validate(data)
+    except ValidationError as error:
+        faults = [Fault(pointer_to(("settings", *one["loc"])), str(one["msg"])) for one in error.errors()]
+        raise InvalidRequestError("the settings have faults", faults=faults) from None
+
+
+def _retry_after(state: JobState) -> dict[str, str]:
+    return {} if state.is_final else {"Retry-After": str(RETRY_AFTER_S)}
