@@ -16,7 +16,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 
 from search_spaces.catalog import build_network
-from search_spaces.network import InputContract, Network, Node, Op, Shape, infer_shapes
+from search_spaces.network import ACTIVATION_OPS, InputContract, Network, Node, Op, Shape, infer_shapes
 from search_spaces.precision import FP32, W8A8, Precision
 from search_spaces.spec import Family, NetworkSpec
 from workers.calibrate import calibrate
@@ -122,6 +122,7 @@ class DoubleWeights:
 
 
 CONV = Node("conv", Op.CONV, ("input",), channels=8, kernel=(3, 3), padding=(1, 1, 1, 1), bias=True)
+HEAD = (Node("mean", Op.GLOBAL_AVERAGE_POOL, ("next",)), Node("flat", Op.FLATTEN, ("mean",)))
 GRAPHS = {
     "conv": (CONV,),
     "conv without bias": (replace(CONV, bias=False),),
@@ -181,6 +182,12 @@ def test_torch_and_onnx_runtime_agree_on_each_operator(nodes):
 def test_integers_mean_what_the_reference_says_for_each_operator(nodes):
     network = with_precision(make_network(*nodes), W8A8)
     assert_integers_agree(network, random_weights(network))
+
+
+@pytest.mark.parametrize("activation", sorted(ACTIVATION_OPS))
+def test_float_layers_are_found_whatever_was_fused_into_them(activation):
+    network = make_network(CONV, Node("y", activation, ("conv",)), replace(CONV, name="next", inputs=("y",)), *HEAD)
+    assert set(check_executed(network, write_onnx(network, random_weights(network)))) == {"conv", "next"}
 
 
 def assert_integers_agree(network: Network, weights: Weights, steps: float = 2.0) -> None:
@@ -333,6 +340,16 @@ def test_catalog_networks_in_integers_leave_no_float_work_between_layers(family)
     assert "DequantizeLinear" not in operators
     assert "Add" not in operators
     assert len(check_executed(folded, model)) == len(folded.compute_nodes())
+
+
+def test_a_padded_average_of_integers_is_one_itself():
+    pad = Node("pad", Op.PAD, ("conv",), padding=(0, 1, 2, 1))
+    average = Node("average", Op.AVERAGE_POOL, ("pad",), kernel=(3, 3))
+    network = make_network(CONV, pad, average, replace(CONV, name="next", inputs=("average",)), *HEAD)
+    network = with_precision(network, W8A8)
+    assert_integers_agree(network, random_weights(network))
+    operators = [node.op_type for node in optimised_graph(quantised_file(network)[1]).node]
+    assert (operators.count("QuantizeLinear"), operators.count("DequantizeLinear")) == (1, 1), "image and output"
 
 
 @pytest.mark.parametrize("precision", [Precision(4, 4), Precision(2, 8), Precision(8, 3)], ids=str)
