@@ -77,7 +77,7 @@ _RECIPES: dict[str, Recipe] = {
     "cifar100": Recipe(epochs=30, shift_pixels=4, flip=True),
 }
 
-_FAMILY_LEARNING_RATE = {Family.MOBILENET_V1: 1.0, Family.RESNET_56: 1.0, Family.VGG_13: 0.5}
+_FAMILY_LEARNING_RATE = dict.fromkeys(Family, 1.0) | {Family.VGG_13: 0.5}
 
 
 def recipe_for(family: Family, dataset: str) -> Recipe:
