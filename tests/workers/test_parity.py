@@ -37,8 +37,9 @@ from workers.onnx_session import (
 )
 from workers.onnx_writer import INPUT_NAME, OUTPUT_NAME, with_batch, write_onnx
 from workers.splits import normalise
+from workers.testing import random_weights
 from workers.torch_network import OPERATORS, build_module
-from workers.weights import Weights, init_weights
+from workers.weights import Weights
 
 SHAPE = (4, 8, 8)
 QUICK = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -47,18 +48,6 @@ QUICK = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCh
 def make_network(*nodes: Node, shape: tuple[int, int, int] = SHAPE) -> Network:
     contract = InputContract(shape, (0.4,) * shape[0], (0.3,) * shape[0])
     return Network("small", contract, (Node("input", Op.INPUT), *nodes), nodes[-1].name)
-
-
-def random_weights(network: Network, seed: int = 0) -> Weights:
-    """Weights with biases and statistics that are not neutral, so that forgetting one shows."""
-    generator = np.random.default_rng(seed)
-    weights = init_weights(network, seed)
-    for name, array in weights.items():
-        if name.endswith((".bias", ".running_mean")):
-            weights[name] = generator.normal(0, 0.2, array.shape).astype(np.float32)
-        elif array.ndim == 1:
-            weights[name] = generator.uniform(0.5, 1.5, array.shape).astype(np.float32)
-    return weights
 
 
 def random_images(network: Network, count: int, seed: int = 1) -> np.ndarray:
