@@ -45,7 +45,7 @@ def _pooled(channels: int) -> Branch:
 
 
 def _square(pooled: int) -> tuple[Branch, ...]:
-    """The paper's figure 5: 5x5, and two 3x3 for another."""
+    """Figure 5, but for one 5x5 that its reference implementations keep beside the two 3x3."""
     return Branch(((64, 1),)), Branch(((48, 1), (64, 5))), Branch(((64, 1), (96, 3), (96, 3))), _pooled(pooled)
 
 

@@ -13,7 +13,7 @@ def basic_block(block: str, source: str, channels: int, *, stride: int, projects
     """Two 3x3 convs, `conv1` and `conv2`."""
     nodes = conv_norm_act(f"{block}.conv1", source, channels, kernel=3, stride=stride, block=block)
     nodes += conv_norm_act(f"{block}.conv2", nodes[-1].name, channels, kernel=3, activation=None, block=block)
-    return nodes + _joined(block, source, nodes[-1].name, channels, stride if projects else 0)
+    return nodes + _joined(block, source, nodes[-1].name, channels, stride if projects else None)
 
 
 def bottleneck_block(
@@ -26,13 +26,13 @@ def bottleneck_block(
     nodes = conv_norm_act(f"{block}.conv1", source, inner, kernel=1, block=block)
     nodes += conv_norm_act(f"{block}.conv2", nodes[-1].name, inner, kernel=3, stride=stride, groups=groups, block=block)
     nodes += conv_norm_act(f"{block}.conv3", nodes[-1].name, outputs, kernel=1, activation=None, block=block)
-    return nodes + _joined(block, source, nodes[-1].name, outputs, stride if projects else 0)
+    return nodes + _joined(block, source, nodes[-1].name, outputs, stride if projects else None)
 
 
-def _joined(block: str, source: str, branch: str, channels: int, projection_stride: int) -> list[Node]:
-    """The sum of branch and shortcut, and its ReLU; a stride of 0 means that there is no projection."""
+def _joined(block: str, source: str, branch: str, channels: int, projection_stride: int | None) -> list[Node]:
+    """The sum of branch and shortcut, and its ReLU; without a stride there is no projection."""
     shortcut, nodes = source, []
-    if projection_stride:
+    if projection_stride is not None:
         name = f"{block}.shortcut"
         nodes = conv_norm_act(name, source, channels, kernel=1, stride=projection_stride, activation=None, block=block)
         shortcut = nodes[-1].name

@@ -6,7 +6,7 @@ Layers: `stem`, `stage1.block1.conv1`, ..., `stage1.block1.shortcut`, ..., `stag
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from search_spaces.catalog.parts import classifier_head, image_stem, scaled
 from search_spaces.catalog.residual import basic_block, bottleneck_block
@@ -37,7 +37,7 @@ def resnet_18_nodes(spec: NetworkSpec, classes: int) -> list[Node]:
 
 def resnet_50_nodes(spec: NetworkSpec, classes: int) -> list[Node]:
     """All nodes, of bottleneck blocks."""
-    inner = [scaled(width, spec.width) for width in STAGE_CHANNELS]
+    inner = {width: scaled(width, spec.width) for width in STAGE_CHANNELS}
     return _bottlenecks(spec, classes, inner, groups=1)
 
 
@@ -47,18 +47,19 @@ def resnext_50_nodes(spec: NetworkSpec, classes: int) -> list[Node]:
     At least two channels stay in a group, however small the width: with one the conv would be depthwise, and
     that is another architecture.
     """
-    inner = [scaled(2 * width, spec.width, multiple=2 * CARDINALITY) for width in STAGE_CHANNELS]
+    inner = {width: scaled(2 * width, spec.width, multiple=2 * CARDINALITY) for width in STAGE_CHANNELS}
     return _bottlenecks(spec, classes, inner, groups=CARDINALITY)
 
 
-def _bottlenecks(spec: NetworkSpec, classes: int, inner: Sequence[int], groups: int) -> list[Node]:
+def _bottlenecks(spec: NetworkSpec, classes: int, inner: Mapping[int, int], groups: int) -> list[Node]:
+    """All nodes; `inner` has the channels inside of a block by its stage's."""
     channels = scaled(STAGE_CHANNELS[0], spec.width)
     nodes = [Node("input", Op.INPUT), *image_stem(spec, channels, kernel=7)]
     for block, width, stride in _blocks(BLOCKS_50):
-        outputs, between = scaled(EXPANSION * width, spec.width), inner[STAGE_CHANNELS.index(width)]
+        outputs = scaled(EXPANSION * width, spec.width)
         projects = stride > 1 or channels != outputs
         nodes += bottleneck_block(
-            block, nodes[-1].name, between, outputs, stride=stride, groups=groups, projects=projects
+            block, nodes[-1].name, inner[width], outputs, stride=stride, groups=groups, projects=projects
         )
         channels = outputs
     return nodes + classifier_head(nodes[-1].name, classes)
