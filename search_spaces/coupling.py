@@ -232,14 +232,18 @@ def _group_atoms(tensors: Sequence[Atoms], frozen: Mapping[int, str]) -> Atoms:
         key = ids.tobytes()
         if key not in seen:
             seen.add(key)
-            signature = _refine(signature, np.bincount(ids, minlength=count))
+            _refine(signature, *np.unique(ids, return_counts=True))
     return _number_in_order(signature)
 
 
-def _refine(labels: Atoms, values: Atoms) -> Atoms:
-    """Split each label by value."""
-    refined: Atoms = np.unique(labels * (int(values.max()) + 1) + values, return_inverse=True)[1]
-    return refined
+def _refine(labels: Atoms, members: Atoms, values: Atoms) -> None:
+    """Split each label by the members' values, in place; those of a label that are no members stay together.
+
+    Only members are sorted: a tensor has few of a network's atoms.
+    """
+    if len(members):
+        pairs = labels[members] * (values.max() + 1) + values
+        labels[members] = labels.max() + 1 + np.unique(pairs, return_inverse=True)[1]
 
 
 def _number_in_order(labels: Atoms) -> Atoms:
@@ -271,9 +275,8 @@ def _balance_classes(
         if (totals != totals[:, :1]).any():
             unbalanced.append(demand)
             continue
-        kinds = np.zeros(len(group_of_atom), dtype=np.intp)
-        kinds[members] = 1 + np.unique(incidence, axis=0, return_inverse=True)[1].ravel()
-        classes = _refine(classes, np.where(free, kinds, 0))
+        kinds = np.unique(incidence, axis=0, return_inverse=True)[1].ravel()
+        _refine(classes, members[free[members]], kinds[free[members]])
         touched.append((demand, members))
     uneven = _groups_with_uneven_classes(group_of_atom, classes)
     unbalanced += [demand for demand, members in touched if np.isin(group_of_atom[members], uneven).any()]

@@ -25,8 +25,16 @@ class _Part(BaseModel):
 
 
 class Family(StrEnum):
+    EFFICIENTNET_LITE0 = "efficientnet_lite0"
+    INCEPTION_V3 = "inception_v3"
     MOBILENET_V1 = "mobilenet_v1"
+    MOBILENET_V2 = "mobilenet_v2"
+    MOBILENET_V3_SMALL = "mobilenet_v3_small"
+    RESNET_18 = "resnet_18"
+    RESNET_50 = "resnet_50"
     RESNET_56 = "resnet_56"
+    RESNEXT_50 = "resnext_50"
+    SHUFFLENET_V2 = "shufflenet_v2"
     VGG_13 = "vgg_13"
 
 

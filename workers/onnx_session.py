@@ -14,8 +14,8 @@ from pathlib import Path
 import onnx
 import onnxruntime
 
-from search_spaces.network import Network, Node
-from workers.onnx_quantize import is_quantised, output_site
+from search_spaces.network import ACTIVATION_OPS, Network, Node
+from workers.onnx_quantize import is_quantised
 
 _INTEGER_OPERATORS = frozenset({"QLinearConv", "QGemm", "QLinearMatMul", "ConvInteger", "MatMulInteger"})
 _FLOAT_OPERATORS = frozenset({"Conv", "FusedConv", "NhwcFusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul"})
@@ -76,12 +76,13 @@ def check_executed(network: Network, model: bytes) -> dict[str, str]:
 def executed_operators(network: Network, optimised: onnx.ModelProto) -> dict[str, str]:
     """Layer name to operator, read from an optimised graph; a layer that is not found is left out.
 
-    An optimised node is named after the layer or after the relu that was fused into it.
+    An optimised node is named after the layer or after the activation function that was fused into it.
     """
     readers = network.consumers()
     layer_of: dict[str, str] = {}
     for layer in network.compute_nodes():
-        layer_of[layer.name] = layer_of[output_site(layer, readers, network)] = layer.name
+        fused = [node.name for node in readers[layer.name] if node.op in ACTIVATION_OPS]
+        layer_of |= dict.fromkeys([layer.name, *fused], layer.name)
     executed: dict[str, str] = {}
     for node in optimised.graph.node:
         match = _REWRITTEN.fullmatch(node.name)

@@ -103,6 +103,7 @@ class _Writer:
         self._ranges = ranges
         self._grids: dict[str, ActivationGrid] = {}
         self._dequantised: set[str] = set()
+        self.integers: dict[str, str] = {}
         self._constants: set[str] = set()
 
     def add(self, op_type: str, name: str, inputs: Sequence[str], output: str, **attributes: Any) -> None:
@@ -122,10 +123,22 @@ class _Writer:
         """The ONNX name that `reader` is fed for `tensor`; quantises the tensor at its first such reader."""
         if not self.plan.reads_quantised(reader, tensor):
             return _onnx_name(self.network, tensor)
+        dequantised = f"{tensor}/dequantised"
         if tensor not in self._dequantised:
             self._dequantised.add(tensor)
-            self._quantise(tensor)
-        return f"{tensor}/dequantised"
+            integers = self.read_integers(tensor)
+            self.add("DequantizeLinear", dequantised, [integers, *self._numbers(tensor)], dequantised)
+        return dequantised
+
+    def read_integers(self, tensor: str) -> str:
+        """The ONNX name of the integers themselves, of a tensor that exists in integers only."""
+        if tensor not in self.integers:
+            self.integers[tensor] = self._quantise(tensor)
+        return self.integers[tensor]
+
+    def zero_point(self, tensor: str) -> str:
+        """The integer that means zero."""
+        return self._numbers(tensor)[1]
 
     def grid(self, tensor: str) -> ActivationGrid:
         root = self.plan.root[tensor]
@@ -140,22 +153,23 @@ class _Writer:
             raise ValueError(f"tensor {root!r} is quantised and has no range: calibrate first")
         return self._ranges[root]
 
-    def _quantise(self, tensor: str) -> None:
+    def _quantise(self, tensor: str) -> str:
         grid = self.grid(tensor)
-        root = self.plan.root[tensor]
-        numbers = [
-            self.constant(f"{root}/scale", np.array(grid.scale)),
-            self.constant(f"{root}/zero_point", np.array(grid.zero_point, np.uint8)),
-        ]
         quantised = f"{tensor}/quantised"
-        self.add("QuantizeLinear", quantised, [_onnx_name(self.network, tensor), *numbers], quantised)
+        self.add("QuantizeLinear", quantised, [_onnx_name(self.network, tensor), *self._numbers(tensor)], quantised)
         if grid.top < 2**CONTAINER_BITS - 1:
             # Clipping the integers fuses; clipping the floats before them is many times slower.
             bounds = [self.constant(f"uint8/{value}", np.array(value, np.uint8)) for value in (0, grid.top)]
             self.add("Clip", f"{tensor}/clipped", [quantised, *bounds], f"{tensor}/clipped")
             quantised = f"{tensor}/clipped"
-        dequantised = f"{tensor}/dequantised"
-        self.add("DequantizeLinear", dequantised, [quantised, *numbers], dequantised)
+        return quantised
+
+    def _numbers(self, tensor: str) -> list[str]:
+        root, grid = self.plan.root[tensor], self.grid(tensor)
+        return [
+            self.constant(f"{root}/scale", np.array(grid.scale)),
+            self.constant(f"{root}/zero_point", np.array(grid.zero_point, np.uint8)),
+        ]
 
     def finish(self, batch: Batch, metadata: Mapping[str, str]) -> bytes:
         result = self.read("", self.network.output)
@@ -279,7 +293,14 @@ def _write_slice(writer: _Writer, node: Node) -> None:
 def _write_pad(writer: _Writer, node: Node) -> None:
     top, left, bottom, right = node.padding
     pads = writer.constant(f"{node.name}/pads", np.array([0, 0, top, left, 0, 0, bottom, right], np.int64))
-    writer.add("Pad", node.name, [writer.read(node.name, node.inputs[0]), pads], node.name)
+    source = node.inputs[0]
+    if writer.plan.root[source] not in writer.plan.integer_tensors:
+        writer.add("Pad", node.name, [writer.read(node.name, source), pads], node.name)
+        return
+    # Between Q and DQ it would not fuse: floats would be padded.
+    writer.integers[node.name] = f"{node.name}/quantised"
+    inputs = [writer.read_integers(source), pads, writer.zero_point(source)]
+    writer.add("Pad", node.name, inputs, writer.integers[node.name])
 
 
 def _write_shuffle(writer: _Writer, node: Node) -> None:

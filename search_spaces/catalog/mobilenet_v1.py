@@ -5,7 +5,7 @@ Layers: `stem`, `block1.depthwise`, `block1.pointwise`, ..., `block13.pointwise`
 
 from __future__ import annotations
 
-from search_spaces.catalog.parts import classifier_head, conv_norm_relu, scaled
+from search_spaces.catalog.parts import classifier_head, conv_norm_act, scaled
 from search_spaces.network import Node, Op
 from search_spaces.spec import NetworkSpec
 
@@ -22,7 +22,7 @@ def mobilenet_v1_nodes(spec: NetworkSpec, classes: int) -> list[Node]:
     """All nodes; the stem's stride is 2 unless the spec says otherwise."""
     stem = scaled(STEM_CHANNELS, spec.width)
     nodes = [Node("input", Op.INPUT)]
-    nodes += conv_norm_relu("stem", "input", stem, kernel=3, stride=spec.stem_stride or STEM_STRIDE, block="stem")
+    nodes += conv_norm_act("stem", "input", stem, kernel=3, stride=spec.stem_stride or STEM_STRIDE, block="stem")
     channels = stem
     for number, (width, stride) in enumerate(BLOCKS, start=1):
         outputs = scaled(width, spec.width)
@@ -32,7 +32,5 @@ def mobilenet_v1_nodes(spec: NetworkSpec, classes: int) -> list[Node]:
 
 
 def _separable_block(block: str, source: str, inputs: int, outputs: int, stride: int) -> list[Node]:
-    depthwise = conv_norm_relu(
-        f"{block}.depthwise", source, inputs, kernel=3, stride=stride, groups=inputs, block=block
-    )
-    return depthwise + conv_norm_relu(f"{block}.pointwise", depthwise[-1].name, outputs, kernel=1, block=block)
+    depthwise = conv_norm_act(f"{block}.depthwise", source, inputs, kernel=3, stride=stride, groups=inputs, block=block)
+    return depthwise + conv_norm_act(f"{block}.pointwise", depthwise[-1].name, outputs, kernel=1, block=block)

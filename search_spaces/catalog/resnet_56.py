@@ -8,7 +8,8 @@ Layers: `stem`, `stage1.block1.conv1`, `stage1.block1.conv2`, `stage2.block1.sho
 
 from __future__ import annotations
 
-from search_spaces.catalog.parts import classifier_head, conv_norm, conv_norm_relu, scaled
+from search_spaces.catalog.parts import classifier_head, conv_norm_act, scaled
+from search_spaces.catalog.residual import basic_block
 from search_spaces.network import Node, Op
 from search_spaces.spec import NetworkSpec
 
@@ -20,22 +21,10 @@ def resnet_56_nodes(spec: NetworkSpec, classes: int) -> list[Node]:
     """All nodes; the stem's stride is 1 unless the spec says otherwise."""
     nodes = [Node("input", Op.INPUT)]
     stem = scaled(STAGE_CHANNELS[0], spec.width)
-    nodes += conv_norm_relu("stem", "input", stem, kernel=3, stride=spec.stem_stride or 1, block="stem")
+    nodes += conv_norm_act("stem", "input", stem, kernel=3, stride=spec.stem_stride or 1, block="stem")
     for stage, width in enumerate(STAGE_CHANNELS, start=1):
         for number in range(1, BLOCKS_PER_STAGE + 1):
-            changes_shape = number == 1 and stage > 1
-            block = f"stage{stage}.block{number}"
-            nodes += _basic_block(block, nodes[-1].name, scaled(width, spec.width), changes_shape)
+            halves = number == 1 and stage > 1
+            block, channels = f"stage{stage}.block{number}", scaled(width, spec.width)
+            nodes += basic_block(block, nodes[-1].name, channels, stride=1 + halves, projects=halves)
     return nodes + classifier_head(nodes[-1].name, classes)
-
-
-def _basic_block(block: str, source: str, channels: int, changes_shape: bool) -> list[Node]:
-    stride, shortcut = (2, f"{block}.shortcut.norm") if changes_shape else (1, source)
-    nodes = conv_norm_relu(f"{block}.conv1", source, channels, kernel=3, stride=stride, block=block)
-    nodes += conv_norm(f"{block}.conv2", nodes[-1].name, channels, kernel=3, block=block)
-    branch = nodes[-1].name
-    if changes_shape:
-        nodes += conv_norm(f"{block}.shortcut", source, channels, kernel=1, stride=stride, block=block)
-    nodes.append(Node(f"{block}.add", Op.ADD, (branch, shortcut), block=block))
-    nodes.append(Node(f"{block}.relu", Op.RELU, (f"{block}.add",), block=block))
-    return nodes

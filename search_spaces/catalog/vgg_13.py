@@ -7,7 +7,7 @@ Layers: `stage1.conv1`, `stage1.conv2`, ..., `stage5.conv2`, `classifier`.
 
 from __future__ import annotations
 
-from search_spaces.catalog.parts import classifier_head, conv_norm_relu, scaled
+from search_spaces.catalog.parts import classifier_head, conv_norm_act, scaled
 from search_spaces.network import Node, Op
 from search_spaces.spec import NetworkSpec
 
@@ -24,7 +24,7 @@ def vgg_13_nodes(spec: NetworkSpec, classes: int) -> list[Node]:
         for conv in range(1, CONVS_PER_STAGE + 1):
             name, block = f"stage{stage}.conv{conv}", f"stage{stage}"
             first = stage == conv == 1
-            nodes += conv_norm_relu(
+            nodes += conv_norm_act(
                 name, nodes[-1].name, scaled(width, spec.width), kernel=3, stride=stride if first else 1, block=block
             )
         if side >= 2:

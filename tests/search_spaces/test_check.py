@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from search_spaces.apply import structure_of
 from search_spaces.capabilities import DeviceCapabilities
+from search_spaces.catalog import build_for
 from search_spaces.check import SpecError, check_spec
 from search_spaces.parse import parse_document, parse_spec
+from search_spaces.spec import Family
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "mobilenet_v1_fashion_mnist.yaml"
 CPU = DeviceCapabilities(
@@ -174,13 +177,13 @@ def test_warnings_stop_nothing(spec):
 @pytest.mark.parametrize(
     ("dataset", "shape"), [("digits", [1, 8, 8]), ("cifar10", [3, 32, 32]), ("cifar100", [3, 32, 32])]
 )
-@pytest.mark.parametrize("family", ["mobilenet_v1", "resnet_56", "vgg_13"])
+@pytest.mark.parametrize("family", Family)
 def test_every_family_is_accepted_on_every_data_set(spec, dataset, shape, family):
     spec["network"] = {"family": family, "input": shape}
     spec["dataset"]["name"] = dataset
     spec["evaluation"].update(score_images=200, calibration_images=100)
     spec["limits"] = []
-    if family != "mobilenet_v1":
+    if not structure_of(build_for(parse_spec(spec))).depthwise:
         del spec["space"]["group_size"]
     result = checked(spec)
     assert result.network.by_name()["classifier"].channels == (100 if dataset == "cifar100" else 10)

@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812  # everybody calls it F
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,7 +14,7 @@ from search_spaces.network import InputContract, Network, Node, Op
 from search_spaces.spec import Family, NetworkSpec
 from workers.datasets import load_dataset
 from workers.progress import ignore_progress
-from workers.splits import Split, Splits, make_splits
+from workers.splits import Split, Splits, make_splits, normalise
 from workers.torch_network import build_module
 from workers.train import (
     Recipe,
@@ -43,11 +44,15 @@ def splits() -> Splits:
     return make_splits(load_dataset("digits", Path("unused")))
 
 
+def for_digits(family: Family, width: float = 0.25) -> Network:
+    info = DATASETS["digits"]
+    spec = NetworkSpec(family=family, width=width, input=info.shape, stem_stride=1)
+    return build_network(spec, info.classes, info.mean, info.std)
+
+
 @pytest.fixture(scope="module")
 def network() -> Network:
-    info = DATASETS["digits"]
-    spec = NetworkSpec(family=Family.MOBILENET_V1, width=0.25, input=info.shape, stem_stride=1)
-    return build_network(spec, info.classes, info.mean, info.std)
+    return for_digits(Family.MOBILENET_V1)
 
 
 def no_wait() -> None:
@@ -95,6 +100,25 @@ def test_the_same_seed_gives_the_same_bits_whatever_torch_has_drawn_before(netwo
     assert are_equal(one, other)
     assert torch.equal(torch.get_rng_state(), state)
     assert not are_equal(one, train(network, None, splits.train, replace(recipe, seed=6), ignore_progress, no_wait))
+
+
+@pytest.mark.parametrize("family", Family)
+def test_every_family_begins_to_learn_at_once(family, splits):
+    network = for_digits(family, width=0.1)
+    before = init_weights(network, seed=0)
+    recipe = replace(recipe_for(family, "digits"), epochs=1)
+    after = train(network, before, splits.train, recipe, ignore_progress, no_wait)
+    assert loss(network, after, splits.train) < 0.97 * loss(network, before, splits.train)
+
+
+def loss(network: Network, weights: Weights, split: Split) -> float:
+    """Of 256 images, with batch norms as in training: a few steps are too few for running statistics."""
+    images, labels = (
+        torch.from_numpy(normalise(split.images[:256], network.input)),
+        torch.from_numpy(split.labels[:256]),
+    )
+    with torch.no_grad():
+        return float(F.cross_entropy(build_module(network, weights).train()(images), labels))
 
 
 def test_given_weights_are_not_changed(network, splits):
