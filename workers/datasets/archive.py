@@ -7,6 +7,7 @@ more than it was asked for. Nothing is ever written under a name that an archive
 from __future__ import annotations
 
 import io
+import os
 import struct
 import zipfile
 import zlib
@@ -44,8 +45,9 @@ class _WaryFile(io.BufferedReader):
     def read(self, size: int | None = -1, /) -> bytes:
         if not self.is_wary:
             return super().read(size)
-        wanted = MAX_DIRECTORY_BYTES + 1 if size is None or size < 0 else min(size, MAX_DIRECTORY_BYTES + 1)
-        data = super().read(wanted)
+        if size is None or size < 0:
+            size = os.fstat(self.fileno()).st_size - self.tell()
+        data = super().read(min(size, MAX_DIRECTORY_BYTES + 1))
         if len(data) > MAX_DIRECTORY_BYTES:
             raise refuse(THE_ARCHIVE, f"holds too many files or too long names; {_SPLIT_IT}")
         return data
@@ -123,7 +125,7 @@ def read_member(archive: ZipFile, member: ZipInfo, max_bytes: int) -> bytes:
         raise UnreadableError(f"has {member.file_size:,} bytes; {max_bytes:,} are read: make it smaller")
     try:
         with archive.open(member) as file:
-            data = file.read(max_bytes + 1)
+            data = file.read(member.file_size + 1)  # no more is inflated than is asked for
     except READ_ERRORS as error:
         raise UnreadableError(f"is damaged in the archive ({error}); pack it again") from error
     if len(data) != member.file_size:

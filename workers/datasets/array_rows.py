@@ -92,8 +92,8 @@ def _read_rows(array: ImageArray, rows: np.ndarray) -> Iterator[Picture]:
                     row += 1
                     if len(data) < row_bytes:
                         raise EOFError("it ends there")
+                if row == len(array) - 1 and stream.read(1):  # which also compares checksums
+                    raise EOFError("it goes on after the last row")
                 yield picture_of(np.frombuffer(data, dtype=np.uint8).reshape(array.shape[1:]))
-            if row == len(array) - 1 and stream.read(1):
-                raise EOFError("it goes on after the last row")
     except READ_ERRORS as error:
         raise refuse(array.name, f"is damaged at row {max(row, 0):,} ({error}); save it and send it again") from error

@@ -71,7 +71,7 @@ def read_npz(archive: ZipFile) -> Contents:
     if {_TEST_IMAGES, _TEST_LABELS} & _names(archive):
         test_labels = _labels(archive, _TEST_IMAGES, _TEST_LABELS)
         if test_labels.dtype.kind != labels.dtype.kind:
-            raise refuse(_TEST_LABELS, f"are {test_labels.dtype} where labels are {labels.dtype}; make them the same")
+            raise refuse(_TEST_LABELS, "are of another kind than labels; make both integers, or both floats")
     both = np.concatenate([labels, test_labels])
     is_test = np.arange(len(both)) >= len(labels)
     if both.dtype.kind == "f":
@@ -154,6 +154,8 @@ def _header(archive: ZipFile, name: str) -> _Array:
         with open_member(archive, member) as stream:
             shape, is_fortran, dtype = _HEADERS[np.lib.format.read_magic(stream)](stream)
             offset = stream.tell()
+    except READ_ERRORS as error:
+        raise refuse(name, f"is damaged ({error}); save it and send it again") from error
     except Exception as error:  # a hostile header may raise nearly anything
         raise refuse(name, f"cannot be read as an array ({error}); save it with np.savez") from error
     if dtype.hasobject:
