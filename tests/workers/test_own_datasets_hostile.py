@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from tests.workers.own_data import classes, encode, make_npz, make_zip, notes, numbered, picture, png
@@ -445,6 +447,15 @@ class TestArrays:
         message = "has the arrays x, y; call the pixels 'images' and what they show 'labels'"
         check(refusal(tmp_path / "a.npz"), "the archive", message)
 
+    @pytest.mark.parametrize("letter", [b"\xff\xff\xff\x7f", b"\x00\xd8\x00\x00"])
+    def test_names_of_letters_that_there_are_not(self, tmp_path, letter):
+        data = make_npz(tmp_path / "a.npz", self.IMAGES, self.LABELS, class_names=np.array(["a", "b"])).read_bytes()
+        with zipfile.ZipFile(io.BytesIO(data)) as file:
+            members = {name: file.read(name) for name in file.namelist()}
+        members["class_names.npy"] = members["class_names.npy"].replace("b".encode("utf-32-le"), letter)
+        message = r"are no text \(.*\); save a list of strings"
+        check(refusal(make_zip(tmp_path / "b.npz", members)), "class_names", message)
+
     @pytest.mark.parametrize("shape", ["(41, 1, 2)", "(99999999999, 1, 2)", "(39, 1, 2)"])
     def test_an_array_that_declares_another_size(self, tmp_path, shape):
         data = io.BytesIO()
@@ -522,3 +533,57 @@ class TestArrays:
 def test_the_limits_are_those_that_are_told():
     assert archive_module.MAX_MEMBERS == 250_000
     assert picture_module.MAX_PIXELS == 64_000_000
+
+
+def valid_members() -> dict[str, dict[str, bytes]]:
+    """What is in a small archive of each format, with one image of each kind."""
+    arrays = {"images": numbered(np.arange(40)), "labels": np.arange(40) % 2, "class_names": np.array(["a", "b"])}
+    npz = {f"{name}.npy": io.BytesIO() for name in arrays}
+    for array, file in zip(arrays.values(), npz.values(), strict=True):
+        np.save(file, array)
+    table = "".join(f"{seed}.png,{seed % 2}\n" for seed in range(40)).encode()
+    kinds = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
+    labels = gzip.compress(idx(arrays["labels"].astype(np.uint8)), mtime=0)
+    return {
+        "folder": ENOUGH | {f"cat/{kind}": encode(picture(500, (9, 9)), kind) for kind in kinds},
+        "table": {"labels.csv": table} | {f"{seed}.png": png(seed) for seed in range(40)},
+        "idx": {"images-idx3": idx(arrays["images"]), "labels-idx1": labels},
+        "npz": {name: file.getvalue() for name, file in npz.items()},
+    }
+
+
+def changed(data: bytes, generator: np.random.Generator) -> bytes:
+    """A few bytes are others, and some may be missing."""
+    out = bytearray(data)
+    for at in generator.integers(len(out), size=int(generator.integers(1, 9))).tolist():
+        out[at] = int(generator.choice([0, 1, 0x7F, 0x80, 0xFF, int(generator.integers(256))]))
+    if generator.random() < 0.2:
+        cut = int(generator.integers(len(out)))
+        del out[cut : cut + int(generator.integers(1, 100))]
+    return bytes(out)
+
+
+@pytest.mark.parametrize("members", valid_members().values(), ids=valid_members())
+@pytest.mark.parametrize("within", [False, True], ids=["archive", "member"])
+def test_whatever_is_changed_it_is_indexed_or_refused(members, within, tmp_path):
+    """Nothing but the refusal is ever raised, whether the archive itself is changed or a file before it is packed."""
+
+    @given(st.integers(0, 2**64))
+    @settings(max_examples=50, deadline=None)
+    def check_one(seed: int) -> None:
+        generator = np.random.default_rng(seed)
+        victim = list(members)[int(generator.integers(len(members)))]
+        files = members | ({victim: changed(members[victim], generator)} if within else {})
+        path = make_zip(tmp_path / "data", files, zipfile.ZIP_STORED)
+        if not within:
+            path.write_bytes(changed(path.read_bytes(), generator))
+        try:
+            index(path)
+        except DatasetRefusedError as refused:
+            faults = refused.faults
+        else:
+            return
+        assert faults
+        assert all(fault.part and fault.message for fault in faults)
+
+    check_one()

@@ -96,7 +96,9 @@ def _member_faults(members: list[ZipInfo]) -> Iterator[DatasetFault]:
     seen: set[str] = set()
     for member in members:
         name = member.filename
-        if member.flag_bits & _ENCRYPTED:
+        if not name:
+            yield DatasetFault(THE_ARCHIVE, "holds a file without a name; pack it again")
+        elif member.flag_bits & _ENCRYPTED:
             yield DatasetFault(name, "is encrypted; pack the archive without a password")
         elif member.compress_type not in _READABLE_METHODS:
             yield DatasetFault(name, "is compressed in a way that is not read here; pack with deflate, or store")

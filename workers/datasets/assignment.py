@@ -61,12 +61,12 @@ def due(counts: np.ndarray) -> dict[SplitNumber, np.ndarray]:
     shares = held_out_shares(int(counts.sum()))
     room = counts // 2
     seats = {}
-    for split in _ORDER:
+    for later, split in zip((2, 1, 0), _ORDER, strict=True):
         most_room_first = np.argsort(-room, kind="stable")  # or small classes that are alike would get all or nothing
         wanted = np.zeros_like(counts)
         wanted[most_room_first] = apportion(counts[most_room_first], shares[split.name.lower()])
-        wanted = np.where(counts >= IN_EVERY_SPLIT, np.maximum(wanted, 1), wanted)
-        seats[split] = np.minimum(wanted, room)
+        is_large = counts >= IN_EVERY_SPLIT
+        seats[split] = np.minimum(np.maximum(wanted, is_large), room - later * is_large)
         room = room - seats[split]
     return seats
 
@@ -74,9 +74,11 @@ def due(counts: np.ndarray) -> dict[SplitNumber, np.ndarray]:
 def find_edges(values: np.ndarray) -> np.ndarray:
     """Where bins of equally many values end: at most ten bins, with IN_EVERY_SPLIT values or more in each."""
     bins = max(1, min(MOST_BINS, len(values) // IN_EVERY_SPLIT))
-    return np.unique(np.quantile(values.astype(np.float64), np.arange(1, bins) / bins))
+    edges: np.ndarray = np.unique(np.quantile(values.astype(np.float64), np.arange(1, bins) / bins, method="higher"))
+    return edges[edges > values.min()]
 
 
 def find_bins(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
     """The bin of each value, from 0."""
-    return np.searchsorted(edges, values.astype(np.float64), side="right")
+    bins: np.ndarray = np.searchsorted(edges, values.astype(np.float64), side="right")
+    return bins

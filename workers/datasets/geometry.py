@@ -5,6 +5,7 @@ Sizes and places are those that torchvision's `Resize` and `CenterCrop` give, wh
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from PIL import Image
@@ -16,6 +17,8 @@ _RESAMPLING = {
     Interpolation.BILINEAR: Image.Resampling.BILINEAR,
     Interpolation.BICUBIC: Image.Resampling.BICUBIC,
 }
+_LARGEST_RESIZED = 16_000_000
+"""Pixels of a resized image. At 224 x 224 it takes a strip of 300 to 1 to have more."""
 _MODES = {1: GREY, 3: COLOUR}
 
 
@@ -36,7 +39,8 @@ class Window:
 def fit(image: Image.Image, contract: InputContract) -> Image.Image:
     """The image as a network sees it, of the contract's height, width and channels.
 
-    Only the pixels that are needed are computed: a strip of any length takes no more memory than a square.
+    A strip of any length takes no more memory than other images: where the whole of it would be too large when it is
+    resized, only what is seen is computed, which may differ in rounding.
 
     Raises:
         ValueError: the contract has neither 1 nor 3 channels.
@@ -49,14 +53,22 @@ def fit(image: Image.Image, contract: InputContract) -> Image.Image:
     if image.size == (width, height):
         return image
     window = find_window(image.size, contract)
-    x_scale, y_scale = image.width / window.size[0], image.height / window.size[1]
-    box = (
+    resampling = _RESAMPLING[contract.interpolation]
+    if math.prod(window.size) > _LARGEST_RESIZED:
+        return image.resize((width, height), resampling, _source_box(image.size, window, width, height))
+    resized = image.resize(window.size, resampling)
+    return resized.crop((window.left, window.top, window.left + width, window.top + height))
+
+
+def _source_box(size: tuple[int, int], window: Window, width: int, height: int) -> tuple[float, float, float, float]:
+    """The part of an image of `size` that the window shows, in the image's own pixels."""
+    x_scale, y_scale = size[0] / window.size[0], size[1] / window.size[1]
+    return (
         window.left * x_scale,
         window.top * y_scale,
-        min((window.left + width) * x_scale, image.width),
-        min((window.top + height) * y_scale, image.height),
+        min((window.left + width) * x_scale, size[0]),
+        min((window.top + height) * y_scale, size[1]),
     )
-    return image.resize((width, height), _RESAMPLING[contract.interpolation], box)
 
 
 def find_window(size: tuple[int, int], contract: InputContract) -> Window:

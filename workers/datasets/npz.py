@@ -25,6 +25,7 @@ _HEADERS: dict[tuple[int, int], Callable[[BinaryIO], tuple[tuple[int, ...], bool
 }
 _GREATEST_VALUE = float(np.finfo(np.float32).max)
 _MOST_SHOWN = 10
+MAX_NAME_BYTES = MAX_CLASSES * 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,7 @@ def _labels(archive: ZipFile, images_name: str, name: str) -> np.ndarray:
         raise refuse(
             name, f"have the shape {array.shape} for {images.shape[0]:,} images; save one label for each image"
         )
-    labels = _read(archive, array, MAX_IMAGES * array.dtype.itemsize)
+    labels = np.frombuffer(_read(archive, array, MAX_IMAGES * array.dtype.itemsize), dtype=array.dtype)
     if array.dtype.kind != "f":
         return labels.astype(np.int64)
     is_bad = ~(np.abs(labels) <= _GREATEST_VALUE)
@@ -136,7 +137,12 @@ def _class_names(archive: ZipFile) -> tuple[str, ...]:
     array = _header(archive, _NAMES)
     if array.dtype.kind != "U" or len(array.shape) != 1:
         raise refuse(_NAMES, f"are {array.dtype} of the shape {array.shape}; save a list of strings: np.array(names)")
-    names = tuple(_read(archive, array, MAX_CLASSES * 512).tolist())
+    data, size = _read(archive, array, MAX_NAME_BYTES), array.dtype.itemsize
+    encoding = "utf-32-be" if array.dtype.byteorder == ">" else "utf-32-le"
+    try:  # by hand: NumPy makes strings of letters that there are not
+        names = tuple(data[at : at + size].decode(encoding).rstrip("\0") for at in range(0, len(data), size))
+    except UnicodeDecodeError as error:
+        raise refuse(_NAMES, f"are no text ({error.reason}); save a list of strings: np.array(names)") from error
     check_class_names(names, _NAMES)
     if len(set(names)) < len(names):
         raise refuse(_NAMES, "have a name twice; give each class a name of its own")
@@ -158,6 +164,8 @@ def _header(archive: ZipFile, name: str) -> _Array:
         raise refuse(name, f"is damaged ({error}); save it and send it again") from error
     except Exception as error:  # a hostile header may raise nearly anything
         raise refuse(name, f"cannot be read as an array ({error}); save it with np.savez") from error
+    if dtype.itemsize == 0 or min(shape, default=0) < 0:
+        raise refuse(name, f"cannot be {dtype} of the shape {shape}; save it with np.savez")
     if dtype.hasobject:
         raise refuse(name, f"holds Python objects, which can hold anything; save it as {_remedy(name)}")
     if is_fortran and len(shape) > 1:
@@ -178,8 +186,8 @@ def _open(archive: ZipFile, array: _Array) -> BinaryIO:
     return stream
 
 
-def _read(archive: ZipFile, array: _Array, max_bytes: int) -> np.ndarray:
-    """A whole array of one dimension."""
+def _read(archive: ZipFile, array: _Array, max_bytes: int) -> bytes:
+    """The elements of a whole array, which has one dimension."""
     size = math.prod(array.shape) * array.dtype.itemsize
     if size > max_bytes:
         raise refuse(array.name, f"have {size:,} bytes; {max_bytes:,} are read: leave out some")
@@ -190,4 +198,4 @@ def _read(archive: ZipFile, array: _Array, max_bytes: int) -> np.ndarray:
         raise refuse(array.name, f"is damaged ({error}); save it and send it again") from error
     if len(data) != size:
         raise refuse(array.name, f"ends after {len(data):,} of {size:,} bytes; save it and send it again")
-    return np.frombuffer(data, dtype=array.dtype)
+    return data
