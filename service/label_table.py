@@ -10,9 +10,11 @@ import io
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from service.dataset_layout import split_path
 
+MOST_ROWS = 250_000
 _GREATEST_VALUE = 3.4e38  # of float32, which values are kept in
 
 
@@ -99,11 +101,16 @@ def _read_lines(data: bytes) -> list[tuple[int, list[str]]]:
         line = data.count(b"\n", 0, error.start) + 1
         raise LabelTableError([LineFault(line, "is not UTF-8; save the table as UTF-8")]) from None
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    filled = ((reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells))
     try:
-        return [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
+        lines = list(islice(filled, MOST_ROWS + 2))  # with the header, one more than there may be
     except csv.Error as error:
         message = f"cannot be read ({error}); quote cells that hold commas, quotes or line ends"
         raise LabelTableError([LineFault(reader.line_num, message)]) from None
+    if len(lines) > MOST_ROWS + 1:
+        message = f"is one too many; make several data sets, or tables of up to {MOST_ROWS:,} rows that are added"
+        raise LabelTableError([LineFault(lines[-1][0], message)])
+    return lines
 
 
 def _header(cells: list[str]) -> tuple[int, int, bool] | None:

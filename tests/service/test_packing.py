@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from service import label_table
 from service.label_table import LabelTableError, parse_label_table
 from service.packing import PackingError, pack
 
@@ -219,6 +220,14 @@ class TestLabelTable:
     def test_faults_name_their_line_and_the_remedy(self, data, message):
         with pytest.raises(LabelTableError, match=message):
             parse_label_table(data)
+
+    def test_a_table_may_not_be_endless(self, monkeypatch):
+        monkeypatch.setattr(label_table, "MOST_ROWS", 3)
+        assert len(self.labels("path,label\n1,a\n2,b\n3,c\n")) == 3
+        with pytest.raises(
+            LabelTableError, match="line 5: is one too many; make several data sets, or tables of up to 3"
+        ):
+            self.labels("path,label\n1,a\n2,b\n3,c\n4,d\n5,e\n")
 
     def test_all_faults_are_found_at_once(self):
         with pytest.raises(LabelTableError) as caught:

@@ -74,8 +74,9 @@ def due(counts: np.ndarray) -> dict[SplitNumber, np.ndarray]:
 def find_edges(values: np.ndarray) -> np.ndarray:
     """Where bins of equally many values end: at most ten bins, with IN_EVERY_SPLIT values or more in each."""
     bins = max(1, min(MOST_BINS, len(values) // IN_EVERY_SPLIT))
-    edges: np.ndarray = np.unique(np.quantile(values.astype(np.float64), np.arange(1, bins) / bins, method="higher"))
-    return edges[edges > values.min()]
+    edges = np.unique(np.quantile(values.astype(np.float64), np.arange(1, bins) / bins, method="higher"))
+    inner: np.ndarray = edges[edges > values.min()]
+    return inner
 
 
 def find_bins(values: np.ndarray, edges: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ from workers.datasets.image_files import ArchiveFile, ImageFiles, below, list_fi
 from workers.datasets.note import NoteKind, notes_about
 from workers.datasets.refusal import DatasetFault, DatasetRefusedError, UnreadableError, refuse
 
-MAX_TABLE_BYTES = 64 << 20
+MAX_TABLE_BYTES = 32 << 20
 
 
 def find_table(archive: ZipFile) -> ArchiveFile | None:
