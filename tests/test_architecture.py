@@ -13,7 +13,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("search_spaces", "service", "workers")
-LEARNING = {"onnx", "onnxruntime", "optuna", "torch"}
+LEARNING = {"PIL", "onnx", "onnxruntime", "optuna", "torch"}
 SERVING = {"celery", "fastapi", "sqlalchemy"}
 LONGEST_FUNCTION, LONGEST_FILE = 60, 600
 

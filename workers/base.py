@@ -5,16 +5,11 @@ Knows nothing of searches. `home/bases/<key>/` holds `weights.safetensors` and `
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
 import re
-import shutil
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +17,9 @@ from typing import Any
 import torch
 
 from search_spaces.network import Network, network_digest, network_from_json, network_to_json
+from service.files import write_folder_atomically
 from workers.progress import Progress, ignore_progress
+from workers.single_flight import only_one
 from workers.splits import Splits
 from workers.torch_network import build_module
 from workers.train import Recipe, accuracy, count_steps, train
@@ -34,7 +31,6 @@ FORMAT_VERSION = 1
 
 _WEIGHTS_FILE, _REPORT_FILE = "weights.safetensors", "base.json"
 _KEY = re.compile(r"[0-9a-f]{64}")
-_LOCK_POLL_S = 0.2
 
 
 class BaseUnavailableError(RuntimeError):
@@ -86,7 +82,12 @@ def get_base(
         TrainingDivergedError: the recipe does not suit the network.
     """
     key = base_key(network, splits.dataset, splits.train.digest, recipe)
-    with _only_one(home / "bases" / f"{key}.lock", progress, yield_to):
+
+    def wait() -> None:
+        progress("train", 0.0, "waiting for another process that trains this base")
+        yield_to()
+
+    with only_one(home / "bases" / f"{key}.lock", wait):
         try:
             base = load_base(key, home)
         except BaseUnavailableError:
@@ -145,11 +146,8 @@ def _train_base(
 
 
 def _store(base: Base, home: Path) -> None:
-    """Make the folder beside its place, then move it there whole. What was there was damaged, or we had used it."""
-    bases = home / "bases"
-    folder = bases / base.key
-    scratch = Path(tempfile.mkdtemp(dir=bases, prefix=f".{base.key[:12]}."))
-    try:
+    """Put it in its place whole. What was there was damaged, or we had used it."""
+    with write_folder_atomically(home / "bases" / base.key) as scratch:
         save_weights(base.weights, scratch / _WEIGHTS_FILE, {"base": base.key})
         document = {
             "key": base.key,
@@ -159,24 +157,3 @@ def _store(base: Base, home: Path) -> None:
             "weights_sha256": hashlib.sha256((scratch / _WEIGHTS_FILE).read_bytes()).hexdigest(),
         }
         (scratch / _REPORT_FILE).write_text(json.dumps(document, indent=1))
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(scratch, folder)
-    except BaseException:
-        shutil.rmtree(scratch, ignore_errors=True)
-        raise
-
-
-@contextmanager
-def _only_one(path: Path, progress: Progress, yield_to: Callable[[], None]) -> Iterator[None]:
-    """Hold a lock that the kernel frees when its process dies."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                progress("train", 0.0, "waiting for another process that trains this base")
-                yield_to()
-                time.sleep(_LOCK_POLL_S)
-        yield

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from search_spaces.network import InputContract
+from workers.interval import wilson_interval
 from workers.onnx_session import open_session
 from workers.onnx_writer import INPUT_NAME, with_batch
 from workers.splits import normalise
 
 BATCH = 32
 """Measured: larger batches leave the cache and are slower."""
-
-_Z_95 = 1.959963984540054
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +29,8 @@ class Score:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Wilson's 95% interval of the accuracy (Wilson, 1927): sensible near 0 and 1 and for few images."""
-        share, z_squared = self.accuracy, _Z_95**2
-        centre = share + z_squared / (2 * self.total)
-        half_width = _Z_95 * math.sqrt(share * (1 - share) / self.total + z_squared / (4 * self.total**2))
-        scale = 1 + z_squared / self.total
-        return max(0.0, (centre - half_width) / scale), min(1.0, (centre + half_width) / scale)
+        """95% interval of the accuracy."""
+        return wilson_interval(self.accuracy, self.total)
 
 
 def score(model: bytes, images: np.ndarray, labels: np.ndarray, contract: InputContract, threads: int = 1) -> Score:

@@ -21,8 +21,8 @@ class Split:
     """Images for one purpose, in the order of their digests, which is as good as random.
 
     Attributes:
-        images: uint8 (n, C, H, W).
-        labels: int64 (n).
+        images: uint8 (n, C, H, W); those of a user's data set are mapped from a file, and then read-only.
+        labels: int64 (n) numbers of classes, or float32 (n) values where the task is regression.
         digest: of all images and labels; equal for equal content.
     """
 
@@ -39,6 +39,10 @@ class Split:
         if count >= len(self):
             return self
         return Split(self.name, self.images[:count], self.labels[:count], f"{self.digest}:{count}")
+
+    def take(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Copies of the images and labels of these rows: nothing else is read, and they may be written to."""
+        return self.images[rows], self.labels[rows]
 
     def batches(self, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Images and labels, `size` at a time; the last batch may be smaller."""
@@ -112,13 +116,13 @@ def _choose(digests: np.ndarray, labels: np.ndarray, allowed: np.ndarray, classe
     by_class = [candidates[labels[candidates] == label] for label in range(classes)]
     chosen: dict[str, np.ndarray] = {}
     for name, share in shares.items():
-        quotas = _apportion(np.bincount(labels, minlength=classes), share)
+        quotas = apportion(np.bincount(labels, minlength=classes), share)
         chosen[name] = np.concatenate([rows[:quota] for rows, quota in zip(by_class, quotas, strict=True)])
         by_class = [rows[quota:] for rows, quota in zip(by_class, quotas, strict=True)]
     return chosen
 
 
-def _apportion(counts: np.ndarray, share: float) -> list[int]:
+def apportion(counts: np.ndarray, share: float) -> list[int]:
     """Seats per class that add up to the rounded share of all (largest remainders; ties to the lower class)."""
     exact = counts * share
     seats = np.floor(exact).astype(int)

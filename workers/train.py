@@ -186,13 +186,12 @@ def draw_batches(split: Split, contract: InputContract, recipe: Recipe, steps: i
     """Augmented, normalised batches: float32 (n, C, H, W) channels last, and labels (n)."""
     generator = torch.Generator().manual_seed(recipe.seed)
     rows = _shuffled_rows(len(split), _batch_size(len(split), recipe), generator)
-    pixels, labels = torch.from_numpy(split.images), torch.from_numpy(split.labels)
     mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (contract.mean, contract.std))
     for _ in range(steps):
-        chosen = next(rows)
-        images = _augment(pixels[chosen], recipe, generator)
+        pixels, labels = map(torch.from_numpy, split.take(next(rows).numpy()))
+        images = _augment(pixels, recipe, generator)
         normal = images.float().mul_(1 / (255 * std)).sub_(mean / std)
-        yield normal.contiguous(memory_format=torch.channels_last), labels[chosen]
+        yield normal.contiguous(memory_format=torch.channels_last), labels
 
 
 def _shuffled_rows(images: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:

@@ -1,0 +1,82 @@
+"""A zip with one folder of images for each class. Knows names only: nothing is decoded here."""
+
+from __future__ import annotations
+
+from zipfile import ZipFile
+
+import numpy as np
+
+from search_spaces.datasets import Task
+from service.dataset_layout import Parts
+from workers.datasets.archive import THE_ARCHIVE
+from workers.datasets.contents import Contents, number_classes
+from workers.datasets.image_files import ArchiveFile, ImageFiles, below, list_files, list_folders, top_of
+from workers.datasets.note import Note, NoteKind, notes_about
+from workers.datasets.refusal import refuse
+
+_TEST = "test"
+_SPLITS = frozenset({"train", "val", "valid", "validation", _TEST})
+
+
+def read_folder(archive: ZipFile) -> Contents:
+    """Classes are the names of folders: below `train`, `val` and `test` when there are no others beside these.
+
+    One folder around everything is ignored. Folders within a class folder belong to the class. What is in `test`
+    is the official test set; the division into `train` and `val` is not kept, since Espalier makes its own.
+
+    Raises:
+        DatasetRefusedError: there are no class folders.
+    """
+    files = list_files(archive)
+    top = _top(files)
+    files = below(top, files)
+    tops = {file.parts[0].lower() for file in files if len(file.parts) > 1}
+    is_split = bool(tops) and tops <= _SPLITS
+    level = 1 if is_split else 0
+    classed = [file for file in files if len(file.parts) > level + 1 and ".." not in file.parts]
+    if not classed:
+        where = (
+            f"its folders ({', '.join(sorted(tops))}) hold no folders" if is_split else "it holds no folders of images"
+        )
+        raise refuse(THE_ARCHIVE, f"{where}; put the images of each class in a folder that is called like the class")
+    numbers = number_classes((file.parts[level] for file in classed), THE_ARCHIVE)
+    return Contents(
+        ImageFiles(archive),
+        Task.CLASSIFICATION,
+        tuple(numbers),
+        np.array([numbers[file.parts[level]] for file in classed], dtype=np.int64),
+        np.array([is_split and file.parts[0].lower() == _TEST for file in classed]),
+        np.array([file.place for file in classed], dtype=np.int64),
+        _notes(archive, top, level, files, classed, numbers),
+    )
+
+
+def _top(files: list[ArchiveFile]) -> Parts:
+    """The folder to ignore: one that holds folders, and is neither a class nor a part of the data set."""
+    top = top_of(files)
+    holds_folders = any(len(file.parts) > 2 for file in files)
+    return top if top and holds_folders and top[0].lower() not in _SPLITS else ()
+
+
+def _notes(
+    archive: ZipFile,
+    top: Parts,
+    level: int,
+    files: list[ArchiveFile],
+    classed: list[ArchiveFile],
+    numbers: dict[str, int],
+) -> tuple[Note, ...]:
+    known = {file.place for file in classed}
+    unlabelled = ("/".join(file.parts) for file in files if file.place not in known)
+    folders = {parts[len(top) :] for parts in list_folders(archive) if parts[: len(top)] == top}
+    empty = sorted({parts[level] for parts in folders if len(parts) == level + 1} - numbers.keys())
+    confusing = sorted(name for name in numbers if level == 0 and name.lower() in _SPLITS)
+    return (
+        *notes_about(NoteKind.UNLABELLED, "files in no class folder are left out", unlabelled),
+        *notes_about(NoteKind.EMPTY_CLASSES, "folders without images are no classes", empty),
+        *notes_about(
+            NoteKind.FOLDERS_AS_CLASSES,
+            "folders are taken as classes because others stand beside them; take those out if these are parts",
+            confusing,
+        ),
+    )
