@@ -1,60 +1,62 @@
-"""How many images a file gets right, with an interval. The file is what ONNX Runtime executes, nothing else."""
+"""What a file puts out for images, and how good that is. The file is what ONNX Runtime executes, nothing else."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 
 from search_spaces.network import InputContract
-from workers.interval import wilson_interval
+from search_spaces.scores import installed_scores
 from workers.onnx_session import open_session
 from workers.onnx_writer import INPUT_NAME, with_batch
-from workers.splits import normalise
+from workers.splits import Split, normalise
 
 BATCH = 32
 """Measured: larger batches leave the cache and are slower."""
 
 
-@dataclass(frozen=True, slots=True)
-class Score:
-    """`correct` of `total` images."""
-
-    correct: int
-    total: int
-
-    @property
-    def accuracy(self) -> float:
-        return self.correct / self.total
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """95% interval of the accuracy."""
-        return wilson_interval(self.accuracy, self.total)
-
-
-def score(model: bytes, images: np.ndarray, labels: np.ndarray, contract: InputContract, threads: int = 1) -> Score:
-    """Run the file on every image and count where the largest logit is the label.
+def run_file(model: bytes, split: Split, contract: InputContract, threads: int = 1) -> np.ndarray:
+    """What the file puts out for each image of a split: float32, (n, classes) or (n, 1), in the form of `Score`.
 
     Args:
         model: as `write_onnx` makes it, of any batch size.
-        images: uint8 (n, C, H, W), n >= 1.
-        labels: int64 (n).
+        split: of at least one image.
         contract: the normalisation.
         threads: that ONNX Runtime computes with.
 
     Raises:
-        FloatingPointError: a logit is not finite.
+        FloatingPointError: an output is not finite.
     """
-    predicted = predict(model, images, contract, threads).argmax(axis=1)
-    return Score(int((predicted == labels).sum()), len(labels))
+    outputs = predict(model, split.images, contract, threads)
+    return two_columns(outputs) if split.labels.dtype.kind == "i" and outputs.shape[1] == 1 else outputs
+
+
+def two_columns(outputs: np.ndarray) -> np.ndarray:
+    """Of a network whose only output z is for the second of two classes: [0, z], whose softmax is its sigmoid."""
+    return np.concatenate([np.zeros_like(outputs), outputs], axis=1)
+
+
+def score_outputs(names: Sequence[str], outputs: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+    """The value of each score."""
+    scores = installed_scores()
+    return {name: scores[name]().value(outputs, targets) for name in names}
+
+
+def score_intervals(names: Sequence[str], outputs: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+    """The 95% interval of each score, as `<name>_low` and `<name>_high`."""
+    scores = installed_scores()
+    bounds: dict[str, float] = {}
+    for name in names:
+        bounds[f"{name}_low"], bounds[f"{name}_high"] = scores[name]().interval(outputs, targets)
+    return bounds
 
 
 def predict(model: bytes, images: np.ndarray, contract: InputContract, threads: int = 1) -> np.ndarray:
-    """Logits, float32 (n, classes).
+    """The file's outputs for uint8 images (n, C, H, W): float32 (n, outputs).
 
     Raises:
-        FloatingPointError: a logit is not finite.
+        FloatingPointError: one is not finite.
     """
     session = open_session(with_batch(model, BATCH), threads)
     parts = []
@@ -64,7 +66,7 @@ def predict(model: bytes, images: np.ndarray, contract: InputContract, threads: 
         if missing:
             batch = np.concatenate([batch, np.zeros((missing, *batch.shape[1:]), np.float32)])
         parts.append(session.run(None, {INPUT_NAME: batch})[0])
-    logits = np.concatenate(parts)[: len(images)]
-    if not np.isfinite(logits).all():
+    outputs = np.concatenate(parts)[: len(images)]
+    if not np.isfinite(outputs).all():
         raise FloatingPointError("the network's output has values that are not finite")
-    return logits
+    return outputs

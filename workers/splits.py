@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from search_spaces.datasets import held_out_shares
+from search_spaces.datasets import Task, held_out_shares
 from search_spaces.network import InputContract
-from workers.datasets.dataset import Dataset
+from workers.datasets.dataset import Dataset, big_endian
+from workers.strata import apportion, find_bins, find_edges
+
+SPLIT_NAMES = ("train", "calibrate", "score", "confirm", "test")
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,10 @@ class Split:
         if count >= len(self):
             return self
         return Split(self.name, self.images[:count], self.labels[:count], f"{self.digest}:{count}")
+
+    def renumbered(self, numbers: np.ndarray) -> Split:
+        """With other numbers for the classes: `numbers[label]` for each label. The digest stays that of the content."""
+        return replace(self, labels=numbers[self.labels])
 
     def take(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Copies of the images and labels of these rows: nothing else is read, and they may be written to."""
@@ -66,8 +73,13 @@ class Splits:
     test: Split
     dropped: int
 
+    def renumbered(self, numbers: np.ndarray) -> Splits:
+        """See `Split.renumbered`."""
+        parts = {name: getattr(self, name).renumbered(numbers) for name in SPLIT_NAMES}
+        return replace(self, **parts)
+
     def digests(self) -> dict[str, str]:
-        return {split.name: split.digest for split in (self.train, self.calibrate, self.score, self.confirm, self.test)}
+        return {name: getattr(self, name).digest for name in SPLIT_NAMES}
 
 
 def normalise(images: np.ndarray, contract: InputContract) -> np.ndarray:
@@ -78,14 +90,14 @@ def normalise(images: np.ndarray, contract: InputContract) -> np.ndarray:
 
 
 def make_splits(dataset: Dataset) -> Splits:
-    """Split the pool by class and digest; `test` is the data set's own test set.
+    """Split the pool by class (or by bins of values) and digest; `test` is the data set's own test set.
 
     An image that occurs several times in the pool is for training, with all its copies. One that the test
     set has too is dropped from the pool. So training gets what is left: about 50,000 of Fashion-MNIST's 60,000.
     """
     digests, test_digests = image_digests(dataset.images), image_digests(dataset.test_images)
     in_test = np.isin(digests, test_digests)
-    chosen = _choose(digests, dataset.labels, ~in_test, dataset.info.classes)
+    chosen = _choose(digests, _strata(dataset), ~in_test)
     is_training = ~in_test
     is_training[np.concatenate(list(chosen.values()))] = False
     chosen["train"] = np.flatnonzero(is_training)
@@ -107,31 +119,29 @@ def image_digests(images: np.ndarray) -> np.ndarray:
     return np.frombuffer(digests, dtype=">u8").astype(np.uint64)
 
 
-def _choose(digests: np.ndarray, labels: np.ndarray, allowed: np.ndarray, classes: int) -> dict[str, np.ndarray]:
-    """Rows of the held-out splits: of each class the first singletons by digest."""
+def _strata(dataset: Dataset) -> np.ndarray:
+    if dataset.info.task is Task.CLASSIFICATION:
+        return dataset.labels
+    return find_bins(dataset.labels, find_edges(dataset.labels))
+
+
+def _choose(digests: np.ndarray, strata: np.ndarray, allowed: np.ndarray) -> dict[str, np.ndarray]:
+    """Rows of the held-out splits: of each stratum the first singletons by digest."""
     _, group, copies = np.unique(digests, return_inverse=True, return_counts=True)
     candidates = np.flatnonzero(allowed & (copies[group] == 1))
     candidates = candidates[np.argsort(group[candidates], kind="stable")]
-    shares = held_out_shares(len(labels))
-    by_class = [candidates[labels[candidates] == label] for label in range(classes)]
+    shares = held_out_shares(len(strata))
+    counts = np.bincount(strata)
+    by_stratum = [candidates[strata[candidates] == stratum] for stratum in range(len(counts))]
     chosen: dict[str, np.ndarray] = {}
     for name, share in shares.items():
-        quotas = apportion(np.bincount(labels, minlength=classes), share)
-        chosen[name] = np.concatenate([rows[:quota] for rows, quota in zip(by_class, quotas, strict=True)])
-        by_class = [rows[quota:] for rows, quota in zip(by_class, quotas, strict=True)]
+        quotas = apportion(counts, share)
+        chosen[name] = np.concatenate([rows[:quota] for rows, quota in zip(by_stratum, quotas, strict=True)])
+        by_stratum = [rows[quota:] for rows, quota in zip(by_stratum, quotas, strict=True)]
     return chosen
-
-
-def apportion(counts: np.ndarray, share: float) -> list[int]:
-    """Seats per class that add up to the rounded share of all (largest remainders; ties to the lower class)."""
-    exact = counts * share
-    seats = np.floor(exact).astype(int)
-    missing = round(float(exact.sum())) - int(seats.sum())
-    seats[np.argsort(seats - exact, kind="stable")[:missing]] += 1
-    return [int(number) for number in seats]
 
 
 def _make_split(name: str, images: np.ndarray, labels: np.ndarray, digests: np.ndarray) -> Split:
     order = np.lexsort((labels, digests))
-    digest = hashlib.sha256(digests[order].astype(">u8").tobytes() + labels[order].astype(">i8").tobytes()).hexdigest()
+    digest = hashlib.sha256(digests[order].astype(">u8").tobytes() + big_endian(labels[order]).tobytes()).hexdigest()
     return Split(name, np.ascontiguousarray(images[order]), labels[order], digest)

@@ -7,11 +7,11 @@ from functools import lru_cache
 from search_spaces.datasets import Task
 from search_spaces.extensions import with_installed
 from search_spaces.objectives import Metric
-from search_spaces.scores.base import Scale, Score, ScoreInfo
+from search_spaces.scores.base import Scale, Score, ScoreInfo, wilson_interval
 from search_spaces.scores.classification import Accuracy, BalancedAccuracy, MacroF1, RocAuc, Top5Accuracy
 from search_spaces.scores.regression import R2, MeanAbsoluteError
 
-__all__ = ["BUILT_IN_SCORES", "MAIN_SCORE", "Scale", "Score", "ScoreInfo", "installed_scores"]
+__all__ = ["BUILT_IN_SCORES", "MAIN_SCORE", "Scale", "Score", "ScoreInfo", "installed_scores", "wilson_interval"]
 
 BUILT_IN_SCORES: dict[str, type[Score]] = {
     score.info.name: score

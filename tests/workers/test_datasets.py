@@ -222,7 +222,7 @@ def test_digits():
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones():
-    with pytest.raises(DatasetUnavailableError, match=r"no data set 'mnist'; there are cifar10, cifar100, digits"):
+    with pytest.raises(DatasetUnavailableError, match=r"no data set 'mnist' here; there are cifar10, cifar100, digits"):
         load_dataset("mnist", Path("unused"))
 
 

@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 
 from search_spaces.datasets import held_out_shares
 from tests.workers.own_data import make_npz, numbered, split_of
-from workers.datasets.assignment import IN_EVERY_SPLIT, NOT_ASSIGNED, assign_splits, due, find_bins, find_edges
+from workers.datasets.assignment import NOT_ASSIGNED, assign_splits, due
 from workers.datasets.index import Index, SplitNumber
 from workers.datasets.indexing import index_dataset
 from workers.datasets.refusal import DatasetRefusedError
+from workers.strata import IN_EVERY_SPLIT, find_bins, find_edges
 
 HELD_OUT = ("SCORE", "CONFIRM", "CALIBRATE")
 FEWEST = 60

@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 from search_spaces.datasets import DATASETS
-from workers.datasets.cifar import ARCHIVES, load_cifar
+from search_spaces.extensions import with_installed
+from workers.datasets.cifar import Cifar10, Cifar100
 from workers.datasets.dataset import Dataset, DatasetUnavailableError
-from workers.datasets.digits import load_digits
-from workers.datasets.fashion_mnist import load_fashion_mnist
+from workers.datasets.digits import Digits
+from workers.datasets.fashion_mnist import FashionMnist
+from workers.datasets.source import DatasetSource
 from workers.progress import Progress, ignore_progress
 
-__all__ = ["Dataset", "DatasetUnavailableError", "load_dataset"]
+__all__ = ["SOURCES", "Dataset", "DatasetSource", "DatasetUnavailableError", "installed_sources", "load_dataset"]
+
+SOURCES: dict[str, type[DatasetSource]] = {
+    source.info.name: source for source in (FashionMnist, Digits, Cifar10, Cifar100)
+}
+assert SOURCES.keys() == DATASETS.keys()
+
+
+@lru_cache(maxsize=1)
+def installed_sources() -> dict[str, type[DatasetSource]]:
+    """Those here, and those that the operator installed in this Python (`espalier.datasets`)."""
+    return with_installed(SOURCES, "espalier.datasets", DatasetSource)
 
 
 def load_dataset(name: str, home: Path, progress: Progress = ignore_progress) -> Dataset:
-    """Load one of `search_spaces.datasets.DATASETS`, getting it first when the cache has not got it whole.
+    """Load a data set that has a source, getting it first when the cache has not got it whole.
 
     Raises:
         DatasetUnavailableError: the name is unknown, or no source has it; the message says what to do.
     """
-    folder = home / "datasets" / name
-    if name == "digits":
-        return load_digits()
-    if name == "fashion_mnist":
-        return load_fashion_mnist(folder, progress)
-    if name in ARCHIVES:
-        return load_cifar(DATASETS[name], ARCHIVES[name], folder, progress)
-    raise DatasetUnavailableError(f"there is no data set {name!r}; there are {', '.join(sorted(DATASETS))}")
+    sources = installed_sources()
+    if name not in sources:
+        raise DatasetUnavailableError(f"there is no data set {name!r} here; there are {', '.join(sorted(sources))}")
+    return sources[name]().load(home / "datasets" / name, progress)

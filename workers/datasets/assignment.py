@@ -18,11 +18,8 @@ import numpy as np
 
 from search_spaces.datasets import held_out_shares
 from workers.datasets.index import SplitNumber
-from workers.splits import apportion
+from workers.strata import IN_EVERY_SPLIT, apportion
 
-IN_EVERY_SPLIT = 8
-"""A class with so many images has at least one in each split."""
-MOST_BINS = 10
 NOT_ASSIGNED = 255
 
 _ORDER = (SplitNumber.SCORE, SplitNumber.CONFIRM, SplitNumber.CALIBRATE)
@@ -69,17 +66,3 @@ def due(counts: np.ndarray) -> dict[SplitNumber, np.ndarray]:
         seats[split] = np.minimum(np.maximum(wanted, is_large), room - later * is_large)
         room = room - seats[split]
     return seats
-
-
-def find_edges(values: np.ndarray) -> np.ndarray:
-    """Where bins of equally many values end: at most ten bins, with IN_EVERY_SPLIT values or more in each."""
-    bins = max(1, min(MOST_BINS, len(values) // IN_EVERY_SPLIT))
-    edges = np.unique(np.quantile(values.astype(np.float64), np.arange(1, bins) / bins, method="higher"))
-    inner: np.ndarray = edges[edges > values.min()]
-    return inner
-
-
-def find_bins(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """The bin of each value, from 0."""
-    bins: np.ndarray = np.searchsorted(edges, values.astype(np.float64), side="right")
-    return bins

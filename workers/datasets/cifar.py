@@ -13,10 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from search_spaces.datasets import DatasetInfo
+from search_spaces.datasets import DATASETS, DatasetInfo
 from service.files import write_atomically
 from workers.datasets.dataset import Dataset, DatasetUnavailableError
 from workers.datasets.download import SourceError, download
+from workers.datasets.source import DatasetSource
 from workers.progress import Progress
 
 _MAX_ARCHIVE_BYTES = 200_000_000
@@ -55,6 +56,24 @@ ARCHIVES = {
         label_bytes=2,  # coarse, fine
     ),
 }
+
+
+class Cifar10(DatasetSource):
+    """Ten classes of things and animals."""
+
+    info = DATASETS["cifar10"]
+
+    def load(self, folder: Path, progress: Progress) -> Dataset:
+        return load_cifar(self.info, ARCHIVES["cifar10"], folder, progress)
+
+
+class Cifar100(DatasetSource):
+    """A hundred classes."""
+
+    info = DATASETS["cifar100"]
+
+    def load(self, folder: Path, progress: Progress) -> Dataset:
+        return load_cifar(self.info, ARCHIVES["cifar100"], folder, progress)
 
 
 def load_cifar(info: DatasetInfo, archive: CifarArchive, folder: Path, progress: Progress) -> Dataset:

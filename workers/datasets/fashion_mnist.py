@@ -16,6 +16,7 @@ from service.files import write_atomically
 from workers.datasets.dataset import Dataset, DatasetUnavailableError
 from workers.datasets.download import PinnedFile, SourceError, check, download, gunzip
 from workers.datasets.idx import parse_idx
+from workers.datasets.source import DatasetSource
 from workers.progress import Progress
 
 Source = Callable[[PinnedFile], bytes]
@@ -44,21 +45,21 @@ _APT_TIMEOUT_S = 300
 _GZIP_OVERHEAD_BYTES = 1024
 
 
-def load_fashion_mnist(folder: Path, progress: Progress) -> Dataset:
-    """Read the cache in `folder`, filling it first where needed.
+class FashionMnist(DatasetSource):
+    """Pictures of clothes."""
 
-    Raises:
-        DatasetUnavailableError: no source has it; the message lists what was tried and what to do.
-    """
-    arrays = {part: parse_idx(_get(pinned, folder, progress)) for part, pinned in FILES.items()}
-    shutil.rmtree(folder / DEBIAN_PACKAGE, ignore_errors=True)  # its files are in the cache now
-    return Dataset(
-        DATASETS["fashion_mnist"],
-        arrays["images"][:, None],
-        arrays["labels"].astype("int64"),
-        arrays["test_images"][:, None],
-        arrays["test_labels"].astype("int64"),
-    )
+    info = DATASETS["fashion_mnist"]
+
+    def load(self, folder: Path, progress: Progress) -> Dataset:
+        arrays = {part: parse_idx(_get(pinned, folder, progress)) for part, pinned in FILES.items()}
+        shutil.rmtree(folder / DEBIAN_PACKAGE, ignore_errors=True)  # its files are in the cache now
+        return Dataset(
+            self.info,
+            arrays["images"][:, None],
+            arrays["labels"].astype("int64"),
+            arrays["test_images"][:, None],
+            arrays["test_labels"].astype("int64"),
+        )
 
 
 def _get(pinned: PinnedFile, folder: Path, progress: Progress) -> bytes:

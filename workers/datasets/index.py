@@ -20,7 +20,7 @@ import numpy as np
 
 from search_spaces.datasets import Task
 from service.files import write_atomically
-from workers.datasets.dataset import DatasetUnavailableError
+from workers.datasets.dataset import DatasetUnavailableError, big_endian
 
 FORMAT_VERSION = 1
 """Part of every digest: raise it when the same archives no longer lead to the same index."""
@@ -125,11 +125,6 @@ def content_digest(task: Task, class_names: Sequence[str], rows: Rows, splits: n
     for column in (rows.digests.astype(">u8"), big_endian(rows.labels), splits.astype("u1")):
         digest.update(column.tobytes())
     return digest.hexdigest()
-
-
-def big_endian(labels: np.ndarray) -> np.ndarray:
-    """Labels as they go into digests: the same bytes on any machine."""
-    return labels.astype(">i8" if labels.dtype.kind == "i" else ">f4")
 
 
 def save_index(index: Index, folder: Path) -> None:

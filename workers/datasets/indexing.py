@@ -17,7 +17,7 @@ import numpy as np
 
 from search_spaces.datasets import Task
 from workers.datasets.archive import THE_ARCHIVE
-from workers.datasets.assignment import IN_EVERY_SPLIT, NOT_ASSIGNED, assign_splits, find_bins, find_edges
+from workers.datasets.assignment import NOT_ASSIGNED, assign_splits
 from workers.datasets.contents import MAX_CLASSES, MAX_IMAGES, Contents
 from workers.datasets.duplicates import Fates, tell_fates
 from workers.datasets.formats import open_contents
@@ -27,6 +27,7 @@ from workers.datasets.reading import Reading, read_images
 from workers.datasets.refusal import DatasetFault, refuse, refuse_any
 from workers.datasets.report import make_report
 from workers.progress import Progress, ignore_progress
+from workers.strata import IN_EVERY_SPLIT, find_bins, find_edges
 
 FEWEST_IMAGES = 30
 """With fewer to train and to score on, nothing that a search finds means anything."""

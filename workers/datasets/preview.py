@@ -12,10 +12,10 @@ from PIL import Image
 
 from search_spaces.datasets import Task
 from search_spaces.network import InputContract
-from workers.datasets.assignment import find_bins
 from workers.datasets.geometry import fit
 from workers.datasets.index import Index, SplitNumber
 from workers.datasets.recall import recall_images
+from workers.strata import find_bins
 
 MOST_CLASSES = 50
 _GAP = 4

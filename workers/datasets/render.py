@@ -18,9 +18,9 @@ from PIL import Image
 
 from search_spaces.network import InputContract
 from service.files import write_folder_atomically
-from workers.datasets.dataset import DatasetUnavailableError
+from workers.datasets.dataset import DatasetUnavailableError, big_endian
 from workers.datasets.geometry import fit
-from workers.datasets.index import Index, SplitNumber, big_endian
+from workers.datasets.index import Index, SplitNumber
 from workers.datasets.reading import Watch
 from workers.datasets.recall import recall_images
 from workers.progress import Progress, ignore_progress

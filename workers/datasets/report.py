@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from search_spaces.datasets import Task
-from workers.datasets.assignment import IN_EVERY_SPLIT
+from search_spaces.scores import wilson_interval
 from workers.datasets.index import Rows, SplitNumber
 from workers.datasets.note import Note, NoteKind, note_to_json, notes_about
 from workers.datasets.picture import COLOUR, GREY
-from workers.interval import wilson_interval
+from workers.strata import IN_EVERY_SPLIT
 
 MOST_SIZES = 10
 UNEVEN = 10
