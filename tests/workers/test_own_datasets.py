@@ -13,10 +13,13 @@ from PIL import Image
 from search_spaces.datasets import Task, dataset_from_json, dataset_to_json
 from tests.workers.own_data import classes, encode, make_npz, make_zip, notes, numbered, picture, png, split_of
 from tests.workers.test_datasets import idx
+from workers.datasets.contents import Pictures
 from workers.datasets.dataset import DatasetUnavailableError
 from workers.datasets.describe import describe
+from workers.datasets.formats import open_pictures
 from workers.datasets.index import Index, load_index, save_index
 from workers.datasets.indexing import index_dataset
+from workers.datasets.picture import Picture, picture_digest
 
 
 @pytest.fixture
@@ -165,6 +168,40 @@ class TestArrays:
         assert len({index(path).digest for path in made}) == 1
 
 
+class TestPictures:
+    """What both implementations promise."""
+
+    @pytest.fixture(params=["files", "rows"])
+    def path(self, request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+        if request.param == "files":
+            return make_zip(tmp_path / "a.zip", {f"cat/{n}.png": png(n) for n in range(9)} | {"cat/bad.png": b""})
+        images = np.stack([np.asarray(picture(n)) for n in range(9)])
+        tests = {"test_images": images[6:], "test_labels": np.arange(3)}
+        return make_npz(tmp_path / "a.npz", images[:6], np.arange(6), **tests)
+
+    def digests(self, pictures: Pictures, places: np.ndarray) -> list[int]:
+        read = list(pictures.read(places))
+        assert all(isinstance(one, Picture) for one in read)
+        return [picture_digest(one.image) for one in read if isinstance(one, Picture)]
+
+    @pytest.mark.parametrize("places", [range(9), [0], [8], [1, 4, 7], []])
+    def test_any_ascending_places(self, path, places):
+        with open_pictures(path) as pictures:
+            read = self.digests(pictures, np.array(places, dtype=np.int64))
+        assert read == [picture_digest(picture(place)) for place in places]
+
+    def test_they_may_be_read_again(self, path):
+        with open_pictures(path) as pictures:
+            first, again = (self.digests(pictures, np.arange(2)) for _ in range(2))
+        assert first == again
+
+    def test_each_has_a_name(self, path):
+        with open_pictures(path) as pictures:
+            names = [pictures.part(place) for place in range(9)]
+        assert len(set(names)) == 9
+        assert names[7] in ("cat/7.png", "test_images, row 1")
+
+
 class TestReports:
     def test_a_good_data_set_has_nothing_to_be_told(self, tmp_path):
         values = np.arange(2000)
@@ -215,6 +252,11 @@ class TestReports:
         assert made.dropped == 1
         assert made.report["splits"]["test"] == 2
         assert notes(made)["duplicates"]["parts"] == ["train/cat/1.png"]
+
+    def test_files_beside_images_are_told_and_do_no_harm(self, archive):
+        images = classes({"cat": 20, "dog": 20})
+        made = index(make_zip(archive, images | {f"{name[:-4]}.txt": b"notes" for name in images}))
+        assert len(made) == notes(made)["unreadable"]["count"] == 40
 
     def test_unreadable_files_are_named_with_their_reasons(self, archive):
         bad = {f"cat/bad{number:02}.png": b"text" for number in range(25)}

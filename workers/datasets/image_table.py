@@ -31,7 +31,7 @@ def read_table(archive: ZipFile) -> Contents:
     """Images by their rows: of classes in alphabetical order, or with values to be told.
 
     Raises:
-        DatasetRefusedError: the table has faults, or names no more than half of its images rightly.
+        DatasetRefusedError: the table has faults, or more than half of the images that it names are not there.
     """
     table_file = find_table(archive)
     assert table_file is not None, "the format is known by its table"
@@ -41,7 +41,7 @@ def read_table(archive: ZipFile) -> Contents:
     places = {"/".join(file.parts): file.place for file in below(top_of(files), files) if file != table_file}
     found = sorted(((places[_path(row)], row) for row in table.rows if _path(row) in places), key=itemgetter(0))
     missing = [_no_file(row, name) for row in table.rows if _path(row) not in places]
-    if len(missing) >= len(found):
+    if len(missing) > len(found):
         raise DatasetRefusedError(missing)
     task, class_names, labels = _labels([row for _, row in found], table, name)
     named = {place for place, _ in found}
