@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from search_spaces.datasets import Task, dataset_from_json, dataset_to_json
+from service.packing import pack
 from tests.workers.own_data import classes, encode, make_npz, make_zip, notes, numbered, picture, png, split_of
 from tests.workers.test_datasets import idx
 from workers.datasets.contents import Pictures
@@ -49,6 +50,12 @@ class TestFolders:
         made = index(make_zip(archive, files | noise))
         assert counts(made) == {"cat": 20, "dog": 20}
         assert set(notes(made)) == {"few_images"}
+
+    def test_a_file_beside_the_one_folder_changes_nothing_else(self, archive):
+        files = {f"photos/{name}": data for name, data in classes({"cat": 20, "dog": 20}).items()}
+        made = index(make_zip(archive, files | {"README.md": b"text", "photos/LICENSE": b"text"}))
+        assert counts(made) == {"cat": 20, "dog": 20}
+        assert notes(made)["unlabelled"]["parts"] == ["README.md", "LICENSE"]
 
     def test_folders_within_a_class_belong_to_it_and_windows_separates_otherwise(self, archive):
         files = classes({"cat/indoors": 10, "cat\\outdoors": 10, "dog": 20})
@@ -392,6 +399,34 @@ class TestStorage:
     def test_nothing_there(self, tmp_path):
         with pytest.raises(DatasetUnavailableError, match="no whole index"):
             load_index(tmp_path / "missing")
+
+
+class TestPacking:
+    """What the command line packs is what is read here."""
+
+    def index_packed(self, path: Path) -> Index:
+        with pack(path) as packed:
+            return index(packed)
+
+    def test_a_folder_of_classes(self, tmp_path):
+        for name, data in classes({"cat": 20, "dog": 20}).items():
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_bytes(data)
+        assert counts(self.index_packed(tmp_path)) == {"cat": 20, "dog": 20}
+
+    def test_a_table(self, tmp_path):
+        (tmp_path / "photos").mkdir()
+        for seed in range(40):
+            (tmp_path / "photos" / f"{seed}.png").write_bytes(png(seed))
+        (tmp_path / "ages.csv").write_text("".join(f"photos/{seed}.png,{seed / 3}\n" for seed in range(40)))
+        by_table, by_folder = self.index_packed(tmp_path / "ages.csv"), self.index_packed(tmp_path)
+        assert by_table.task is Task.REGRESSION
+        assert by_table.digest == by_folder.digest
+
+    def test_idx_files(self, tmp_path):
+        (tmp_path / "train-images-idx3-ubyte").write_bytes(idx(numbered(np.arange(40))))
+        (tmp_path / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(np.arange(40, dtype=np.uint8) % 2)))
+        assert counts(self.index_packed(tmp_path)) == {"0": 20, "1": 20}
 
 
 def test_a_stored_zip_may_hold_images_uncompressed(archive):

@@ -10,7 +10,7 @@ from search_spaces.datasets import Task
 from service.dataset_layout import Parts
 from workers.datasets.archive import THE_ARCHIVE
 from workers.datasets.contents import Contents, number_classes
-from workers.datasets.image_files import ArchiveFile, ImageFiles, below, list_files, list_folders, top_of
+from workers.datasets.image_files import ArchiveFile, ImageFiles, below, list_files, list_folders, top_folder
 from workers.datasets.note import Note, NoteKind, notes_about
 from workers.datasets.refusal import refuse
 
@@ -49,7 +49,7 @@ def read_folder(archive: ZipFile) -> Contents:
 
 def _top(files: list[ArchiveFile]) -> Parts:
     """The folder to ignore: one that holds folders, and is neither a class nor a part of the data set."""
-    top = top_of(files)
+    top = top_folder(files)
     holds_folders = any(len(file.parts) > 2 for file in files)
     return top if top and holds_folders and top[0].lower() not in _SPLITS else ()
 
