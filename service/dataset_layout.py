@@ -5,7 +5,6 @@ The command line packs by it, the workers read by it. It knows no Pillow and no 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from enum import Enum
 from fnmatch import fnmatchcase
 
@@ -37,13 +36,6 @@ def split_path(name: str) -> Parts:
 def is_passed_over(parts: Parts) -> bool:
     """Whether operating systems and not people put it there: hidden files, `__MACOSX`, thumbnails."""
     return any(part.lower() in _LEFT_BY_SYSTEMS or (part.startswith(".") and part != "..") for part in parts)
-
-
-def common_top(files: Iterable[Parts]) -> Parts:
-    """The one folder that all files are in, if there is such a folder; else nothing."""
-    tops = {parts[0] if len(parts) > 1 else None for parts in files}
-    top = tops.pop() if len(tops) == 1 else None
-    return () if top is None else (top,)
 
 
 def is_table(parts: Parts) -> bool:

@@ -16,17 +16,17 @@ import torch
 import torch.nn.functional as F  # noqa: N812  # everybody calls it F
 from torch import Tensor
 
-from search_spaces.network import InputContract, Network
+from search_spaces.datasets import SMALL_DATASET_IMAGES, DatasetInfo
+from search_spaces.network import InputContract, Network, Op
 from search_spaces.spec import Family
 from workers.progress import Progress
-from workers.splits import Split, normalise
+from workers.splits import Split
 from workers.torch_network import NetworkModule, build_module, read_weights
 from workers.weights import Weights, init_weights
 
 _WARM_UP_SHARE = 0.25
 _FIRST_SHARE_OF_PEAK = 0.1
 _PROGRESS_EVERY_S = 0.5
-_EVALUATION_BATCH = 500
 
 
 class TrainingDivergedError(ArithmeticError):
@@ -87,14 +87,26 @@ _FAMILY_LEARNING_RATE = dict.fromkeys(Family, 1.0) | {
 }
 
 
-def recipe_for(family: Family, dataset: str) -> Recipe:
-    """The recipe that bases of this family are trained with on this data set.
+_USUAL_IMAGES, _USUAL_EPOCHS = 300_000, (5, 40)
+"""Of a data set that has no recipe of its own: so many images are shown, in so many passes at least and at most."""
 
-    Raises:
-        KeyError: there is no such data set.
-    """
-    recipe = _RECIPES[dataset]
-    return replace(recipe, learning_rate=recipe.learning_rate * _FAMILY_LEARNING_RATE[family])
+
+def recipe_for(dataset: DatasetInfo, family: Family | None) -> Recipe:
+    """The recipe that bases of a family are trained with on a data set, or that a base without one is tuned by."""
+    recipe = _RECIPES.get(dataset.name) if not dataset.digest else None
+    recipe = recipe or _usual_recipe(dataset)
+    factor = 1.0 if family is None else _FAMILY_LEARNING_RATE[family]
+    return replace(recipe, learning_rate=recipe.learning_rate * factor)
+
+
+def _usual_recipe(dataset: DatasetInfo) -> Recipe:
+    """Small data sets get small batches, so that there are steps enough. Nothing is mirrored: it may mean something."""
+    least, most = _USUAL_EPOCHS
+    epochs = min(max(_USUAL_IMAGES / max(dataset.images, 1), least), most)
+    shift = min(dataset.shape[1:]) // 8
+    if dataset.images < SMALL_DATASET_IMAGES:
+        return Recipe(epochs=epochs, batch_size=32, learning_rate=0.05, shift_pixels=shift)
+    return Recipe(epochs=epochs, shift_pixels=shift)
 
 
 def fine_tuning(recipe: Recipe, epochs: float, learning_rate: float) -> Recipe:
@@ -129,17 +141,20 @@ def train(
     Raises:
         TrainingDivergedError: the loss became infinite or not a number.
     """
-    module = build_module(network, init_weights(network, recipe.seed) if weights is None else weights)
+    target = _target_of(split)
+    if weights is None:
+        weights = _aimed(network, init_weights(network, recipe.seed), target)
+    module = build_module(network, weights)
     module.train()
-    optimiser = _make_optimiser(module, recipe)
+    optimiser = _make_optimiser(module, recipe, _head_parameters(network), target)
     steps = count_steps(len(split), recipe)
     watch = _Watch(progress, steps, recipe)
     for step, (images, labels) in enumerate(draw_batches(split, network.input, recipe, steps)):
         learning_rate = learning_rate_at(recipe, step, steps)
         for group in optimiser.param_groups:
-            group["lr"] = learning_rate
+            group["lr"] = learning_rate * group["rate"]
         optimiser.zero_grad(set_to_none=True)
-        loss = F.cross_entropy(module(images), labels, label_smoothing=recipe.label_smoothing)
+        loss = loss_of(module(images), labels, recipe, target)
         torch.autograd.backward(loss)
         optimiser.step()
         _check_finite(loss.item(), step, learning_rate)
@@ -153,28 +168,83 @@ def count_steps(images: int, recipe: Recipe) -> int:
     return max(1, round(recipe.epochs * (images // _batch_size(images, recipe))))
 
 
-def accuracy(module: NetworkModule, split: Split, contract: InputContract) -> float:
-    """Share of the split's images that the module gets right, in evaluation mode."""
-    was_training = module.training
-    module.eval()
-    correct = 0
-    with torch.inference_mode():
-        for images, labels in split.batches(_EVALUATION_BATCH):
-            batch = torch.from_numpy(normalise(images, contract)).contiguous(memory_format=torch.channels_last)
-            correct += int((module(batch).argmax(1) == torch.from_numpy(labels)).sum())
-    module.train(was_training)
-    return correct / max(len(split), 1)
-
-
 def _batch_size(images: int, recipe: Recipe) -> int:
     return min(recipe.batch_size, images)
 
 
-def _make_optimiser(module: NetworkModule, recipe: Recipe) -> torch.optim.Optimizer:
-    kernels = [parameter for parameter in module.parameters() if parameter.dim() > 1]
-    others = [parameter for parameter in module.parameters() if parameter.dim() <= 1]
-    groups = [{"params": kernels, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=recipe.momentum > 0)
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is to be told: values around `mean`, so far apart as `scale` says. Classes have neither.
+
+    Values of any unit are trained alike: the error is told in units of `scale`, and the last layer, which alone knows
+    the unit, is moved by its square. That is the same as training on normalised values and scaling the last layer.
+    """
+
+    mean: float = 0.0
+    scale: float = 1.0
+
+
+def loss_of(outputs: Tensor, labels: Tensor, recipe: Recipe, target: Target) -> Tensor:
+    """Mean loss of a batch.
+
+    Args:
+        outputs: (n, classes), (n, 1) for the second of two classes, or (n, 1) values.
+        labels: int64 (n) classes, or float32 (n) values.
+        recipe: its label smoothing.
+        target: of the values.
+
+    Returns:
+        Cross entropy of classes; of values the squared error in units of the target's scale.
+    """
+    if labels.dtype.is_floating_point:
+        return (((outputs[:, 0] - labels) / target.scale) ** 2).mean()
+    if outputs.shape[1] == 1:
+        outputs = torch.cat([torch.zeros_like(outputs), outputs], dim=1)
+    return F.cross_entropy(outputs, labels, label_smoothing=recipe.label_smoothing)
+
+
+def _target_of(split: Split) -> Target:
+    if split.labels.dtype.kind == "i":
+        return Target()
+    scale = float(split.labels.std(dtype=float))
+    return Target(float(split.labels.mean(dtype=float)), scale if scale > 0 else 1.0)
+
+
+def _head_parameters(network: Network) -> tuple[str, ...]:
+    """Names of the last layer's own arrays, when the network ends with a linear layer."""
+    last = network.by_name()[network.output]
+    return (f"{last.name}.weight", f"{last.name}.bias") if last.op is Op.LINEAR else ()
+
+
+def _aimed(network: Network, weights: Weights, target: Target) -> Weights:
+    """First weights whose outputs are as far apart, and around, what is to be told."""
+    head = _head_parameters(network)
+    aimed = {name: (array * target.scale).astype("float32") for name, array in weights.items() if name in head[:1]}
+    aimed |= {name: (array + target.mean).astype("float32") for name, array in weights.items() if name in head[1:]}
+    return weights | aimed
+
+
+def _make_optimiser(
+    module: NetworkModule, recipe: Recipe, head: tuple[str, ...], target: Target
+) -> torch.optim.Optimizer:
+    """Three kinds of parameters: kernels decay, others do not; those of the head go by the target's own unit."""
+    groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
+    own = {id(module.weight(name)) for name in head}
+    for parameter in module.parameters():
+        groups.setdefault((parameter.dim() > 1, id(parameter) in own), []).append(parameter)
+    return torch.optim.SGD(
+        [
+            {
+                "params": parameters,
+                "rate": target.scale**2 if is_head else 1.0,
+                "weight_decay": recipe.weight_decay / (target.scale**2 if is_head else 1.0) if is_kernel else 0.0,
+            }
+            for (is_kernel, is_head), parameters in groups.items()
+        ],
+        lr=recipe.learning_rate,
+        momentum=recipe.momentum,
+        nesterov=recipe.momentum > 0,
+    )
 
 
 def _check_finite(loss: float, step: int, learning_rate: float) -> None:

@@ -11,12 +11,16 @@ import pytest
 from PIL import Image
 
 from search_spaces.datasets import Task, dataset_from_json, dataset_to_json
+from service.packing import pack
 from tests.workers.own_data import classes, encode, make_npz, make_zip, notes, numbered, picture, png, split_of
 from tests.workers.test_datasets import idx
+from workers.datasets.contents import Pictures
 from workers.datasets.dataset import DatasetUnavailableError
 from workers.datasets.describe import describe
+from workers.datasets.formats import open_pictures
 from workers.datasets.index import Index, load_index, save_index
 from workers.datasets.indexing import index_dataset
+from workers.datasets.picture import Picture, picture_digest
 
 
 @pytest.fixture
@@ -46,6 +50,12 @@ class TestFolders:
         made = index(make_zip(archive, files | noise))
         assert counts(made) == {"cat": 20, "dog": 20}
         assert set(notes(made)) == {"few_images"}
+
+    def test_a_file_beside_the_one_folder_changes_nothing_else(self, archive):
+        files = {f"photos/{name}": data for name, data in classes({"cat": 20, "dog": 20}).items()}
+        made = index(make_zip(archive, files | {"README.md": b"text", "photos/LICENSE": b"text"}))
+        assert counts(made) == {"cat": 20, "dog": 20}
+        assert notes(made)["unlabelled"]["parts"] == ["README.md", "LICENSE"]
 
     def test_folders_within_a_class_belong_to_it_and_windows_separates_otherwise(self, archive):
         files = classes({"cat/indoors": 10, "cat\\outdoors": 10, "dog": 20})
@@ -165,6 +175,40 @@ class TestArrays:
         assert len({index(path).digest for path in made}) == 1
 
 
+class TestPictures:
+    """What both implementations promise."""
+
+    @pytest.fixture(params=["files", "rows"])
+    def path(self, request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+        if request.param == "files":
+            return make_zip(tmp_path / "a.zip", {f"cat/{n}.png": png(n) for n in range(9)} | {"cat/bad.png": b""})
+        images = np.stack([np.asarray(picture(n)) for n in range(9)])
+        tests = {"test_images": images[6:], "test_labels": np.arange(3)}
+        return make_npz(tmp_path / "a.npz", images[:6], np.arange(6), **tests)
+
+    def digests(self, pictures: Pictures, places: np.ndarray) -> list[int]:
+        read = list(pictures.read(places))
+        assert all(isinstance(one, Picture) for one in read)
+        return [picture_digest(one.image) for one in read if isinstance(one, Picture)]
+
+    @pytest.mark.parametrize("places", [range(9), [0], [8], [1, 4, 7], []])
+    def test_any_ascending_places(self, path, places):
+        with open_pictures(path) as pictures:
+            read = self.digests(pictures, np.array(places, dtype=np.int64))
+        assert read == [picture_digest(picture(place)) for place in places]
+
+    def test_they_may_be_read_again(self, path):
+        with open_pictures(path) as pictures:
+            first, again = (self.digests(pictures, np.arange(2)) for _ in range(2))
+        assert first == again
+
+    def test_each_has_a_name(self, path):
+        with open_pictures(path) as pictures:
+            names = [pictures.part(place) for place in range(9)]
+        assert len(set(names)) == 9
+        assert names[7] in ("cat/7.png", "test_images, row 1")
+
+
 class TestReports:
     def test_a_good_data_set_has_nothing_to_be_told(self, tmp_path):
         values = np.arange(2000)
@@ -215,6 +259,11 @@ class TestReports:
         assert made.dropped == 1
         assert made.report["splits"]["test"] == 2
         assert notes(made)["duplicates"]["parts"] == ["train/cat/1.png"]
+
+    def test_files_beside_images_are_told_and_do_no_harm(self, archive):
+        images = classes({"cat": 20, "dog": 20})
+        made = index(make_zip(archive, images | {f"{name[:-4]}.txt": b"notes" for name in images}))
+        assert len(made) == notes(made)["unreadable"]["count"] == 40
 
     def test_unreadable_files_are_named_with_their_reasons(self, archive):
         bad = {f"cat/bad{number:02}.png": b"text" for number in range(25)}
@@ -350,6 +399,34 @@ class TestStorage:
     def test_nothing_there(self, tmp_path):
         with pytest.raises(DatasetUnavailableError, match="no whole index"):
             load_index(tmp_path / "missing")
+
+
+class TestPacking:
+    """What the command line packs is what is read here."""
+
+    def index_packed(self, path: Path) -> Index:
+        with pack(path) as packed:
+            return index(packed)
+
+    def test_a_folder_of_classes(self, tmp_path):
+        for name, data in classes({"cat": 20, "dog": 20}).items():
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_bytes(data)
+        assert counts(self.index_packed(tmp_path)) == {"cat": 20, "dog": 20}
+
+    def test_a_table(self, tmp_path):
+        (tmp_path / "photos").mkdir()
+        for seed in range(40):
+            (tmp_path / "photos" / f"{seed}.png").write_bytes(png(seed))
+        (tmp_path / "ages.csv").write_text("".join(f"photos/{seed}.png,{seed / 3}\n" for seed in range(40)))
+        by_table, by_folder = self.index_packed(tmp_path / "ages.csv"), self.index_packed(tmp_path)
+        assert by_table.task is Task.REGRESSION
+        assert by_table.digest == by_folder.digest
+
+    def test_idx_files(self, tmp_path):
+        (tmp_path / "train-images-idx3-ubyte").write_bytes(idx(numbered(np.arange(40))))
+        (tmp_path / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(np.arange(40, dtype=np.uint8) % 2)))
+        assert counts(self.index_packed(tmp_path)) == {"0": 20, "1": 20}
 
 
 def test_a_stored_zip_may_hold_images_uncompressed(archive):

@@ -315,7 +315,7 @@ class TestLabels:
         [
             ({}, "it holds no folders of images; put the images of each class in a folder"),
             ({"1.png": png(1), "2.png": png(2)}, "it holds no folders of images; put"),
-            ({"train/1.png": png(1), "test/2.png": png(2)}, r"its folders \(test, train\) hold no folders; put"),
+            ({"train/1.png": png(1), "test/2.png": png(2)}, "the folders of its parts hold no folders; put the images"),
             (classes({"cat": 40}), "has the one class 'cat'; add images of what it is to be told from"),
             (classes({"cat": 40, "empty": 0}) | {"dog/": b""}, "has the one class 'cat'; add"),
             (classes({"cat": 2, "dog": 1}), "has 3 different images to train with; add some, to 30"),
@@ -331,6 +331,11 @@ class TestLabels:
     )
     def test_folders(self, archive, files, message):
         check(refusal(make_zip(archive, files)), "the archive", message)
+
+    def test_folders_that_may_be_parts_or_classes(self, archive):
+        files = classes({"train/cat": 20, "train/dog": 20, "extra": 20})
+        message = "stands beside the folder 'extra'; take that out, or rename this one if it is a class"
+        check(refusal(make_zip(archive, files)), "train/", message)
 
     def test_classes_for_testing_only(self, archive):
         files = classes({"train/cat": 20, "train/dog": 20, "test/cat": 5, "test/emu": 5})

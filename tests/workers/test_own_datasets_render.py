@@ -21,7 +21,7 @@ from PIL import Image
 
 from search_spaces.network import InputContract, Interpolation, Network, Node, Op
 from tests.workers.own_data import classes, encode, make_npz, make_zip, numbered, picture, png
-from workers.datasets import geometry
+from workers.datasets import geometry, watch
 from workers.datasets.dataset import DatasetUnavailableError
 from workers.datasets.geometry import Window, find_window, fit
 from workers.datasets.index import Index
@@ -250,7 +250,7 @@ class TestRendering:
         ]
         assert len({render_key(index, rule) for rule in (GREY_8, *others)}) == 5
         assert render_key(index, replace(GREY_8, mean=(0.1,), std=(0.2,))) == render_key(index, GREY_8)
-        other = render(index, [archive], others[0], tmp_path / "rendered")
+        other = render(index, [archive], others[0], tmp_path / "rendered")  # the same images in other shapes
         assert other.train.digest != splits.train.digest
         assert len(set(splits.digests().values())) == 5
 
@@ -333,9 +333,7 @@ def render_slowly(path: Path, folder: Path, begun: multiprocessing.Queue[int]) -
         begun.put(1)
         time.sleep(60)
 
-    from workers.datasets import reading
-
-    reading._PROGRESS_EVERY_S = 0.0
+    watch._EVERY_S = 0.0
     render(index_dataset([path], "mine"), [path], GREY_8, folder, lambda *told: told[0] == "render" and progress(*told))
 
 

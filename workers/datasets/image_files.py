@@ -9,7 +9,7 @@ from zipfile import ZipFile
 
 import numpy as np
 
-from service.dataset_layout import Parts, common_top, is_passed_over, split_path
+from service.dataset_layout import Parts, is_passed_over, split_path
 from workers.datasets.archive import read_member
 from workers.datasets.contents import Pictures
 from workers.datasets.picture import MAX_FILE_BYTES, Picture, read_picture
@@ -62,11 +62,15 @@ def list_folders(archive: ZipFile) -> set[Parts]:
     return {parts for parts in map(split_path, names) if not is_passed_over(parts)}
 
 
+def top_folder(files: list[ArchiveFile]) -> Parts:
+    """The one folder that there is at the archive's top, if there is one; else nothing."""
+    folders = {file.parts[:1] for file in files if len(file.parts) > 1}
+    return folders.pop() if len(folders) == 1 else ()
+
+
 def below(top: Parts, files: list[ArchiveFile]) -> list[ArchiveFile]:
-    """The same files as they are seen from the folder that all of them are in."""
-    return [ArchiveFile(file.place, file.parts[len(top) :]) for file in files]
-
-
-def top_of(files: list[ArchiveFile]) -> Parts:
-    """The one folder that everything is in, if there is one."""
-    return common_top(file.parts for file in files)
+    """The same files as they are seen from that folder; those that are not in it stay as they are."""
+    return [
+        ArchiveFile(file.place, file.parts[len(top) :] if file.parts[: len(top)] == top else file.parts)
+        for file in files
+    ]

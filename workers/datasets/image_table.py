@@ -13,7 +13,7 @@ from service.dataset_layout import is_table
 from service.label_table import LabelRow, LabelTable, LabelTableError, parse_label_table
 from workers.datasets.archive import read_member
 from workers.datasets.contents import Contents, number_classes
-from workers.datasets.image_files import ArchiveFile, ImageFiles, below, list_files, top_of
+from workers.datasets.image_files import ArchiveFile, ImageFiles, below, list_files, top_folder
 from workers.datasets.note import NoteKind, notes_about
 from workers.datasets.refusal import DatasetFault, DatasetRefusedError, UnreadableError, refuse
 
@@ -21,27 +21,31 @@ MAX_TABLE_BYTES = 32 << 20
 
 
 def find_table(archive: ZipFile) -> ArchiveFile | None:
-    """The only table at the archive's top, or at that of the one folder around everything."""
-    files = list_files(archive)
-    tables = [file for file in below(top_of(files), files) if len(file.parts) == 1 and is_table(file.parts)]
+    """The only table at the archive's top, or at that of the one folder that everything is in."""
+    tables = [file for file in _seen_files(archive) if len(file.parts) == 1 and is_table(file.parts)]
     return tables[0] if len(tables) == 1 else None
+
+
+def _seen_files(archive: ZipFile) -> list[ArchiveFile]:
+    files = list_files(archive)
+    has_files_beside = any(len(file.parts) == 1 for file in files)
+    return files if has_files_beside else below(top_folder(files), files)
 
 
 def read_table(archive: ZipFile) -> Contents:
     """Images by their rows: of classes in alphabetical order, or with values to be told.
 
     Raises:
-        DatasetRefusedError: the table has faults, or names no more than half of its images rightly.
+        DatasetRefusedError: the table has faults, or more than half of the images that it names are not there.
     """
     table_file = find_table(archive)
     assert table_file is not None, "the format is known by its table"
     name = table_file.parts[0]
     table = _parse(archive, table_file, name)
-    files = list_files(archive)
-    places = {"/".join(file.parts): file.place for file in below(top_of(files), files) if file != table_file}
+    places = {"/".join(file.parts): file.place for file in _seen_files(archive) if file != table_file}
     found = sorted(((places[_path(row)], row) for row in table.rows if _path(row) in places), key=itemgetter(0))
     missing = [_no_file(row, name) for row in table.rows if _path(row) not in places]
-    if len(missing) >= len(found):
+    if len(missing) > len(found):
         raise DatasetRefusedError(missing)
     task, class_names, labels = _labels([row for _, row in found], table, name)
     named = {place for place, _ in found}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,9 +14,8 @@ from workers.datasets.index import Rows, empty_rows
 from workers.datasets.note import Note, NoteKind, notes_about
 from workers.datasets.picture import COLOUR, Picture, channel_moments, picture_digest
 from workers.datasets.refusal import MOST_FAULTS, DatasetFault, DatasetRefusedError, UnreadableError, refuse
+from workers.datasets.watch import Watch
 from workers.progress import Progress
-
-_PROGRESS_EVERY_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ def read_images(contents: Contents, archive: int, progress: Progress) -> Reading
         progress: told the share that is read.
 
     Raises:
-        DatasetRefusedError: there are no images, or at least half of them cannot be read.
+        DatasetRefusedError: there are no images, or more than half of them cannot be read.
     """
     count = len(contents.places)
     if not count:
@@ -63,12 +61,13 @@ def read_images(contents: Contents, archive: int, progress: Progress) -> Reading
     for row, outcome in enumerate(outcomes):
         if isinstance(outcome, UnreadableError):
             is_readable[row] = False
-            faults += _fault(contents, row, outcome) if len(faults) < MOST_FAULTS else []
+            if len(faults) < MOST_FAULTS:
+                faults.append(DatasetFault(contents.pictures.part(int(contents.places[row])), str(outcome)))
         else:
             modes[outcome] += 1
         watch.step(row + 1)
     unreadable = count - int(is_readable.sum())
-    if 2 * unreadable >= count:
+    if 2 * unreadable > count:
         raise DatasetRefusedError(faults, unreadable)
     notes = (*contents.notes, *_notes(faults, unreadable))
     return Reading(contents.pictures, rows.take(is_readable), contents.is_test[is_readable], modes, notes)
@@ -86,31 +85,6 @@ def _record(rows: Rows, row: int, picture: Picture | UnreadableError) -> str | U
     return picture.mode
 
 
-def _fault(contents: Contents, row: int, error: UnreadableError) -> list[DatasetFault]:
-    return [DatasetFault(contents.pictures.part(int(contents.places[row])), str(error))]
-
-
 def _notes(faults: list[DatasetFault], unreadable: int) -> tuple[Note, ...]:
     notes = notes_about(NoteKind.UNREADABLE, "files that cannot be read are left out", map(str, faults))
     return tuple(replace(note, count=unreadable) for note in notes)
-
-
-class Watch:
-    """Turns images into progress: how many of how many, the speed, the time left."""
-
-    def __init__(self, progress: Progress, stage: str, images: int) -> None:
-        self._progress, self._stage, self._images = progress, stage, images
-        self._begun_s = self._reported_s = time.perf_counter()
-
-    def step(self, done: int) -> None:
-        now_s = time.perf_counter()
-        if done < self._images and now_s - self._reported_s < _PROGRESS_EVERY_S:
-            return
-        self._reported_s = now_s
-        per_image_s = (now_s - self._begun_s) / done
-        left = round(per_image_s * (self._images - done))
-        message = (
-            f"{done:,} of {self._images:,} images, {1 / max(per_image_s, 1e-9):,.0f} images/s, "
-            f"{left // 60}:{left % 60:02d} left"
-        )
-        self._progress(self._stage, done / self._images, message)

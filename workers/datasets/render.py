@@ -21,8 +21,8 @@ from service.files import write_folder_atomically
 from workers.datasets.dataset import DatasetUnavailableError, big_endian
 from workers.datasets.geometry import fit
 from workers.datasets.index import Index, SplitNumber
-from workers.datasets.reading import Watch
 from workers.datasets.recall import recall_images
+from workers.datasets.watch import Watch
 from workers.progress import Progress, ignore_progress
 from workers.single_flight import only_one
 from workers.splits import Split, Splits
@@ -63,14 +63,13 @@ def render(
 
 def render_key(index: Index, contract: InputContract) -> str:
     """SHA-256 of all that decides what the files hold."""
-    origin = {
-        "format": FORMAT_VERSION,
-        "index": index.digest,
-        "shape": list(contract.shape),
-        "resize": contract.resize,
-        "interpolation": str(contract.interpolation),
-    }
-    return hashlib.sha256(json.dumps(origin, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(_geometry(contract) + index.digest.encode()).hexdigest()
+
+
+def _geometry(contract: InputContract) -> bytes:
+    """All that decides what becomes of an image's pixels."""
+    parts = [FORMAT_VERSION, *contract.shape, contract.resize, str(contract.interpolation)]
+    return json.dumps(parts).encode()
 
 
 def _open(index: Index, contract: InputContract, folder: Path) -> Splits:
@@ -79,20 +78,20 @@ def _open(index: Index, contract: InputContract, folder: Path) -> Splits:
     Raises:
         OSError, ValueError: it is not there, or not whole.
     """
-    key = render_key(index, contract)
-    splits = {split.name.lower(): _open_split(index, split, contract, folder, key) for split in SplitNumber}
+    splits = {split.name.lower(): _open_split(index, split, contract, folder) for split in SplitNumber}
     return Splits(index.name, **splits, dropped=index.dropped)
 
 
-def _open_split(index: Index, number: SplitNumber, contract: InputContract, folder: Path, key: str) -> Split:
+def _open_split(index: Index, number: SplitNumber, contract: InputContract, folder: Path) -> Split:
     rows = np.flatnonzero(index.splits == number)
     shape = (len(rows), *contract.shape)
     images = np.load(_path(folder, number), mmap_mode="r") if len(rows) else np.empty(shape, np.uint8)
     if images.shape != shape or images.dtype != np.uint8:
         raise ValueError(f"{number.name} is {images.dtype} {images.shape}")
     labels = index.rows.labels[rows]
-    content = key.encode() + index.rows.digests[rows].astype(">u8").tobytes() + big_endian(labels).tobytes()
-    return Split(number.name.lower(), images, labels, hashlib.sha256(content).hexdigest())
+    digest = hashlib.sha256(_geometry(contract) + index.rows.digests[rows].astype(">u8").tobytes())
+    digest.update(big_endian(labels).tobytes())
+    return Split(number.name.lower(), images, labels, digest.hexdigest())
 
 
 def _path(folder: Path, number: SplitNumber) -> Path:

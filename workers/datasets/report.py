@@ -45,7 +45,7 @@ def make_report(
     Args:
         task, class_names, rows, splits: as in the index.
         modes: how many images were stored in which mode.
-        notes: on single files.
+        notes: on single files; of a data set that is added to, on those that are new.
 
     Returns:
         images, splits (images in each), classes (images of each in each split) or values (least, greatest, mean),

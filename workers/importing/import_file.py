@@ -150,7 +150,8 @@ def _describe(network: Network, settings: ImportSettings) -> dict[str, Any]:
     """What can be searched, and what it amounts to."""
     coupling = structure_of(network).coupling
     outputs = infer_shapes(network)[network.output][0]
-    if settings.class_names and len(settings.class_names) != outputs:
+    fitting = {outputs} | ({2} if outputs == 1 else set())  # one output may tell two classes apart
+    if settings.class_names and len(settings.class_names) not in fitting:
         raise refuse(f"{len(settings.class_names)} class names do not fit {outputs} outputs", "/class_names")
     return {
         "nodes": len(network.nodes),
