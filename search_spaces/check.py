@@ -228,7 +228,9 @@ def _score_faults(spec: SearchSpec, known: Known) -> Iterator[Fault]:
     for pointer, part in _judged(spec):
         score = known.scores.get(part.metric)
         if score is None and part.metric not in others:
-            yield Fault(f"{pointer}/metric", unknown_name("metric", part.metric, [*sorted(known.scores), *sorted(others)]))
+            yield Fault(
+                f"{pointer}/metric", unknown_name("metric", part.metric, [*sorted(known.scores), *sorted(others)])
+            )
         elif score is not None and dataset is not None and (reason := _unfit(score, dataset)):
             yield Fault(f"{pointer}/metric", reason)
         if score is not None and isinstance(part, ObjectiveSpec) and part.direction != score.direction:

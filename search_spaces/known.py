@@ -14,7 +14,7 @@ from search_spaces.capabilities import DeviceCapabilities
 from search_spaces.datasets import DATASETS, DatasetInfo
 from search_spaces.network import Network
 from search_spaces.scores import BUILT_IN_SCORES, ScoreInfo
-from search_spaces.spec import ImportanceName, SamplerName
+from search_spaces.spec import ImportanceName, OwnNetworkSpec, SamplerName, SearchSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,3 +63,8 @@ class Known:
     samplers: frozenset[str] = frozenset(str(name) for name in SamplerName)
     importances: frozenset[str] = frozenset(str(name) for name in ImportanceName)
     unready: Mapping[str, str] = field(default_factory=dict)
+
+    def lacks(self, spec: SearchSpec) -> bool:
+        """Whether the spec names a network or a data set that may be known elsewhere: to a service."""
+        is_strange_network = isinstance(spec.network, OwnNetworkSpec) and spec.network.name not in self.networks
+        return is_strange_network or spec.dataset.name not in self.datasets

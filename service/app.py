@@ -16,6 +16,7 @@ from search_spaces.spec import SearchSpec
 from service.artifacts.routes import router as artifacts
 from service.catalog.routes import router as catalog
 from service.config import Settings, get_settings
+from service.datasets.routes import router as datasets
 from service.db import make_engine
 from service.devices.routes import router as devices
 from service.edge import PROBLEM_RESPONSES, limit_bodies
@@ -23,6 +24,7 @@ from service.events.routes import router as events
 from service.exports.routes import router as exports
 from service.exports.schemas import ExportRequest
 from service.health.routes import router as health
+from service.networks.routes import router as networks
 from service.problems import Problem, add_problem_handlers
 from service.searches.routes import router as searches
 from service.shutdown import noticing_signals
@@ -54,7 +56,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 def _make_api() -> APIRouter:
     api = APIRouter(responses=PROBLEM_RESPONSES)
-    for router in (searches, trials, events, exports, artifacts, devices, catalog, health):
+    for router in (searches, trials, events, exports, artifacts, devices, networks, datasets, catalog, health):
         api.include_router(router)
     return api
 

@@ -17,8 +17,8 @@ from rich.console import Console
 from typer.core import TyperGroup
 from typer.main import get_group
 
-from search_spaces.capabilities import DeviceCapabilities
 from search_spaces.check import SpecError, check_spec
+from search_spaces.known import Known
 from search_spaces.parse import parse_document, parse_spec
 from search_spaces.spec import SearchSpec
 from service import terminal
@@ -26,6 +26,7 @@ from service.client import Client, Json, RefusedError, UnreachableError, connect
 from service.config import get_settings
 from service.demo import run_demo
 from service.examples import example_path
+from service.searches.schemas import check_body
 from service.watch import watch_search
 
 console = Console()
@@ -82,20 +83,23 @@ def up(
 
 @app.command()
 def check(spec: SpecPath) -> None:
-    """Check a spec here, without a service, and say how large its space is."""
-    devices = _installed_devices()
+    """Check a spec and say how large its space is: here; with networks or data sets of yours, in the service."""
     with _failures_explained():
-        parsed = _read_spec(spec)
-        checked = check_spec(parsed, devices)
-    for warning in checked.warnings:
+        parsed, known = _read_spec(spec), _installed()
+        if known.lacks(parsed):
+            with connect(service_url(get_settings())) as client:
+                checked = client.check(spec.read_bytes(), yaml=_is_yaml(spec))
+        else:
+            checked = check_body(check_spec(parsed, known)).model_dump()
+    for warning in checked["warnings"]:
         console.print(f"[yellow]warning[/] {warning}", highlight=False)
-    if checked.waiting_for:
-        console.print(f"[yellow]not checked[/] {checked.waiting_for}", highlight=False)
-    space = checked.space
+    if checked["waiting_for"]:
+        console.print(f"[yellow]not checked[/] {checked['waiting_for']}", highlight=False)
     console.print(
-        f"{parsed.name}: {len(space.decisions)} decisions, {space.size():.3g} designs, ", end="", highlight=False
+        f"{parsed.name}: {len(checked['decisions'])} decisions, {checked['size']:.3g} designs, "
+        f"{checked['baseline_trials']} uniform ones as the baseline",
+        highlight=False,
     )
-    console.print(f"{len(space.uniform)} uniform ones as the baseline", highlight=False)
 
 
 @app.command()
@@ -105,7 +109,7 @@ def submit(
 ) -> None:
     """Hand a spec to the service."""
     with _service() as client:
-        search = client.submit(spec.read_bytes(), yaml=spec.suffix.lower() != ".json")
+        search = client.submit(spec.read_bytes(), yaml=_is_yaml(spec))
         for warning in search.get("warnings") or []:
             errors.print(f"[yellow]warning[/] {warning}", highlight=False)
         console.print(search["id"], highlight=False)
@@ -244,16 +248,19 @@ def _as_problem(error: SpecError) -> RefusedError:
 
 
 def _read_spec(path: Path) -> SearchSpec:
-    return parse_spec(parse_document(path.read_bytes(), yaml=path.suffix.lower() != ".json"))
+    return parse_spec(parse_document(path.read_bytes(), yaml=_is_yaml(path)))
 
 
-def _installed_devices() -> dict[str, DeviceCapabilities]:
-    """The devices that this machine's own workers would announce; none in a service-only install."""
-    devices: dict[str, DeviceCapabilities] = {}
-    for point in entry_points(group="espalier.devices"):
+def _is_yaml(path: Path) -> bool:
+    return path.suffix.lower() != ".json"
+
+
+def _installed() -> Known:
+    """What this machine's own workers would announce; little more than what comes with Espalier without any."""
+    for point in entry_points(group="espalier.known"):
         try:
-            found: list[DeviceCapabilities] = point.load()()
-        except ModuleNotFoundError:
+            found: Known = point.load()()
+        except ModuleNotFoundError:  # a service-only install has the entry point, not what it imports
             continue
-        devices |= {capabilities.name: capabilities for capabilities in found}
-    return devices
+        return found
+    return Known()

@@ -78,6 +78,11 @@ class Client:
         }
         return self._json("POST", "/v1/searches", content=document, headers=headers)
 
+    def check(self, document: bytes, *, yaml: bool) -> Json:
+        """What a spec would search; nothing is stored."""
+        headers = {"Content-Type": "application/yaml" if yaml else "application/json"}
+        return self._json("POST", "/v1/searches/check", content=document, headers=headers)
+
     def search(self, search_id: str) -> Json:
         return self._json("GET", f"/v1/searches/{search_id}")
 

@@ -83,6 +83,17 @@ def after_commit(session: Session, action: Callable[[], None]) -> None:
     session.info.setdefault(_AFTER_COMMIT, []).append(action)
 
 
+def insert_if_new(session: Session, model: Any, values: dict[str, Any]) -> bool:
+    """Insert a row unless one with its primary key is there; returns whether it was. Others may do it just now."""
+    if session.get_bind().dialect.name == "postgresql":
+        from sqlalchemy.dialects.postgresql import insert
+    else:
+        from sqlalchemy.dialects.sqlite import insert  # type: ignore[assignment]
+    key = list(model.__table__.primary_key.columns)
+    statement = insert(model).values(**values).on_conflict_do_nothing(index_elements=key)
+    return session.execute(statement.returning(*key)).one_or_none() is not None
+
+
 def upgrade(url: str) -> None:
     """Bring the database to the newest schema. Safe when several processes do it at once; see `alembic/env.py`."""
     from alembic import command  # imported when needed: a serving process seldom does

@@ -6,10 +6,8 @@ Only what a spec names is loaded: networks are large.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from search_spaces.check import unknown_name
@@ -22,16 +20,8 @@ from service.datasets.queries import find_dataset, list_names
 from service.devices.queries import known_devices
 from service.models import ImportedNetwork, Offer, OwnDataset, Search
 from service.networks.queries import find_network, list_networks
+from service.offers import OfferKind, list_offers
 from service.states import JobState
-
-
-class OfferKind(StrEnum):
-    """What workers may have installed beside Espalier; see `docs/extending.md`."""
-
-    SCORE = "score"
-    SAMPLER = "sampler"
-    IMPORTANCE = "importance"
-    DATASET = "dataset"
 
 
 def known_for(session: Session, spec: SearchSpec, sources: Mapping[str, Any] | None = None) -> Known:
@@ -43,7 +33,7 @@ def known_for(session: Session, spec: SearchSpec, sources: Mapping[str, Any] | N
         sources: of a search that was accepted: its names keep standing for what they stood for then.
     """
     pinned = Sources.model_validate(sources or {})
-    offers = list(session.scalars(select(Offer)))
+    offers = list_offers(session)
     names = {kind: frozenset(row.name for row in offers if row.kind == kind) for kind in OfferKind}
     usual, unready = Known(), {}
     datasets: dict[str, DatasetInfo] = {

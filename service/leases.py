@@ -74,6 +74,13 @@ def renew(session: Session, model: type[Claimable], row_id: Any, attempt: int, l
     return _update_claimed(session, model, row_id, attempt, lease_expires_at=utc_now() + timedelta(seconds=lease_s))
 
 
+def tell_activity(
+    session: Session, model: type[Claimable], row_id: Any, attempt: int, activity: dict[str, Any]
+) -> bool:
+    """Note how far the work on a row is, in its column `activity`; False when the lease was lost."""
+    return _update_claimed(session, model, row_id, attempt, activity=activity)
+
+
 def finish(
     session: Session, model: type[Claimable], row_id: Any, attempt: int, state: str, reason: str = "", **columns: Any
 ) -> bool:

@@ -106,7 +106,7 @@ class Search(Row):
 
     Attributes:
         version: counts changes; makes the ETag.
-        sources: what the spec's names stood for when it was accepted, {network, dataset}: ids of rows that never change.
+        sources: what the spec's names stood for when it was accepted; see `search_spaces.known.Sources`.
         resume_to: the state that a paused search goes back to.
         activity: the last progress report, {stage, share, message}; None when nothing has been said yet.
         waiting_for: for people, why a queued search is not being prepared; empty when it is not waiting.
@@ -193,7 +193,12 @@ class Finalist(SearchWork, Row):
 
 
 class Export(SearchWork, Row):
-    """A request for one trial's file. `report` holds reported against re-measured figures."""
+    """A request for one trial's file.
+
+    Attributes:
+        report: reported against re-measured figures.
+        files: digests of the artifacts that come with it, which say how to run it.
+    """
 
     __tablename__ = "exports"
 
@@ -202,6 +207,7 @@ class Export(SearchWork, Row):
     trial_id: Mapped[int] = mapped_column(ForeignKey("trials.id"))
     artifact_digest: Mapped[str | None] = mapped_column(ForeignKey("artifacts.digest"))
     report: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    files: Mapped[list[Any]] = mapped_column(default=list)
 
 
 class ImportedNetwork(Claimable, Row):

@@ -20,7 +20,14 @@ from service.config import Settings
 from service.db import make_engine, upgrade
 from service.leases import owner_name
 from service.queue import QueueName, get_celery
-from workers.announce import ANNOUNCE_EVERY_S, announce_devices, local_capabilities
+from workers.announce import (
+    ANNOUNCE_EVERY_S,
+    announce_devices,
+    announce_offers,
+    local_capabilities,
+    sampler_offers,
+    trial_offers,
+)
 from workers.evaluator_process import EVALUATOR_COMMAND, Evaluator, Evaluators
 from workers.reaper import Reaper
 from workers.tasks import register_tasks
@@ -90,10 +97,13 @@ def _on_the_side(
     if QueueName.CONTROL in queues:
         interval_s, patience_s = (1.0, 3.0) if settings.is_broker_embedded else (5.0, 15.0)
         jobs.append((interval_s, Reaper(workplace.engine, patience_s).reap))
+        samplers = sampler_offers()
+        jobs.append((ANNOUNCE_EVERY_S, lambda: announce_offers(workplace.engine, samplers)))
         # Exports are rare, and an evaluator takes half a gigabyte.
         jobs.append((EVALUATOR_IDLE_S / 4, lambda: workplace.evaluators.end_idle(EVALUATOR_IDLE_S)))
     if QueueName.TRIALS in queues:
-        devices = local_capabilities()
+        devices, offers = local_capabilities(), trial_offers()
+        jobs.append((ANNOUNCE_EVERY_S, lambda: announce_offers(workplace.engine, offers)))
         jobs.append((ANNOUNCE_EVERY_S, lambda: announce_devices(workplace.engine, devices)))
     return jobs
 

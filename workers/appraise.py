@@ -1,4 +1,4 @@
-"""Builds a design's file and finds out what it is worth: what executes, how fast, how accurate.
+"""Builds a design's file and finds out what it is worth: what executes, how fast, how good.
 
 Each step adds its evidence to `details`, a JSON-safe dictionary that is stored with the trial: `stage_s` (seconds of
 each stage), `executed` (layer to operator), `measurement`, `images`. Knows nothing of limits or of rows.
@@ -14,17 +14,16 @@ from search_spaces.apply import apply, design_key
 from search_spaces.costs import symbolic_values
 from search_spaces.design import Design
 from search_spaces.network import Network
-from search_spaces.objectives import Metric
+from search_spaces.spec import NetworkSpec
 from workers.anchor import main_precision
 from workers.candidate import Candidate, FineTune, build_candidate, timed
 from workers.host_lock import TrainingTurn, measuring, training
 from workers.onnx_session import check_executed
 from workers.onnx_writer import write_onnx
 from workers.progress import Progress, ignore_progress
-from workers.score import Score, score
+from workers.score import run_file, score_intervals, score_outputs
 from workers.splits import Split
 from workers.train import fine_tuning, recipe_for, train
-from workers.transforms.importance import Norm
 from workers.weights import Weights
 from workers.workbench import Workbench
 
@@ -53,7 +52,7 @@ def build(
             design,
             bench.observed,
             evaluation.reconstruct,
-            Norm(evaluation.importance),
+            bench.importance,
             _fine_tune(bench, turn, progress, is_finalist),
             bench.threads,
         )
@@ -94,16 +93,21 @@ def measure(bench: Workbench, design: Design, model: bytes, details: Details) ->
     return {result.metric: result.median}
 
 
-def score_split(bench: Workbench, model: bytes, split: Split, details: Details) -> Score:
-    """How many of a split's images a file gets right.
+def score_split(
+    bench: Workbench, model: bytes, split: Split, details: Details, *, with_intervals: bool = False
+) -> dict[str, float]:
+    """How good a file's outputs for a split are, by the name of each score; `<score>_low` and `_high` if wanted.
 
     Raises:
         FloatingPointError: its output is not finite.
     """
     with training(), timed(details["stage_s"], "score"):
-        result = score(model, split.images, split.labels, bench.base.network.input, bench.threads)
-    details["images"] = {"split": split.name, "count": len(split), "digest": split.digest, "correct": result.correct}
-    return result
+        outputs = run_file(model, split, bench.base.network.input, bench.threads)
+        values = score_outputs(bench.scores, outputs, split.labels)
+        if with_intervals:
+            values |= score_intervals(bench.scores, outputs, split.labels)
+    details["images"] = {"split": split.name, "count": len(split), "digest": split.digest}
+    return values
 
 
 def final_values(
@@ -111,14 +115,7 @@ def final_values(
 ) -> dict[str, float]:
     """All that is reported of a file that may be handed out; `network` is the one that it was written from."""
     values = {**symbolic_values(network), "file_bytes": len(model), **measure(bench, design, model, details)}
-    result = score_split(bench, model, split, details)
-    low, high = result.interval
-    return values | {
-        Metric.ACCURACY: result.accuracy,
-        "accuracy_low": low,
-        "accuracy_high": high,
-        "images": result.total,
-    }
+    return values | score_split(bench, model, split, details, with_intervals=True) | {"images": len(split)}
 
 
 def _fine_tune(bench: Workbench, turn: TrainingTurn, progress: Progress, is_finalist: bool) -> FineTune | None:
@@ -130,7 +127,8 @@ def _fine_tune(bench: Workbench, turn: TrainingTurn, progress: Progress, is_fina
     rounds = [(epochs, learning_rate) for epochs, learning_rate in rounds if epochs > 0]
     if not rounds:
         return None
-    recipe = recipe_for(bench.spec.network.family, bench.splits.dataset)
+    network = bench.spec.network
+    recipe = recipe_for(bench.dataset, network.family if isinstance(network, NetworkSpec) else None)
 
     def fine_tune(network: Network, weights: Weights) -> Weights:
         for epochs, learning_rate in rounds:

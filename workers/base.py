@@ -1,4 +1,4 @@
-"""Bases: trained networks, kept by what they were trained from, trained once however many ask at a time.
+"""Bases: trained networks, kept by what they came from; those trained here are trained once, however many ask.
 
 Knows nothing of searches. `home/bases/<key>/` holds `weights.safetensors` and `base.json`.
 """
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from search_spaces.network import Network, network_digest, network_from_json, network_to_json
@@ -21,8 +22,7 @@ from service.files import write_folder_atomically
 from workers.progress import Progress, ignore_progress
 from workers.single_flight import only_one
 from workers.splits import Splits
-from workers.torch_network import build_module
-from workers.train import Recipe, accuracy, count_steps, train
+from workers.train import Recipe, count_steps, train
 from workers.weights import Weights, WeightsError, check_weights
 from workers.weights_file import load_weights, save_weights
 
@@ -37,20 +37,24 @@ class BaseUnavailableError(RuntimeError):
     """There is no whole base of this key in the cache."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Base:
-    """A trained network and where it comes from.
+    """A trained network and where it comes from. Found again by identity: weights are too large to compare.
 
     Attributes:
-        accuracy: share of the split `score` that the network gets right, in torch, before folding.
-        report: JSON-safe provenance: recipe, split digests, seconds, images per second, versions.
+        report: JSON-safe provenance. Of one trained here: recipe, split digests, seconds, images per second, versions;
+            of an imported one: what was found in its file.
     """
 
     key: str
     network: Network
     weights: Weights
-    accuracy: float
     report: dict[str, Any]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """In the order of the outputs; empty where they are those of the data set, or nobody knows."""
+        return tuple(self.report.get("class_names", ()))
 
 
 def base_key(network: Network, dataset: str, train_digest: str, recipe: Recipe) -> str:
@@ -63,6 +67,23 @@ def base_key(network: Network, dataset: str, train_digest: str, recipe: Recipe) 
         "recipe": recipe.to_json(),
     }
     return hashlib.sha256(json.dumps(origin, sort_keys=True).encode()).hexdigest()
+
+
+def store_imported(network: Network, weights: Weights, report: dict[str, Any], home: Path) -> str:
+    """Keep a network that was trained elsewhere, and return its key: of all that candidates depend on."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        digest.update(name.encode() + np.ascontiguousarray(weights[name]).tobytes())
+    origin = {
+        "format": FORMAT_VERSION,
+        "network": network_digest(network),
+        "weights": digest.hexdigest(),
+        "class_names": report["class_names"],
+    }
+    key = hashlib.sha256(json.dumps(origin, sort_keys=True).encode()).hexdigest()
+    with only_one(home / "bases" / f"{key}.lock", lambda: None):
+        _store(Base(key, network, weights, report), home)
+    return key
 
 
 def get_base(
@@ -93,7 +114,6 @@ def get_base(
         except BaseUnavailableError:
             base = _train_base(key, network, splits, recipe, progress, yield_to)
             _store(base, home)
-    progress("train", 1.0, f"the base gets {base.accuracy:.4f} right")
     return base
 
 
@@ -112,7 +132,7 @@ def load_base(key: str, home: Path) -> Base:
         network = network_from_json(document["network"])
         weights = load_weights(folder / _WEIGHTS_FILE)
         check_weights(network, weights)
-        return Base(key, network, weights, float(document["accuracy"]), document["report"])
+        return Base(key, network, weights, document["report"])
     except (OSError, ValueError, KeyError, TypeError, WeightsError) as error:
         raise BaseUnavailableError(f"no whole base {key[:12]} in the cache: {error}") from error
 
@@ -128,21 +148,18 @@ def _train_base(
     begun_s = time.perf_counter()
     weights = train(network, None, splits.train, recipe, progress, yield_to)
     seconds = time.perf_counter() - begun_s
-    correct_share = accuracy(build_module(network, weights), splits.score, network.input)
     images = count_steps(len(splits.train), recipe) * min(recipe.batch_size, len(splits.train))
     report = {
         "dataset": splits.dataset,
         "splits": splits.digests(),
         "recipe": recipe.to_json(),
-        "accuracy_split": splits.score.name,
-        "accuracy_images": len(splits.score),
         "images": images,
         "seconds": round(seconds, 3),
         "images_per_s": round(images / seconds, 1),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
-    return Base(key, network, weights, correct_share, report)
+    return Base(key, network, weights, report)
 
 
 def _store(base: Base, home: Path) -> None:
@@ -151,7 +168,6 @@ def _store(base: Base, home: Path) -> None:
         save_weights(base.weights, scratch / _WEIGHTS_FILE, {"base": base.key})
         document = {
             "key": base.key,
-            "accuracy": base.accuracy,
             "network": network_to_json(base.network),
             "report": base.report,
             "weights_sha256": hashlib.sha256((scratch / _WEIGHTS_FILE).read_bytes()).hexdigest(),

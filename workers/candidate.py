@@ -18,8 +18,8 @@ from search_spaces.spec import Reconstruct
 from workers.base import Base
 from workers.calibrate import calibrate
 from workers.fold import fold_batch_norms
+from workers.importance import Importance
 from workers.onnx_quantize import TensorRange
-from workers.transforms.importance import Norm, atom_scores
 from workers.transforms.prune import choose_channels, slice_weights
 from workers.transforms.reconstruct import Observed, reconstruct
 from workers.transforms.regroup import regroup
@@ -52,7 +52,7 @@ def build_candidate(
     design: Design,
     observed: Observed,
     method: Reconstruct,
-    norm: Norm,
+    importance: Importance,
     fine_tune: FineTune | None = None,
     threads: int = 1,
 ) -> Candidate:
@@ -63,7 +63,7 @@ def build_candidate(
         design: what is made of it.
         observed: the base on the calibration images; the candidate is calibrated on the same images.
         method: how the candidate is reconstructed.
-        norm: of the filters, which ranks the channels.
+        importance: ranks the channels.
         fine_tune: what to train after reconstruction.
         threads: for ONNX Runtime; torch has its own setting.
 
@@ -73,7 +73,7 @@ def build_candidate(
     stage_s: dict[str, float] = {}
     with timed(stage_s, "slice"):
         applied = apply(base.network, design)
-        scores = atom_scores(base.network, base.weights, norm)
+        scores = importance.atom_scores(base.network, base.weights, observed)
         kept = choose_channels(base.network, design, scores)
         weights = regroup(applied, slice_weights(base.network, base.weights, kept))
     with timed(stage_s, "reconstruct"):

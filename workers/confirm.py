@@ -7,7 +7,7 @@ from service.finalists.actions import finish_finalist, start_finalist
 from service.models import Finalist, Search, Trial
 from service.queue import TaskName, send_after_commit
 from workers.evaluator import JobName
-from workers.workplace import LEASE_S, Claim, Workplace, work
+from workers.workplace import LEASE_S, Claim, Workplace, arguments_of, work
 
 DEADLINE_S = 6 * 3600.0
 
@@ -19,7 +19,7 @@ def confirm_finalist(workplace: Workplace, finalist_id: int) -> None:
             return
         finalist = session.get_one(Finalist, finalist_id)
         trial, search = session.get_one(Trial, finalist.trial_id), session.get_one(Search, finalist.search_id)
-        arguments = {"spec": search.spec, "design": trial.design, "base_key": search.base_key}
+        arguments = {**arguments_of(search), "design": trial.design}
     subject = f"{'uniform' if trial.baseline else 'trial'} {trial.number}: "
     claim = Claim(TaskName.CONFIRM, finalist_id, attempt, search.id, subject)
     ending = work(workplace, claim, JobName.CONFIRM, arguments, DEADLINE_S)

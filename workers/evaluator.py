@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from search_spaces.design import design_from_json
+from search_spaces.importing import ImportSettings
+from search_spaces.known import Sources
 from search_spaces.spec import SearchSpec
 from service.lifeline import die_with_parent
 from workers.progress import Progress
@@ -34,6 +36,8 @@ class JobName(StrEnum):
     EVALUATE = "evaluate"
     CONFIRM = "confirm"
     EXPORT = "export"
+    IMPORT = "import"
+    INDEX = "index"
 
 
 class FaultKind(StrEnum):
@@ -66,14 +70,15 @@ def take_standard_streams() -> tuple[TextIO, TextIO]:
 
 def load_jobs() -> dict[JobName, Job]:
     """The real jobs. Imported late: torch and ONNX Runtime take seconds, and only this process wants them."""
+    import workers.bringing as bringing
     import workers.jobs as jobs
 
     def prepare(arguments: dict[str, Any], home: Path, progress: Progress) -> Mapping[str, Any]:
-        return jobs.prepare(_spec(arguments), home, progress)
+        return jobs.prepare(*_search(arguments), home, progress)
 
     def evaluate(arguments: dict[str, Any], home: Path, progress: Progress) -> Mapping[str, Any]:
         design = design_from_json(arguments["design"])
-        outcome = jobs.evaluate(_spec(arguments), design, arguments["base_key"], home, progress)
+        outcome = jobs.evaluate(*_search(arguments), design, arguments["base_key"], home, progress)
         return {
             "state": str(outcome.state),
             "values": dict(outcome.values),
@@ -83,12 +88,12 @@ def load_jobs() -> dict[JobName, Job]:
 
     def confirm(arguments: dict[str, Any], home: Path, progress: Progress) -> Mapping[str, Any]:
         design = design_from_json(arguments["design"])
-        return jobs.confirm(_spec(arguments), design, arguments["base_key"], home, progress)
+        return jobs.confirm(*_search(arguments), design, arguments["base_key"], home, progress)
 
     def export(arguments: dict[str, Any], home: Path, progress: Progress) -> Mapping[str, Any]:
         design = design_from_json(arguments["design"])
         return jobs.export(
-            _spec(arguments),
+            *_search(arguments),
             design,
             arguments["base_key"],
             arguments["weights_digest"],
@@ -97,11 +102,21 @@ def load_jobs() -> dict[JobName, Job]:
             progress,
         )
 
+    def import_network(arguments: dict[str, Any], home: Path, progress: Progress) -> Mapping[str, Any]:
+        settings = ImportSettings.model_validate(arguments["settings"])
+        return bringing.import_network(arguments["upload_digest"], arguments["name"], settings, home, progress)
+
+    def index_dataset(arguments: dict[str, Any], home: Path, progress: Progress) -> Mapping[str, Any]:
+        parent = arguments["parent_digest"]
+        return bringing.index_dataset(arguments["archives"], arguments["name"], parent, home, progress)
+
     return {
         JobName.PREPARE: prepare,
         JobName.EVALUATE: evaluate,
         JobName.CONFIRM: confirm,
         JobName.EXPORT: export,
+        JobName.IMPORT: import_network,
+        JobName.INDEX: index_dataset,
     }
 
 
@@ -174,8 +189,9 @@ def _as_plain_number(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} is not JSON")
 
 
-def _spec(arguments: dict[str, Any]) -> SearchSpec:
-    return SearchSpec.model_validate(arguments["spec"])
+def _search(arguments: dict[str, Any]) -> tuple[SearchSpec, Sources]:
+    """A search's spec, and what its names stand for."""
+    return SearchSpec.model_validate(arguments["spec"]), Sources.model_validate(arguments["sources"])
 
 
 if __name__ == "__main__":

@@ -84,7 +84,7 @@ def _rebuild(
 def _split_reported(bench: Workbench, weights_digest: str | None) -> Split:
     """The images that the reported accuracy is of: finalists are scored on `confirm`, trials on `score`."""
     if weights_digest is None:
-        return bench.splits.score.first(bench.spec.evaluation.score_images)
+        return bench.splits.score.first(bench.spec.evaluation.most_score_images)
     return bench.splits.confirm
 
 

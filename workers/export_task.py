@@ -14,7 +14,7 @@ from service.models import Artifact, Export, Finalist, Search, Trial
 from service.queue import TaskName
 from service.states import JobState
 from workers.evaluator import JobName
-from workers.workplace import LEASE_S, Claim, Workplace, work
+from workers.workplace import LEASE_S, Claim, Workplace, arguments_of, work
 
 DEADLINE_S = 3600.0
 MEDIA_TYPE = "application/onnx"
@@ -27,7 +27,7 @@ def export_trial(workplace: Workplace, export_id: str) -> None:
             return
         export = session.get_one(Export, export_id)
         arguments = _arguments(session, export)
-    claim = Claim(TaskName.EXPORT, export_id, attempt, export.search_id)
+    claim = Claim(TaskName.EXPORT, export_id, attempt)  # an export outlives its search
     ending = work(workplace, claim, JobName.EXPORT, arguments, DEADLINE_S)
     if ending is None:
         return
@@ -51,9 +51,8 @@ def _arguments(session: Session, export: Export) -> dict[str, Any]:
     confirmed = select(Finalist).where(Finalist.trial_id == trial.id, Finalist.state == JobState.SUCCEEDED)
     finalist = session.scalars(confirmed).one_or_none()
     return {
-        "spec": search.spec,
+        **arguments_of(search),
         "design": trial.design,
-        "base_key": search.base_key,
         "weights_digest": None if finalist is None else finalist.weights_digest,
         "reported": trial.values if finalist is None else finalist.values,
     }

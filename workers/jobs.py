@@ -1,8 +1,8 @@
-"""The four jobs of a worker, as functions of a spec, a design and files under the home folder.
+"""The four jobs of a search, as functions of a spec, a design and files under the home folder.
 
-prepare, then evaluate many times, confirm the best, export one. They know no database and no queue: the
-evaluator process calls them, and whoever supervises it writes down what they return. What they raise
-fails one job; `workers.evaluator.classify` says how.
+prepare, then evaluate many times, confirm the best, export one. What users bring comes in by `workers.bringing`.
+They know no database and no queue: the evaluator process calls them, and whoever supervises it writes down what they
+return. What they raise fails one job; `workers.evaluator.classify` says how.
 """
 
 from __future__ import annotations
@@ -14,61 +14,78 @@ from typing import Any
 from safetensors.numpy import save
 
 from search_spaces.apply import apply, design_key
-from search_spaces.catalog import build_for
+from search_spaces.check import scores_of
 from search_spaces.costs import symbolic_values
+from search_spaces.datasets import DatasetInfo
 from search_spaces.design import Design
+from search_spaces.known import Sources
+from search_spaces.network import Network
 from search_spaces.objectives import Metric, Outcome, TrialState
-from search_spaces.spec import SearchSpec
+from search_spaces.spec import NetworkSpec, SearchSpec
 from service.artifacts.store import put_bytes
 from workers.anchor import get_anchor
 from workers.appraise import Details, build, final_values, measure, score_split
 from workers.base import Base, BaseUnavailableError, base_key, get_base, load_base
 from workers.candidate import timed
-from workers.datasets import load_dataset
 from workers.export import export_file
 from workers.host_lock import training
 from workers.limits import missed_limits
+from workers.material import base_of, dataset_of, network_of, splits_of
+from workers.origin import score_base, warnings_about
 from workers.progress import Progress, ignore_progress
+from workers.splits import Splits
 from workers.train import recipe_for
-from workers.workbench import device_called, set_up, splits_of, use_threads
+from workers.workbench import device_called, set_up, use_threads
 
 ARTIFACTS = "artifacts"
 """Folder under home that holds files by their digest."""
 
 
-def prepare(spec: SearchSpec, home: Path, progress: Progress = ignore_progress) -> dict[str, Any]:
+def prepare(spec: SearchSpec, sources: Sources, home: Path, progress: Progress = ignore_progress) -> dict[str, Any]:
     """Get the data set, the base and its anchor latency into the home folder; quick when they are there.
+
+    Returns:
+        base_key; values: of the base on `score`; anchor: its latency; report: where it comes from; splits: their
+        digests; warnings: for people; seconds, stage_s; cached: whether the base was there.
 
     Raises:
         DatasetUnavailableError: no source has the data set.
+        BaseUnavailableError: an imported network is not here.
         TrainingDivergedError: the recipe does not suit the network.
     """
     seconds: dict[str, float] = {}
-    use_threads(spec)
+    threads = use_threads(spec)
+    dataset, network = dataset_of(spec, sources, home), network_of(spec, sources, home)
     with timed(seconds, "dataset"):
-        progress("dataset", 0.0, f"getting {spec.dataset.name}")
-        load_dataset(spec.dataset.name, home, progress)
-        splits = splits_of(spec.dataset.name, home)
-    network, recipe = build_for(spec), recipe_for(spec.network.family, spec.dataset.name)
-    cached = _has_base(base_key(network, splits.dataset, splits.train.digest, recipe), home)
-    with timed(seconds, "base"), training() as turn:
-        base = get_base(network, splits, recipe, home, progress, turn.yield_)
+        splits = splits_of(spec, sources, network.input, _class_names(sources, home), home, progress)
+    with timed(seconds, "base"):
+        base, cached = _get_base(spec, sources, dataset, network, splits, home, progress)
+    with timed(seconds, "score"):
+        progress("score", 0.0, "scoring the base")
+        score_split = splits.score.first(spec.evaluation.most_score_images)
+        values = score_base(base, score_split, scores_of(spec, dataset), home, threads)
     with timed(seconds, "anchor"):
         anchor = _anchor_report(spec, base, home, progress)
     return {
         "base_key": base.key,
-        "accuracy": base.accuracy,
+        "values": values,
         "anchor": anchor,
         "seconds": sum(seconds.values()),
         "stage_s": seconds,
         "splits": splits.digests(),
         "cached": cached,
-        "report": base.report,
+        "report": {name: value for name, value in base.report.items() if name not in _LONG_PARTS},
+        "warnings": warnings_about(values, dataset, score_split),
     }
 
 
 def evaluate(
-    spec: SearchSpec, design: Design, base_key: str, home: Path, progress: Progress = ignore_progress
+    spec: SearchSpec,
+    sources: Sources,
+    design: Design,
+    base_key: str,
+    home: Path,
+    progress: Progress = ignore_progress,
 ) -> Outcome:
     """Try one design: what costs nothing is judged first, accuracy last; a limit missed ends it there.
 
@@ -76,11 +93,11 @@ def evaluate(
         DesignError: the design does not fit the network.
         PrecisionMismatch: the runtime would not execute the declared precisions.
     """
-    values = dict(symbolic_values(apply(build_for(spec), design)))
+    values = dict(symbolic_values(apply(network_of(spec, sources, home), design)))
     details: Details = {"stage_s": {}}
     if reason := missed_limits(spec.limits, values):
         return Outcome(TrialState.INFEASIBLE, values, reason, details)
-    bench = set_up(spec, base_key, home)
+    bench = set_up(spec, sources, base_key, home)
     progress("build", 0.0, "building the candidate")
     _, model = build(bench, design, details, progress)
     progress("measure", 0.0, "measuring latency")
@@ -89,27 +106,31 @@ def evaluate(
         return Outcome(TrialState.INFEASIBLE, values, reason, details)
     progress("score", 0.0, "scoring")
     try:
-        result = score_split(bench, model, bench.splits.score.first(spec.evaluation.score_images), details)
+        values |= score_split(bench, model, bench.splits.score.first(spec.evaluation.most_score_images), details)
     except FloatingPointError as error:
         return Outcome(TrialState.FAILED, values, str(error), details)
-    values[Metric.ACCURACY] = result.accuracy
     reason = missed_limits(spec.limits, values)
     return Outcome(TrialState.INFEASIBLE if reason else TrialState.SUCCEEDED, values, reason, details)
 
 
 def confirm(
-    spec: SearchSpec, design: Design, base_key: str, home: Path, progress: Progress = ignore_progress
+    spec: SearchSpec,
+    sources: Sources,
+    design: Design,
+    base_key: str,
+    home: Path,
+    progress: Progress = ignore_progress,
 ) -> dict[str, Any]:
     """Fine-tune a finalist, measure it again, and score it on `confirm`, which nothing was chosen by.
 
     Returns:
-        values (accuracy with its 95% interval, latency, sizes), the artifact of its weights, and evidence.
+        values (scores with their 95% intervals, latency, sizes), the artifact of its weights, and evidence.
 
     Raises:
         TrainingDivergedError: fine-tuning diverged.
         FloatingPointError: the network's output is not finite.
     """
-    bench = set_up(spec, base_key, home)
+    bench = set_up(spec, sources, base_key, home)
     details: Details = {"stage_s": {}}
     candidate, model = build(bench, design, details, progress, is_finalist=True)
     origin = {"base": base_key, "design": design_key(bench.base.network, design)}
@@ -121,6 +142,7 @@ def confirm(
 
 def export(
     spec: SearchSpec,
+    sources: Sources,
     design: Design,
     base_key: str,
     weights_digest: str | None,
@@ -132,6 +154,7 @@ def export(
 
     Args:
         spec: of the search.
+        sources: what its names stand for.
         design: to export.
         base_key: of the base it comes from.
         weights_digest: what `confirm` stored; None rebuilds the trial's candidate.
@@ -146,8 +169,36 @@ def export(
         PrecisionMismatch: the file executes in other precisions than the design declares.
         FileMismatchError: the file holds another network than was reported.
     """
-    bench = set_up(spec, base_key, home)
+    bench = set_up(spec, sources, base_key, home)
     return export_file(bench, design, weights_digest, reported, home / ARTIFACTS, progress)
+
+
+_LONG_PARTS = ("groups", "class_names")
+"""Of an imported network's report: said with the network, not with each search."""
+
+
+def _class_names(sources: Sources, home: Path) -> tuple[str, ...]:
+    """Of the outputs of an imported network. A catalog network is trained on the data set's own."""
+    return () if sources.network is None else base_of(sources.network, home).class_names
+
+
+def _get_base(
+    spec: SearchSpec,
+    sources: Sources,
+    dataset: DatasetInfo,
+    network: Network,
+    splits: Splits,
+    home: Path,
+    progress: Progress,
+) -> tuple[Base, bool]:
+    """The base, and whether it was there already."""
+    if sources.network is not None:
+        return base_of(sources.network, home), True
+    assert isinstance(spec.network, NetworkSpec), "an imported network has a source"
+    recipe = recipe_for(dataset, spec.network.family)
+    cached = _has_base(base_key(network, splits.dataset, splits.train.digest, recipe), home)
+    with training() as turn:
+        return get_base(network, splits, recipe, home, progress, turn.yield_), cached
 
 
 def _has_base(key: str, home: Path) -> bool:

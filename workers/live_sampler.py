@@ -20,7 +20,7 @@ from search_spaces.pareto import violations
 from search_spaces.samplers import Sampler, ToldTrial, make_sampler
 from search_spaces.space import Space
 from search_spaces.spec import SearchSpec
-from service.devices.queries import known_devices
+from service.known import known_for_search
 from service.models import Search, Trial
 
 KEPT = 8
@@ -58,7 +58,7 @@ class LiveSamplers:
 
 
 def make_live_sampler(session: Session, search: Search) -> LiveSampler:
-    checked = check_spec(SearchSpec.model_validate(search.spec), known_devices(session))
+    checked = check_spec(SearchSpec.model_validate(search.spec), known_for_search(session, search))
     return LiveSampler(checked.spec, checked.space, make_sampler(checked.spec, checked.space))
 
 

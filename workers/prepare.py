@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlalchemy.orm import Session
 
 from search_spaces.check import Checked, SpecError, check_spec
 from search_spaces.samplers import Proposal
 from search_spaces.spec import SearchSpec
 from service.db import transaction
-from service.devices.queries import known_devices
 from service.errors import InvalidSpecError, ProblemError
+from service.events.actions import append_event
+from service.known import known_for_search
 from service.models import Preparation, Search
 from service.preparations.actions import (
     cancel_preparation,
@@ -19,7 +22,7 @@ from service.preparations.actions import (
 )
 from service.queue import TaskName, send_after_commit
 from service.searches.queries import lock_search
-from service.states import JobState
+from service.states import EventKind, JobState
 from workers.evaluator import JobName
 from workers.new_trials import add_designs
 from workers.workplace import LEASE_S, Claim, Ending, Workplace, work
@@ -42,30 +45,38 @@ def prepare_search(workplace: Workplace, preparation_id: int) -> None:
         checked = _check_again(session, search, claim)
         if checked is None:
             return
-    ending = work(workplace, claim, JobName.PREPARE, {"spec": search.spec}, DEADLINE_S)
+    arguments = {"spec": search.spec, "sources": search.sources}
+    ending = work(workplace, claim, JobName.PREPARE, arguments, DEADLINE_S)
     if ending is not None:
         with transaction(workplace.engine) as session:
-            _finish(session, claim, checked, ending)
+            _finish(session, claim, search.id, checked, ending)
 
 
 def _check_again(session: Session, search: Search, claim: Claim) -> Checked | None:
     """The device may have been announced, or have changed, since the spec was accepted."""
     try:
-        return check_spec(SearchSpec.model_validate(search.spec), known_devices(session))
+        return check_spec(SearchSpec.model_validate(search.spec), known_for_search(session, search))
     except SpecError as error:
-        problem = InvalidSpecError("the device cannot do what the spec asks", faults=error.faults)
+        problem = InvalidSpecError("what the spec names cannot do any more what it asks", faults=error.faults)
         fail_preparation(session, claim.row_id, claim.attempt, problem.document())
         return None
 
 
-def _finish(session: Session, claim: Claim, checked: Checked, ending: Ending) -> None:
+def _finish(session: Session, claim: Claim, search_id: str, checked: Checked, ending: Ending) -> None:
     if ending.state is JobState.CANCELLED:
         cancel_preparation(session, claim.row_id, claim.attempt)
     elif ending.state is JobState.FAILED:
         problem = UnpreparedError(ending.reason)
         fail_preparation(session, claim.row_id, claim.attempt, problem.document())
     elif finish_preparation(session, claim.row_id, claim.attempt, ending.result["base_key"], dict(ending.result)):
-        search = lock_search(session, claim.search_id)
+        search = lock_search(session, search_id)
+        _warn(session, search, ending.result.get("warnings", []))
         baseline = [Proposal(design, {}) for design in checked.space.uniform]
         add_designs(session, search, checked.spec, checked.space.network, baseline, baseline=True)
-        send_after_commit(session, TaskName.PLAN, claim.search_id)
+        send_after_commit(session, TaskName.PLAN, search_id)
+
+
+def _warn(session: Session, search: Search, warnings: Sequence[str]) -> None:
+    search.warnings = [*search.warnings, *warnings]
+    for warning in warnings:
+        append_event(session, search.id, EventKind.NOTE, {"message": warning})

@@ -8,3 +8,13 @@ Progress = Callable[[str, float, str], None]
 
 def ignore_progress(stage: str, done: float, message: str) -> None:
     """The progress of somebody who is not watching."""
+
+
+def yielding(progress: Progress, yield_to: Callable[[], None]) -> Progress:
+    """The same progress, for steps that let others go first whenever they tell how far they are."""
+
+    def tell(stage: str, done: float, message: str) -> None:
+        progress(stage, done, message)
+        yield_to()
+
+    return tell

@@ -17,10 +17,12 @@ from sqlalchemy.orm import Session
 
 from search_spaces.objectives import Outcome, TrialState
 from service import leases
+from service.datasets.actions import IndexFailedError, fail_index
 from service.db import reading, transaction
 from service.exports.actions import finish_export
 from service.finalists.actions import finish_finalist
-from service.models import Claimable, Finalist, Search, Trial, utc_now
+from service.models import Claimable, Finalist, Search, SearchWork, Trial, utc_now
+from service.networks.actions import ImportFailedError, fail_import
 from service.preparations.actions import fail_preparation
 from service.queue import MODEL_OF, TaskName, send_after_commit
 from service.searches.actions import WORK, cancel_queued, settle
@@ -62,9 +64,9 @@ class Reaper:
                 send_after_commit(session, task, row_id)
         for row_id, attempt in expired.exhausted:
             with transaction(self.engine) as session:
-                search_id = session.scalar(select(model.search_id).where(model.id == row_id))
-                if _END[task](session, row_id, attempt) and task is not TaskName.EXPORT:
-                    send_after_commit(session, TaskName.PLAN, str(search_id))
+                if _END[task](session, row_id, attempt) and model in WORK:
+                    search_id = session.get_one(model, row_id).search_id
+                    send_after_commit(session, TaskName.PLAN, search_id)
 
     def _end_what_is_over(self) -> None:
         """Rows that came back to the queue of a search that is over: nobody would claim them."""
@@ -126,7 +128,7 @@ def _is_idle(session: Session, search_id: str, patience_s: float) -> bool:
     return not any(_count_open(session, model, search_id) for model in (Trial, Finalist))
 
 
-def _count_open(session: Session, model: type[Claimable], search_id: str) -> int:
+def _count_open(session: Session, model: type[SearchWork], search_id: str) -> int:
     is_open = (model.state == JobState.RUNNING) | ((model.state == JobState.QUEUED) & model.published_at.is_not(None))
     return session.scalar(select(func.count()).where(model.search_id == search_id, is_open)) or 0
 
@@ -150,9 +152,19 @@ def _end_export(session: Session, row_id: Any, attempt: int) -> bool:
     return finish_export(session, row_id, attempt, JobState.FAILED, _REASON)
 
 
+def _end_import(session: Session, row_id: Any, attempt: int) -> bool:
+    return fail_import(session, row_id, attempt, ImportFailedError(_REASON).document())
+
+
+def _end_index(session: Session, row_id: Any, attempt: int) -> bool:
+    return fail_index(session, row_id, attempt, IndexFailedError(_REASON).document())
+
+
 _END: dict[TaskName, Callable[[Session, Any, int], bool]] = {
     TaskName.PREPARE: _end_preparation,
     TaskName.RUN: _end_trial,
     TaskName.CONFIRM: _end_finalist,
     TaskName.EXPORT: _end_export,
+    TaskName.IMPORT: _end_import,
+    TaskName.INDEX: _end_index,
 }

@@ -57,7 +57,7 @@ class Split:
             yield self.images[start : start + size], self.labels[start : start + size]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Splits:
     """The five splits of the data set called `dataset`.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from celery import Celery
 
 from service.queue import TaskName
+from workers.bring_tasks import import_network, index_dataset
 from workers.confirm import confirm_finalist
 from workers.export_task import export_trial
 from workers.live_sampler import LiveSamplers
@@ -15,7 +16,7 @@ from workers.workplace import Workplace
 
 
 def register_tasks(celery: Celery, workplace: Workplace) -> None:
-    """Give the five tasks to a Celery app, all working at one workplace."""
+    """Give the tasks to a Celery app, all working at one workplace."""
     samplers = LiveSamplers()
 
     @celery.task(name=str(TaskName.PREPARE))  # type: ignore[untyped-decorator]
@@ -37,3 +38,11 @@ def register_tasks(celery: Celery, workplace: Workplace) -> None:
     @celery.task(name=str(TaskName.EXPORT))  # type: ignore[untyped-decorator]
     def export(export_id: str) -> None:
         export_trial(workplace, export_id)
+
+    @celery.task(name=str(TaskName.IMPORT))  # type: ignore[untyped-decorator]
+    def bring_network(network_id: str) -> None:
+        import_network(workplace, network_id)
+
+    @celery.task(name=str(TaskName.INDEX))  # type: ignore[untyped-decorator]
+    def bring_dataset(dataset_id: str) -> None:
+        index_dataset(workplace, dataset_id)

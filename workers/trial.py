@@ -11,7 +11,7 @@ from service.queue import TaskName, send_after_commit
 from service.states import JobState
 from service.trials.actions import finish_trial, start_trial
 from workers.evaluator import JobName
-from workers.workplace import LEASE_S, Claim, Ending, Workplace, work
+from workers.workplace import LEASE_S, Claim, Ending, Workplace, arguments_of, work
 
 DEADLINE_S = 3600.0
 _MEASUREMENT_COLUMNS = (
@@ -34,7 +34,7 @@ def run_trial(workplace: Workplace, trial_id: int) -> None:
             return  # a message that came twice, or too late
         trial = session.get_one(Trial, trial_id)
         search = session.get_one(Search, trial.search_id)
-        arguments = {"spec": search.spec, "design": trial.design, "base_key": search.base_key}
+        arguments = {**arguments_of(search), "design": trial.design}
     claim = Claim(TaskName.RUN, trial_id, attempt, search.id)
     ending = work(workplace, claim, JobName.EVALUATE, arguments, DEADLINE_S)
     if ending is None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -17,11 +18,14 @@ from rich.table import Table
 
 from search_spaces.check import SpecError, check_spec
 from search_spaces.design import Design, Kind, Value, design_from_json
+from search_spaces.known import Known
 from search_spaces.objectives import Outcome, TrialState
 from search_spaces.parse import parse_document, parse_spec
 from search_spaces.space import Space
 from search_spaces.spec import SearchSpec
-from service.config import get_settings
+from service.config import Settings, get_settings
+from service.db import make_engine, reading, upgrade
+from service.known import known_for
 from workers.progress import Progress
 
 console = Console()
@@ -41,21 +45,35 @@ def try_design(
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch's threads leave the cores to whoever else works here
     # Imported here: torch and ONNX Runtime take seconds, and `--help` needs neither.
     from workers import jobs
-    from workers.hardware import DEVICES
 
+    settings = get_settings() if home is None else get_settings().model_copy(update={"home": home.expanduser()})
     with _faults_shown():
         spec = parse_spec(parse_document(spec_path.read_bytes(), yaml=spec_path.suffix != ".json"))
-        checked = check_spec(spec, {name: make().capabilities() for name, make in DEVICES.items()})
+        checked = check_spec(spec, _known_here(spec, settings))
         chosen = _read_design(design) if design else uniform_design(checked.space, ratio, precision, group_size)
         checked.space.indices_of(chosen)
     for warning in checked.warnings:
         console.print(f"[yellow]warning[/] {warning}")
-    folder = (home or get_settings().home).expanduser()
     with _progress_bar() as progress:
-        prepared = jobs.prepare(spec, folder, progress)
-        outcome = jobs.evaluate(spec, chosen, prepared["base_key"], folder, progress)
-    _show(spec, chosen, prepared["accuracy"], outcome)
+        prepared = jobs.prepare(spec, checked.sources, settings.home, progress)
+        outcome = jobs.evaluate(spec, checked.sources, chosen, prepared["base_key"], settings.home, progress)
+    for warning in prepared["warnings"]:
+        console.print(f"[yellow]warning[/] {warning}")
+    _show(spec, chosen, prepared["values"], outcome)
     raise typer.Exit(1 if outcome.state is TrialState.FAILED else 0)
+
+
+def _known_here(spec: SearchSpec, settings: Settings) -> Known:
+    """What is installed, and what was brought to the service whose database and home folder are used here."""
+    from workers.announce import local_known
+
+    known = local_known()
+    if not known.lacks(spec):
+        return known
+    upgrade(settings.resolved_database_url)
+    with reading(make_engine(settings.resolved_database_url)) as session:
+        brought = known_for(session, spec)
+    return replace(known, networks=brought.networks, datasets=brought.datasets, unready=brought.unready)
 
 
 def uniform_design(space: Space, ratio: float, precision: str | None, group_size: int | None) -> Design:
@@ -103,15 +121,22 @@ def _progress_bar() -> Iterator[Progress]:
         yield progress
 
 
-def _show(spec: SearchSpec, design: Design, base_accuracy: float, outcome: Outcome) -> None:
+def _show(spec: SearchSpec, design: Design, of_base: Mapping[str, float], outcome: Outcome) -> None:
     stages = Table("stage", box=None, header_style="bold")
     stages.add_column("seconds", justify="right")
     for stage, seconds in outcome.details["stage_s"].items():
         stages.add_row(stage, f"{seconds:.3f}")
     values = Table("value", box=None, header_style="bold")
+    values.add_column("base", justify="right")
     values.add_column(spec.name, justify="right")
     for name, value in outcome.values.items():
-        values.add_row(name, f"{value:,.0f}" if float(value).is_integer() else f"{value:,.6g}")
-    console.print(f"{len(design)} decisions differ from the base, which gets {base_accuracy:.4f} right")
+        values.add_row(name, _number(of_base.get(name)), _number(value))
+    console.print(f"{len(design)} decisions differ from the base")
     console.print(stages, values, sep="\n")
     console.print(f"[{_STATE_STYLES[outcome.state]}]{outcome.state}[/] {outcome.reason}")
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.6g}"

@@ -1,11 +1,12 @@
 """What the jobs of one search work with, kept warm between jobs: splits, base, base activations, anchor.
 
-Everything is a function of the spec and of files in the home folder; nothing is remembered that cannot be
-read or computed again.
+Everything is a function of the spec, of what its names stand for, and of files in the home folder; nothing is
+remembered that cannot be read or computed again.
 """
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,15 +15,20 @@ from pathlib import Path
 
 import torch
 
+from search_spaces.check import scores_of
+from search_spaces.datasets import DatasetInfo
+from search_spaces.known import Sources
+from search_spaces.network import Network, infer_shapes
 from search_spaces.precision import Precision
 from search_spaces.spec import SearchSpec
 from workers.anchor import get_anchor_in
-from workers.base import Base, load_base
-from workers.datasets import load_dataset
-from workers.hardware import DEVICES
+from workers.base import Base
+from workers.hardware import installed_devices
 from workers.hardware.base import Anchor, Device
 from workers.host_lock import training
-from workers.splits import Splits, make_splits, normalise
+from workers.importance import Importance, installed_importances
+from workers.material import base_of, dataset_of, splits_of
+from workers.splits import Splits, normalise
 from workers.transforms.reconstruct import Observed, observe
 
 
@@ -35,6 +41,8 @@ class Workbench:
     """What candidates of a search are made from and scored with. Shared between jobs: read, never changed.
 
     Attributes:
+        dataset: what the splits are of.
+        scores: names of what is told of outputs, the main one of the task first.
         observed: the base on the calibration images.
         device: what latency is told by; None when the spec names no device.
         anchor_in: the device's anchor in a precision.
@@ -42,32 +50,52 @@ class Workbench:
     """
 
     spec: SearchSpec
+    dataset: DatasetInfo
     splits: Splits
     base: Base
+    scores: tuple[str, ...]
+    importance: Importance
     observed: Observed
     device: Device | None
     anchor_in: Callable[[Precision], Anchor]
     threads: int
 
 
-def set_up(spec: SearchSpec, base_key: str, home: Path) -> Workbench:
+class UnknownNameError(RuntimeError):
+    """This worker does not have what the spec names, though another one does."""
+
+
+def set_up(spec: SearchSpec, sources: Sources, base_key: str, home: Path) -> Workbench:
     """Load what `prepare` has left in the home folder.
 
     Raises:
         BaseUnavailableError: the base is not there.
+        DatasetUnavailableError: the data set is not there.
         DeviceUnavailableError: the spec's device is not on this machine.
+        UnknownNameError: the spec's importance is not installed here.
     """
     threads = use_threads(spec)
-    base, splits = _base(base_key, home), splits_of(spec.dataset.name, home)
-    images = min(spec.evaluation.calibration_images, len(splits.calibrate))
-    observed = _observed(base_key, spec.dataset.name, home, images)
+    base, dataset = base_of(base_key, home), dataset_of(spec, sources, home)
+    splits = splits_of(spec, sources, base.network.input, base.class_names, home)
+    observed = _observe(base, splits, count_calibration(spec, base.network))
     device = None if spec.device is None else device_called(spec.device)
 
     def anchor_in(precision: Precision) -> Anchor:
-        assert spec.device is not None, "only a device measures"
-        return _anchor(base_key, precision, spec.dataset.name, images, spec.device, home)
+        assert device is not None, "only a device measures"
+        return _anchor(base, precision, observed, device, home)
 
-    return Workbench(spec, splits, base, observed, device, anchor_in, threads)
+    return Workbench(
+        spec=spec,
+        dataset=dataset,
+        splits=splits,
+        base=base,
+        scores=scores_of(spec, dataset),
+        importance=_importance_called(spec.evaluation.importance),
+        observed=observed,
+        device=device,
+        anchor_in=anchor_in,
+        threads=threads,
+    )
 
 
 def use_threads(spec: SearchSpec) -> int:
@@ -79,9 +107,21 @@ def use_threads(spec: SearchSpec) -> int:
     return threads
 
 
-@lru_cache(maxsize=1)
-def splits_of(dataset: str, home: Path) -> Splits:
-    return make_splits(load_dataset(dataset, home))
+_WIDEST_BYTES = 2 * 2**30
+
+
+def count_calibration(spec: SearchSpec, network: Network) -> int:
+    """How many calibration images are used: as the spec says, else the usual number if memory allows it.
+
+    Reconstruction has one layer's inputs and outputs of all images in memory at once.
+    """
+    asked, usual = spec.evaluation.calibration_images, spec.evaluation.most_calibration_images
+    if asked is not None:
+        return asked
+    shapes = infer_shapes(network)
+    sizes = {name: 4 * math.prod(shape) for name, shape in shapes.items()}
+    widest = max(sizes[node.name] + sum(sizes[name] for name in node.inputs) for node in network.nodes)
+    return max(min(usual, _WIDEST_BYTES // widest), 16)
 
 
 @lru_cache
@@ -91,25 +131,26 @@ def device_called(name: str) -> Device:
     Raises:
         DeviceUnavailableError: there is none.
     """
-    if name not in DEVICES:
-        raise DeviceUnavailableError(f"this worker has no device {name!r}; it has {', '.join(DEVICES)}")
-    return DEVICES[name]()
+    devices = installed_devices()
+    if name not in devices:
+        raise DeviceUnavailableError(f"this worker has no device {name!r}; it has {', '.join(devices)}")
+    return devices[name]()
 
 
-@lru_cache(maxsize=2)
-def _base(key: str, home: Path) -> Base:
-    return load_base(key, home)
+def _importance_called(name: str) -> Importance:
+    importances = installed_importances()
+    if name not in importances:
+        raise UnknownNameError(f"this worker has no importance {name!r}; it has {', '.join(importances)}")
+    return importances[name]()
 
 
 @lru_cache(maxsize=4)
-def _anchor(key: str, precision: Precision, dataset: str, images: int, device: str, home: Path) -> Anchor:
-    observed = _observed(key, dataset, home, images)
-    return get_anchor_in(_base(key, home), precision, observed.images, device_called(device), home)
+def _anchor(base: Base, precision: Precision, observed: Observed, device: Device, home: Path) -> Anchor:
+    return get_anchor_in(base, precision, observed.images, device, home)
 
 
 @lru_cache(maxsize=1)  # up to some hundred megabytes each
-def _observed(key: str, dataset: str, home: Path, images: int) -> Observed:
-    base = _base(key, home)
-    calibration = splits_of(dataset, home).calibrate.first(images)
+def _observe(base: Base, splits: Splits, images: int) -> Observed:
     with training():
-        return observe(base.network, base.weights, normalise(calibration.images, base.network.input))
+        calibration = normalise(splits.calibrate.first(images).images, base.network.input)
+        return observe(base.network, base.weights, calibration)

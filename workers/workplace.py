@@ -2,7 +2,7 @@
 
 The flow of every job is the same: claim a row, have the evaluator do the work while the lease is renewed and the
 search is watched, then end the row in one transaction, fenced by the attempt. What the job is, and what its end
-means, is said by `prepare`, `trial`, `confirm` and `export_task`.
+means, is said by `prepare`, `trial`, `confirm`, `export_task` and `bring_tasks`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 
 from sqlalchemy import Engine, select
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
 
 from service import leases
 from service.db import reading, transaction
@@ -55,12 +56,17 @@ class Workplace:
 
 @dataclass(frozen=True)
 class Claim:
-    """A row that this worker has claimed. `subject` is who progress is reported of, where that is not clear."""
+    """A row that this worker has claimed.
+
+    Attributes:
+        search_id: whose end would end the work; None for what belongs to no search.
+        subject: who progress is reported of, where that is not clear.
+    """
 
     task: TaskName
     row_id: Any
     attempt: int
-    search_id: str
+    search_id: str | None = None
     subject: str = ""
 
 
@@ -86,6 +92,11 @@ class InterruptedJobError(Exception):
     def __init__(self, cause: Interruption) -> None:
         super().__init__(str(cause))
         self.cause = cause
+
+
+def arguments_of(search: Search) -> dict[str, Any]:
+    """What all jobs of a search that is prepared are told of it."""
+    return {"spec": search.spec, "sources": search.sources, "base_key": search.base_key}
 
 
 def work(
@@ -137,8 +148,7 @@ def _watch(workplace: Workplace, claim: Claim) -> Callable[[], None]:
             return
         looked = now
         try:
-            # An export outlives its search; all else is of no use once the search is over.
-            if claim.task is not TaskName.EXPORT and _is_search_over(workplace, claim):
+            if claim.search_id is not None and _is_search_over(workplace, claim.search_id):
                 raise InterruptedJobError(Interruption.SEARCH_OVER)
             if now - renewed >= RENEW_EVERY_S:
                 _renew(workplace, claim)
@@ -152,9 +162,9 @@ def _watch(workplace: Workplace, claim: Claim) -> Callable[[], None]:
     return watch
 
 
-def _is_search_over(workplace: Workplace, claim: Claim) -> bool:
+def _is_search_over(workplace: Workplace, search_id: str) -> bool:
     with reading(workplace.engine) as session:
-        state = session.scalar(select(Search.state).where(Search.id == claim.search_id))
+        state = session.scalar(select(Search.state).where(Search.id == search_id))
     return state is None or state.is_over
 
 
@@ -167,7 +177,7 @@ def _renew(workplace: Workplace, claim: Claim) -> None:
 
 def _progress_of(workplace: Workplace, claim: Claim) -> Progress:
     """Progress for people: of the long jobs only, and about once a second. A trial is itself a step of progress."""
-    is_long = claim.task in (TaskName.PREPARE, TaskName.CONFIRM)
+    is_long = claim.task in _LONG
     told = time.monotonic() - PROGRESS_EVERY_S
     told_stage = ""
 
@@ -180,8 +190,19 @@ def _progress_of(workplace: Workplace, claim: Claim) -> Progress:
         told, told_stage = now, stage
         try:
             with transaction(workplace.engine) as session:
-                report_progress(session, claim.search_id, stage, min(max(done, 0.0), 1.0), f"{claim.subject}{message}")
+                _tell(session, claim, stage, min(max(done, 0.0), 1.0), f"{claim.subject}{message}")
         except OperationalError:
             _log.warning("cannot tell progress", exc_info=True)
 
     return progress
+
+
+_LONG = frozenset({TaskName.PREPARE, TaskName.CONFIRM, TaskName.IMPORT, TaskName.INDEX})
+
+
+def _tell(session: Session, claim: Claim, stage: str, share: float, message: str) -> None:
+    if claim.search_id is not None:
+        report_progress(session, claim.search_id, stage, share, message)
+    else:
+        activity = {"stage": stage, "share": share, "message": message}
+        leases.tell_activity(session, MODEL_OF[claim.task], claim.row_id, claim.attempt, activity)

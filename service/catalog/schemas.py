@@ -1,25 +1,17 @@
-"""What a spec may name, as the API shows it."""
+"""What else a spec may name, as the API shows it: samplers, importances, metrics."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 from pydantic import BaseModel
 
-from search_spaces.datasets import DATASETS
-from search_spaces.spec import Family, SamplerName
+from search_spaces.datasets import Task
+from search_spaces.objectives import DEVICE_METRICS, SYMBOLIC_METRICS, Direction, Metric
+from search_spaces.scores import BUILT_IN_SCORES, ScoreInfo
+from search_spaces.spec import ImportanceName, SamplerName
+from service.models import Offer
 
-NETWORKS = {
-    Family.EFFICIENTNET_LITE0: "inverted residuals with windows of 3 x 3 and 5 x 5, made for integer hardware",
-    Family.INCEPTION_V3: "blocks of parallel branches, concatenated; for pictures of 299 x 299, or smaller ones",
-    Family.MOBILENET_V1: "depthwise separable convolutions; the stem's stride is a field",
-    Family.MOBILENET_V2: "inverted residuals with linear bottlenecks",
-    Family.MOBILENET_V3_SMALL: "inverted residuals with squeeze-and-excite and hard swish",
-    Family.RESNET_18: "residual blocks of two convolutions; a stem stride of 1 is for small pictures",
-    Family.RESNET_50: "residual bottlenecks; a stem stride of 1 is for small pictures",
-    Family.RESNET_56: "residual blocks, for pictures of 32 x 32",
-    Family.RESNEXT_50: "residual bottlenecks whose 3 x 3 convolutions have 32 groups",
-    Family.SHUFFLENET_V2: "split, work on one half, join and shuffle; a stem stride of 1 is for small pictures",
-    Family.VGG_13: "plain 3 x 3 convolutions with batch norm",
-}
 SAMPLERS = {
     SamplerName.UNIFORM: "the uniform baseline alone: the same ratio and precision everywhere",
     SamplerName.GRID: "every design of the space in order",
@@ -27,6 +19,20 @@ SAMPLERS = {
     SamplerName.TPE: "tree-structured Parzen estimators, multivariate",
     SamplerName.NSGA2: "a genetic algorithm for several objectives",
 }
+IMPORTANCES = {
+    ImportanceName.L1: "the sum of absolute weights that read a channel",
+    ImportanceName.L2: "the root of the sum of squared weights that read a channel",
+}
+COSTS = {
+    Metric.LATENCY_S: "seconds of one inference at batch 1, measured on the device",
+    Metric.ENERGY_J: "joules of one inference, measured on the device",
+    Metric.SIZE_BYTES: "payload of the weights at their declared bits",
+    Metric.MACS: "multiply-accumulates of one inference",
+    Metric.PARAMETERS: "weights and biases",
+    Metric.ACTIVATION_TRAFFIC_BYTES: "bytes of activations that are written and read",
+    Metric.PEAK_ACTIVATION_BYTES: "most bytes of activations that are alive at a time",
+}
+INSTALLED = "installed by this service's operator"
 
 
 class NamedBody(BaseModel):
@@ -38,37 +44,61 @@ class NamedPage(BaseModel):
     items: list[NamedBody]
 
 
-class DatasetBody(NamedBody):
-    """A data set; `shape` is (channels, height, width) of an image."""
+class MetricBody(NamedBody):
+    """A metric. `task`, and how many classes a data set must have, are told of scores only."""
 
-    classes: int
-    shape: tuple[int, int, int]
-    images: int
-    test_images: int
-
-
-class DatasetPage(BaseModel):
-    items: list[DatasetBody]
+    direction: Direction
+    is_score: bool
+    needs_device: bool
+    task: Task | None = None
+    least_classes: int = 0
+    most_classes: int | None = None
 
 
-def network_page() -> NamedPage:
-    return NamedPage(items=[NamedBody(name=name, description=text) for name, text in NETWORKS.items()])
+class MetricPage(BaseModel):
+    items: list[MetricBody]
 
 
-def sampler_page() -> NamedPage:
-    return NamedPage(items=[NamedBody(name=name, description=text) for name, text in SAMPLERS.items()])
+def sampler_page(offers: Sequence[Offer]) -> NamedPage:
+    return _page(SAMPLERS.items(), offers)
 
 
-def dataset_page() -> DatasetPage:
-    items = [
-        DatasetBody(
-            name=info.name,
-            description=info.description,
-            classes=info.classes,
-            shape=info.shape,
-            images=info.images,
-            test_images=info.test_images,
-        )
-        for info in DATASETS.values()
-    ]
-    return DatasetPage(items=items)
+def importance_page(offers: Sequence[Offer]) -> NamedPage:
+    return _page(IMPORTANCES.items(), offers)
+
+
+def metric_page(offers: Sequence[Offer]) -> MetricPage:
+    scores = [score.info for score in BUILT_IN_SCORES.values()]
+    scores += [ScoreInfo.model_validate(row.details) for row in offers]
+    return MetricPage(items=[*map(_score, scores), *(_cost(metric, text) for metric, text in COSTS.items())])
+
+
+def _page(built_in: Iterable[tuple[str, str]], offers: Sequence[Offer]) -> NamedPage:
+    named = [*built_in, *((row.name, INSTALLED) for row in offers)]
+    return NamedPage(items=[NamedBody(name=name, description=text) for name, text in named])
+
+
+def _score(info: ScoreInfo) -> MetricBody:
+    return MetricBody(
+        name=info.name,
+        description=info.description,
+        direction=info.direction,
+        is_score=True,
+        needs_device=False,
+        task=info.task,
+        least_classes=info.least_classes,
+        most_classes=info.most_classes,
+    )
+
+
+def _cost(metric: Metric, description: str) -> MetricBody:
+    return MetricBody(
+        name=metric,
+        description=description,
+        direction=Direction.MINIMIZE,
+        is_score=False,
+        needs_device=metric in DEVICE_METRICS,
+    )
+
+
+assert COSTS.keys() == DEVICE_METRICS | SYMBOLIC_METRICS

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from search_spaces.datasets import DATASETS
 from service import leases
+from service.artifacts.actions import add_artifact
 from service.errors import NameTakenError, ProblemError, StateConflictError
 from service.models import OwnDataset
 from service.queue import TaskName, send_after_commit
@@ -71,8 +72,11 @@ def archives_of(session: Session, row: OwnDataset) -> list[str]:
 
 
 def finish_index(session: Session, dataset_id: str, attempt: int, result: Mapping[str, Any]) -> bool:
-    """Record what is in it. False: the lease was lost."""
-    columns = {key: result[key] for key in ("digest", "info", "report")}
+    """Record what is in it, with a picture of each class. False: the lease was lost."""
+    columns = {key: result[key] for key in ("digest", "info")}
+    columns["report"] = {**result["report"], "previews": result["previews"]}
+    for picture in result["previews"]:
+        add_artifact(session, picture["digest"], "preview.png", "image/png", picture["size_bytes"])
     return leases.finish(session, OwnDataset, dataset_id, attempt, JobState.SUCCEEDED, activity=None, **columns)
 
 

@@ -43,9 +43,7 @@ async def create_dataset(
     """Hand over a data set. A worker looks at every image, divides them into splits, and reports what is odd."""
 
     def store() -> DatasetBody:
-        upload = store_upload(
-            app_settings.uploads_folder, file.file, file.filename, app_settings.upload_limit_bytes
-        )
+        upload = store_upload(app_settings.uploads_folder, file.file, file.filename, app_settings.upload_limit_bytes)
         with transaction(engine) as session:
             add_dataset(session, name, upload, extend=extend)
             return dataset_body(versions_of(session, name))

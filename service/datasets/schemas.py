@@ -39,8 +39,15 @@ class DatasetPage(BaseModel):
     items: list[DatasetItem]
 
 
+class PreviewBody(BaseModel):
+    """A PNG with a few training images of one class, or of one range of values."""
+
+    name: str
+    url: str
+
+
 class VersionBody(BaseModel):
-    """One version: what was handed over, and what was found in it. Previews are PNG images, one for each class."""
+    """One version: what was handed over, and what was found in it."""
 
     version: int
     state: JobState
@@ -48,6 +55,7 @@ class VersionBody(BaseModel):
     digest: str | None
     activity: ActivityBody | None
     report: dict[str, Any]
+    previews: list[PreviewBody]
     problem: dict[str, Any] | None
     created_at: datetime
     finished_at: datetime | None
@@ -82,7 +90,11 @@ def _version(row: OwnDataset) -> VersionBody:
         filename=row.filename,
         digest=row.digest,
         activity=row.activity and ActivityBody.model_validate(row.activity),
-        report=row.report,
+        report={key: value for key, value in row.report.items() if key != "previews"},
+        previews=[
+            PreviewBody(name=one["name"], url=f"/v1/artifacts/{one['digest']}")
+            for one in row.report.get("previews", [])
+        ],
         problem=row.problem,
         created_at=row.created_at,
         finished_at=row.finished_at,

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from search_spaces.capabilities import DeviceCapabilities
 from search_spaces.check import SpecError, check_spec
 from search_spaces.spec import SearchSpec
-from service.devices.queries import known_devices
+from service.db import insert_if_new
 from service.errors import InvalidSpecError
 from service.events.actions import append_event
+from service.known import known_for_search
 from service.models import Device, Search, utc_now
 from service.searches.actions import fail, send_for_preparation
 from service.searches.queries import lock_search
@@ -27,30 +25,30 @@ def announce(session: Session, capabilities: DeviceCapabilities) -> None:
     first time has not seen it, and was not seen.
     """
     told = capabilities.model_dump(mode="json")
-    known = session.scalar(_insert_if_new(session, capabilities.name, told))
+    now = utc_now()
+    row = {"name": capabilities.name, "capabilities": told, "announced_at": now, "seen_at": now}
+    is_new = insert_if_new(session, Device, row)
     device = session.get_one(Device, capabilities.name, populate_existing=True, with_for_update=True)
-    is_news = known is not None or device.capabilities != told
-    device.seen_at = utc_now()
-    if is_news:
-        device.capabilities, device.announced_at = told, utc_now()
+    device.seen_at = now
+    if is_new or device.capabilities != told:
+        device.capabilities, device.announced_at = told, now
     session.flush()
     wake_waiting(session)
 
 
 def wake_waiting(session: Session) -> None:
     """Check the searches that wait for a device again: prepare those that have it now, fail those it cannot serve."""
-    devices = known_devices(session)
     may_wait = (SearchState.QUEUED, SearchState.PAUSED)
     waiting = select(Search.id).where(Search.state.in_(may_wait), Search.waiting_for != "").order_by(Search.id)
     for search_id in session.scalars(waiting).all():
         search = lock_search(session, search_id)
         if search.waiting_for and not search.state.is_over:
-            _check_again(session, search, devices)
+            _check_again(session, search)
 
 
-def _check_again(session: Session, search: Search, devices: Mapping[str, DeviceCapabilities]) -> None:
+def _check_again(session: Session, search: Search) -> None:
     try:
-        checked = check_spec(SearchSpec.model_validate(search.spec), devices)
+        checked = check_spec(SearchSpec.model_validate(search.spec), known_for_search(session, search))
     except SpecError as error:
         search.waiting_for = ""
         problem = InvalidSpecError("the device is here now, and cannot do what the spec asks", faults=error.faults)
@@ -63,13 +61,3 @@ def _check_again(session: Session, search: Search, devices: Mapping[str, DeviceC
     search.waiting_for = ""
     append_event(session, search.id, EventKind.NOTE, {"message": "the device is here"})
     send_for_preparation(session, search)
-
-
-def _insert_if_new(session: Session, name: str, told: dict[str, Any]) -> Any:
-    if session.get_bind().dialect.name == "postgresql":
-        from sqlalchemy.dialects.postgresql import insert
-    else:
-        from sqlalchemy.dialects.sqlite import insert  # type: ignore[assignment]
-    now = utc_now()
-    row = insert(Device).values(name=name, capabilities=told, announced_at=now, seen_at=now)
-    return row.on_conflict_do_nothing(index_elements=[Device.name]).returning(Device.name)

@@ -24,9 +24,7 @@ class ImportFailedError(ProblemError):
     title = "The network could not be imported"
 
 
-def add_network(
-    session: Session, name: str, upload: Upload, settings: ImportSettings
-) -> tuple[ImportedNetwork, bool]:
+def add_network(session: Session, name: str, upload: Upload, settings: ImportSettings) -> tuple[ImportedNetwork, bool]:
     """Have a file imported under a name; returns the row, and whether anything is to be done for it.
 
     The same file with the same settings is the same network. A name whose import has failed is free again.
@@ -55,9 +53,7 @@ def add_network(
 def finish_import(session: Session, network_id: str, attempt: int, result: Mapping[str, Any]) -> bool:
     """Record what the file has become. False: the lease was lost."""
     columns = {key: result[key] for key in ("base_key", "network", "report")}
-    return leases.finish(
-        session, ImportedNetwork, network_id, attempt, JobState.SUCCEEDED, activity=None, **columns
-    )
+    return leases.finish(session, ImportedNetwork, network_id, attempt, JobState.SUCCEEDED, activity=None, **columns)
 
 
 def fail_import(session: Session, network_id: str, attempt: int, problem: Mapping[str, Any]) -> bool:

@@ -47,13 +47,11 @@ async def create_network(
     name: NameInForm,
     settings: SettingsText = "{}",
 ) -> NetworkBody:
-    """Hand over a network. A worker imports it, checks that it computes what the file computes, and says what it found."""
+    """Hand over a network. A worker imports it, proves that it computes what the file does, and says what it found."""
     wanted = parse_settings(settings)
 
     def store() -> NetworkBody:
-        upload = store_upload(
-            app_settings.uploads_folder, file.file, file.filename, app_settings.upload_limit_bytes
-        )
+        upload = store_upload(app_settings.uploads_folder, file.file, file.filename, app_settings.upload_limit_bytes)
         with transaction(engine) as session:
             row, _ = add_network(session, name, upload, wanted)
             return network_body(row)

@@ -14,8 +14,16 @@ from service.searches.schemas import ActivityBody
 from service.states import JobState
 
 FAMILIES = {
+    Family.EFFICIENTNET_LITE0: "inverted residuals with windows of 3 x 3 and 5 x 5, made for integer hardware",
+    Family.INCEPTION_V3: "blocks of parallel branches, concatenated; for pictures of 299 x 299, or smaller ones",
     Family.MOBILENET_V1: "depthwise separable convolutions; the stem's stride is a field",
+    Family.MOBILENET_V2: "inverted residuals with linear bottlenecks",
+    Family.MOBILENET_V3_SMALL: "inverted residuals with squeeze-and-excite and hard swish",
+    Family.RESNET_18: "residual blocks of two convolutions; a stem stride of 1 is for small pictures",
+    Family.RESNET_50: "residual bottlenecks; a stem stride of 1 is for small pictures",
     Family.RESNET_56: "residual blocks, for pictures of 32 x 32",
+    Family.RESNEXT_50: "residual bottlenecks whose 3 x 3 convolutions have 32 groups",
+    Family.SHUFFLENET_V2: "split, work on one half, join and shuffle; a stem stride of 1 is for small pictures",
     Family.VGG_13: "plain 3 x 3 convolutions with batch norm",
 }
 

@@ -20,7 +20,6 @@ from starlette.concurrency import run_in_threadpool
 from search_spaces.check import Checked, check_spec
 from search_spaces.parse import parse_spec
 from service.db import reading, transaction
-from service.devices.queries import known_devices
 from service.edge import (
     BodyDep,
     EngineDep,
@@ -35,6 +34,7 @@ from service.edge import (
     read_document,
 )
 from service.errors import InvalidPageTokenError, ProblemError
+from service.known import known_for
 from service.models import Search
 from service.paging import clamp_page_size, decode_token, encode_token
 from service.searches import actions
@@ -181,8 +181,8 @@ def _create(request: Request, engine: Engine, body: bytes, key: str | None) -> S
 def _check(request: Request, engine: Engine, body: bytes) -> Checked:
     spec = parse_spec(read_document(request, body, allow_yaml=True))
     with reading(engine) as session:
-        devices = known_devices(session)
-    return check_spec(spec, devices)
+        known = known_for(session, spec)
+    return check_spec(spec, known)
 
 
 def _change(

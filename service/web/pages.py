@@ -25,11 +25,11 @@ from sqlalchemy.orm import Session
 from search_spaces.check import SpecError, check_spec
 from search_spaces.parse import parse_document, parse_spec
 from service.db import reading, transaction
-from service.devices.queries import known_devices
 from service.edge import EngineDep, PageToken, SearchId
 from service.errors import InvalidPageTokenError, NotFoundError, ProblemError, StateConflictError
 from service.examples import example_path
 from service.exports.actions import request_export
+from service.known import known_for
 from service.models import Search
 from service.paging import decode_token, encode_token
 from service.searches import actions
@@ -202,7 +202,7 @@ def _create(engine: Engine, text: str) -> str:
     body = text.encode()
     spec = parse_spec(parse_document(body, yaml=True))
     with transaction(engine) as session:
-        checked = check_spec(spec, known_devices(session))
+        checked = check_spec(spec, known_for(session, spec))
         return actions.create_search(session, checked, None, hashlib.sha256(body).hexdigest()).id
 
 

@@ -8,9 +8,12 @@ from typing import Any
 
 from search_spaces.check import check_spec
 from search_spaces.design import Design
+from search_spaces.known import Sources
 from search_spaces.spec import SearchSpec
-from workers.announce import local_capabilities
+from workers.announce import local_known
+from workers.datasets import load_dataset
 from workers.jobs import prepare
+from workers.splits import Splits, make_splits
 from workers.try_design import uniform_design
 
 CALIBRATION_IMAGES, SCORE_IMAGES = 144, 80
@@ -65,12 +68,16 @@ class DigitsHome:
         key: str = self.prepared["base_key"]
         return key
 
+    @property
+    def splits(self) -> Splits:
+        return make_splits(load_dataset("digits", self.folder))
+
 
 def make_digits_home(folder: Path) -> DigitsHome:
-    return DigitsHome(folder, prepare(digits_spec(), folder))
+    return DigitsHome(folder, prepare(digits_spec(), Sources(), folder))
 
 
 def half(precision: str, group_size: int | None = None) -> Design:
     """Every layer to half of its channels."""
-    space = check_spec(digits_spec(), {device.name: device for device in local_capabilities()}).space
+    space = check_spec(digits_spec(), local_known()).space
     return uniform_design(space, 0.5, precision, group_size)

@@ -15,18 +15,20 @@ import torch
 from search_spaces.apply import apply, design_key
 from search_spaces.catalog import build_for
 from search_spaces.costs import symbolic_values
+from search_spaces.datasets import DATASETS
 from search_spaces.design import Design
+from search_spaces.known import Sources
+from search_spaces.network import Network
 from search_spaces.objectives import SYMBOLIC_METRICS, TrialState
+from search_spaces.scores import wilson_interval
 from search_spaces.spec import SearchSpec
 from service.artifacts.store import open_path
 from tests.workers.on_digits import SCORE_IMAGES, DigitsHome, digits_spec, half, on_local_cpu
 from workers.evaluator import JobName
 from workers.evaluator_process import Evaluator
 from workers.jobs import ARTIFACTS, confirm, evaluate, export, prepare
-from workers.score import Score
 from workers.weights import check_weights
 from workers.weights_file import load_weights, save_weights
-from workers.workbench import splits_of
 
 NO_BASE = "0" * 64
 
@@ -40,7 +42,11 @@ def _threads_as_before():
 
 @pytest.fixture(scope="module")
 def confirmed(digits_home: DigitsHome):
-    return confirm(digits_spec(), half("w8a8"), digits_home.key, digits_home.folder)
+    return confirm(digits_spec(), Sources(), half("w8a8"), digits_home.key, digits_home.folder)
+
+
+def base_network() -> Network:
+    return build_for(digits_spec().network, DATASETS["digits"])
 
 
 def limited(metric: str, **bounds) -> SearchSpec:
@@ -52,19 +58,21 @@ def limited(metric: str, **bounds) -> SearchSpec:
 
 
 def test_a_base_is_trained_once_and_then_found(digits_home):
-    again = prepare(digits_spec(), digits_home.folder)
+    again = prepare(digits_spec(), Sources(), digits_home.folder)
     assert not digits_home.prepared["cached"]
     assert again["cached"]
     assert again["base_key"] == digits_home.key
-    assert again["accuracy"] == digits_home.prepared["accuracy"] > 0.9
-    assert again["splits"] == splits_of("digits", digits_home.folder).digests()
+    assert again["values"] == digits_home.prepared["values"]
+    assert again["values"]["accuracy"] > 0.9
+    assert again["warnings"] == []
+    assert again["splits"] == digits_home.splits.digests()
     assert again["anchor"] == {}
     json.dumps(again)
 
 
 def test_a_device_needs_an_anchor_which_is_measured_once(digits_home):
     spec = SearchSpec.model_validate(on_local_cpu())
-    first, second = (prepare(spec, digits_home.folder)["anchor"] for _ in range(2))
+    first, second = (prepare(spec, Sources(), digits_home.folder)["anchor"] for _ in range(2))
     assert json.loads(json.dumps(first)) == second
     assert 0 < first["latency_s"] < 1
     assert first["measurement"]["provenance"] == "measured"
@@ -76,8 +84,8 @@ def test_a_device_needs_an_anchor_which_is_measured_once(digits_home):
 def test_a_design_is_measured_scored_and_proved(digits_home):
     spec = SearchSpec.model_validate(on_local_cpu())
     design = half("w8a8", group_size=2)
-    outcome = evaluate(spec, design, digits_home.key, digits_home.folder)
-    applied = apply(build_for(spec), design)
+    outcome = evaluate(spec, Sources(), design, digits_home.key, digits_home.folder)
+    applied = apply(base_network(), design)
     assert outcome.state is TrialState.SUCCEEDED
     assert outcome.reason == ""
     assert outcome.values.keys() == {*SYMBOLIC_METRICS, "accuracy", "latency_s"}
@@ -85,16 +93,15 @@ def test_a_design_is_measured_scored_and_proved(digits_home):
     assert set(outcome.details["executed"]) == {node.name for node in applied.compute_nodes()}
     assert {operator[0] for operator in outcome.details["executed"].values()} == {"Q"}
     assert outcome.details["measurement"]["device"] == "local-cpu"
-    assert outcome.details["measurement"]["workload_key"] == design_key(build_for(spec), design)
-    correct = outcome.details["images"]["correct"]
+    assert outcome.details["measurement"]["workload_key"] == design_key(base_network(), design)
     assert (outcome.details["images"]["split"], outcome.details["images"]["count"]) == ("score", SCORE_IMAGES)
-    assert outcome.values["accuracy"] == correct / SCORE_IMAGES
+    assert outcome.values["accuracy"] * SCORE_IMAGES == pytest.approx(round(outcome.values["accuracy"] * SCORE_IMAGES))
     assert min(outcome.details["stage_s"].values()) > 0
     json.dumps(outcome.details, allow_nan=False)
 
 
 def test_a_limit_on_size_is_judged_before_any_work(tmp_path):
-    outcome = evaluate(limited("size_bytes", max=10_000), half("w8a8"), NO_BASE, tmp_path)
+    outcome = evaluate(limited("size_bytes", max=10_000), Sources(), half("w8a8"), NO_BASE, tmp_path)
     assert outcome.state is TrialState.INFEASIBLE
     assert outcome.reason.startswith("size_bytes ")
     assert outcome.reason.endswith(" exceeds the limit 10,000")
@@ -104,7 +111,7 @@ def test_a_limit_on_size_is_judged_before_any_work(tmp_path):
 
 
 def test_a_limit_on_latency_is_judged_before_scoring(digits_home):
-    outcome = evaluate(limited("latency_s", max=1e-9), half("w8a8"), digits_home.key, digits_home.folder)
+    outcome = evaluate(limited("latency_s", max=1e-9), Sources(), half("w8a8"), digits_home.key, digits_home.folder)
     assert outcome.state is TrialState.INFEASIBLE
     assert outcome.reason.startswith("latency_s ")
     assert "accuracy" not in outcome.values
@@ -113,7 +120,7 @@ def test_a_limit_on_latency_is_judged_before_scoring(digits_home):
 
 def test_a_limit_on_accuracy_keeps_the_accuracy_that_missed_it(digits_home):
     spec = digits_spec(limits=[{"metric": "accuracy", "min": 1.01}])
-    outcome = evaluate(spec, Design.of({}), digits_home.key, digits_home.folder)
+    outcome = evaluate(spec, Sources(), Design.of({}), digits_home.key, digits_home.folder)
     assert outcome.state is TrialState.INFEASIBLE
     assert outcome.reason.endswith("is below the limit 1.01")
     assert outcome.values["accuracy"] > 0.9
@@ -121,7 +128,7 @@ def test_a_limit_on_accuracy_keeps_the_accuracy_that_missed_it(digits_home):
 
 def test_weights_that_are_no_numbers_fail_the_trial(digits_home, tmp_path):
     key = spoil_base(digits_home, tmp_path)
-    outcome = evaluate(digits_spec(), Design.of({}), key, tmp_path)
+    outcome = evaluate(digits_spec(), Sources(), Design.of({}), key, tmp_path)
     assert outcome.state is TrialState.FAILED
     assert "not finite" in outcome.reason
     assert "accuracy" not in outcome.values
@@ -145,10 +152,11 @@ def spoil_base(home: DigitsHome, folder) -> str:
 def test_another_process_finds_the_same_accuracy(digits_home):
     """In this process from warm memory, in a fresh evaluator from the files alone."""
     spec, design = digits_spec(), half("w8a8", group_size=2)
-    here = evaluate(spec, design, digits_home.key, digits_home.folder)
+    here = evaluate(spec, Sources(), design, digits_home.key, digits_home.folder)
     evaluator = Evaluator(digits_home.folder, threads=1)
     arguments = {
         "spec": spec.model_dump(mode="json"),
+        "sources": {},
         "design": design.to_json(),
         "base_key": digits_home.key,
     }
@@ -165,18 +173,17 @@ def test_another_process_finds_the_same_accuracy(digits_home):
 
 def test_a_finalist_is_scored_on_images_that_nothing_was_chosen_by(confirmed, digits_home):
     values, images = confirmed["values"], confirmed["details"]["images"]
-    split = splits_of("digits", digits_home.folder).confirm
+    split = digits_home.splits.confirm
     assert (images["split"], images["digest"]) == ("confirm", split.digest)
     assert values["images"] == images["count"] == len(split)
-    assert values["accuracy"] == images["correct"] / len(split)
-    assert (values["accuracy_low"], values["accuracy_high"]) == Score(images["correct"], len(split)).interval
+    assert (values["accuracy_low"], values["accuracy_high"]) == wilson_interval(values["accuracy"], len(split))
     assert values["accuracy_low"] < values["accuracy"] < values["accuracy_high"]
     assert confirmed["details"]["stage_s"]["fine_tune"] > 0
 
 
 def test_a_finalists_weights_are_kept_as_they_were_trained(confirmed, digits_home):
     path = open_path(digits_home.folder / ARTIFACTS, confirmed["weights_digest"])
-    check_weights(apply(build_for(digits_spec()), half("w8a8")), load_weights(path))
+    check_weights(apply(base_network(), half("w8a8")), load_weights(path))
     assert hashlib.sha256(path.read_bytes()).hexdigest() == confirmed["weights_digest"]
 
 
@@ -207,7 +214,7 @@ def test_a_stranger_with_the_file_alone_finds_the_reported_accuracy(confirmed, d
     session = onnxruntime.InferenceSession(stored, providers=["CPUExecutionProvider"])
     told = session.get_modelmeta().custom_metadata_map
     mean, std = (np.array(json.loads(told[f"espalier.input.{name}"]))[:, None, None] for name in ("mean", "std"))
-    split = splits_of("digits", digits_home.folder).confirm
+    split = digits_home.splits.confirm
     images = ((split.images / 255 - mean) / std).astype(np.float32)
     logits = np.concatenate([session.run(None, {"image": image[None]})[0] for image in images])
     assert (logits.argmax(axis=1) == split.labels).mean() == confirmed["values"]["accuracy"]
@@ -219,18 +226,18 @@ def test_a_file_tells_where_it_comes_from(confirmed, digits_home):
     told = {entry.key: entry.value for entry in onnx.ModelProto.FromString(stored).metadata_props}
     assert told["espalier.search"] == "digits here"
     assert told["espalier.base"] == digits_home.key
-    assert told["espalier.network"] == design_key(build_for(digits_spec()), half("w8a8"))
+    assert told["espalier.network"] == design_key(base_network(), half("w8a8"))
     assert json.loads(told["espalier.design"]) == half("w8a8").to_json()
     assert json.loads(told["espalier.reported"]) == confirmed["values"]
     assert told["espalier.input.layout"] == "NCHW"
 
 
 def test_a_trial_is_exported_as_it_was_evaluated(digits_home):
-    outcome = evaluate(digits_spec(), half("fp32"), digits_home.key, digits_home.folder)
-    result = export(digits_spec(), half("fp32"), digits_home.key, None, outcome.values, digits_home.folder)
+    outcome = evaluate(digits_spec(), Sources(), half("fp32"), digits_home.key, digits_home.folder)
+    result = export(digits_spec(), Sources(), half("fp32"), digits_home.key, None, outcome.values, digits_home.folder)
     assert result["report"]["details"]["images"] == outcome.details["images"]
     assert set(result["report"]["differences"].values()) == {0}
 
 
 def export_half(home: DigitsHome, weights_digest: str, reported):
-    return export(digits_spec(), half("w8a8"), home.key, weights_digest, reported, home.folder)
+    return export(digits_spec(), Sources(), half("w8a8"), home.key, weights_digest, reported, home.folder)

@@ -21,6 +21,7 @@ from PIL import Image
 
 from search_spaces.network import InputContract, Interpolation, Network, Node, Op
 from tests.workers.own_data import classes, encode, make_npz, make_zip, numbered, picture, png
+from tests.workers.torch_accuracy import accuracy
 from workers.datasets import geometry, watch
 from workers.datasets.dataset import DatasetUnavailableError
 from workers.datasets.geometry import Window, find_window, fit
@@ -32,8 +33,7 @@ from workers.datasets.refusal import DatasetRefusedError
 from workers.datasets.render import render, render_key
 from workers.progress import ignore_progress
 from workers.splits import Split, normalise
-from workers.torch_network import build_module
-from workers.train import Recipe, accuracy, draw_batches, train
+from workers.train import Recipe, draw_batches, train
 
 GREY_8 = InputContract((1, 8, 8), (0.5,), (0.25,))
 COLOUR_8 = InputContract((3, 8, 8), (0.5,) * 3, (0.25,) * 3)
@@ -406,7 +406,7 @@ class TestSplitsFromFiles:
         )
         network = Network("n", COLOUR_8, nodes, "l")
         weights = train(network, None, splits.train, Recipe(epochs=15, batch_size=16), ignore_progress, lambda: None)
-        assert accuracy(build_module(network, weights), splits.score, COLOUR_8) > 0.9
+        assert accuracy(network, weights, splits.score) > 0.9
         assert normalise(splits.score.images, COLOUR_8).dtype == np.float32
 
 

@@ -13,8 +13,8 @@ from search_spaces.design import Design
 from search_spaces.network import InputContract, Network, Node, Op
 from tests.numpy_network import random_weights, run
 from tests.random_networks import designs, networks
+from workers.importance.norms import norm_scores
 from workers.torch_network import build_module
-from workers.transforms.importance import Norm, atom_scores
 from workers.transforms.prune import choose_channels, slice_weights
 from workers.transforms.regroup import regroup
 from workers.weights import check_weights
@@ -27,7 +27,7 @@ def test_a_sliced_network_is_the_base_with_the_removed_channels_zeroed(data: st.
     design = data.draw(designs(network))
     exact = random_weights(network, seed=0)
     weights = {name: array.astype(np.float32) for name, array in exact.items()}
-    kept = choose_channels(network, design, atom_scores(network, weights, Norm.L1))
+    kept = choose_channels(network, design, norm_scores(network, weights, order=1))
 
     applied = apply(network, design)
     sliced = regroup(applied, slice_weights(network, weights, kept))
@@ -68,7 +68,7 @@ def residual_weights() -> dict[str, np.ndarray]:
 def test_in_a_residual_group_no_layer_outvotes_the_others_by_its_scale() -> None:
     network, weights = residual_network(), residual_weights()
 
-    scores = atom_scores(network, weights, Norm.L1)
+    scores = norm_scores(network, weights, order=1)
 
     atoms = structure_of(network).coupling.atoms["stem"]
     # What inner reads has the norms 400, 100, 100, 100 and the mean 175; what the logits read 2, 4, 6, 8 and 5.
@@ -78,7 +78,7 @@ def test_in_a_residual_group_no_layer_outvotes_the_others_by_its_scale() -> None
 
 def test_the_channels_of_highest_score_stay_in_order() -> None:
     network, weights = residual_network(), residual_weights()
-    scores = atom_scores(network, weights, Norm.L1)
+    scores = norm_scores(network, weights, order=1)
 
     kept = choose_channels(network, Design.of({"channels/stem": 2}), scores)
 
@@ -87,8 +87,8 @@ def test_the_channels_of_highest_score_stay_in_order() -> None:
     assert kept["logits"].tolist() == [0, 1]
 
 
-@pytest.mark.parametrize(("norm", "winner"), [(Norm.L1, 1), (Norm.L2, 0)])
-def test_norms_differ_in_whom_they_prefer(norm: Norm, winner: int) -> None:
+@pytest.mark.parametrize(("order", "winner"), [(1, 1), (2, 0)])
+def test_norms_differ_in_whom_they_prefer(order: int, winner: int) -> None:
     nodes = (
         Node("image", Op.INPUT),
         Node("layer", Op.CONV, ("image",), channels=2),
@@ -99,7 +99,7 @@ def test_norms_differ_in_whom_they_prefer(norm: Norm, winner: int) -> None:
     readers = np.array([[3, 0, 0, 0], [1, 1, 1, 1]], np.float32).T
     weights = {"layer.weight": np.ones((2, 1, 1, 1), np.float32), "logits.weight": readers}
 
-    kept = choose_channels(network, Design.of({"channels/layer": 1}), atom_scores(network, weights, norm))
+    kept = choose_channels(network, Design.of({"channels/layer": 1}), norm_scores(network, weights, order))
 
     assert kept["layer"].tolist() == [winner]
 
@@ -116,6 +116,6 @@ def test_grouped_readers_score_the_channels_of_their_own_block() -> None:
     grouped = np.array([[1, 2], [1, 2], [1, 2], [3, 4], [3, 4], [3, 4]], np.float32).reshape(6, 2, 1, 1)
     ones = {"made.weight": np.ones((4, 1, 1, 1), np.float32), "logits.weight": np.ones((2, 6), np.float32)}
 
-    scores = atom_scores(network, {**ones, "grouped.weight": grouped}, Norm.L1)
+    scores = norm_scores(network, {**ones, "grouped.weight": grouped}, order=1)
 
     np.testing.assert_allclose(scores[structure_of(network).coupling.atoms["made"]], np.array([3, 6, 9, 12]) / 7.5)

@@ -17,12 +17,13 @@ from search_spaces.network import InputContract, Network, Node, Op
 from search_spaces.spec import Reconstruct
 from tests.numpy_network import random_weights, run
 from tests.random_networks import designs, networks
+from tests.workers.torch_accuracy import accuracy
 from workers.datasets import load_dataset
+from workers.importance.norms import norm_scores
 from workers.progress import ignore_progress
 from workers.splits import Splits, make_splits, normalise
 from workers.torch_network import build_module
-from workers.train import Recipe, accuracy, train
-from workers.transforms.importance import Norm, atom_scores
+from workers.train import Recipe, train
 from workers.transforms.prune import choose_channels, slice_weights
 from workers.transforms.reconstruct import RIDGE, observe, reconstruct, ridge_regression
 from workers.transforms.regroup import regroup
@@ -42,7 +43,7 @@ def brought_to(
     network: Network, weights: Weights, design: Design, images: np.ndarray, method: Reconstruct
 ) -> tuple[Network, Weights]:
     applied = apply(network, design)
-    scores = atom_scores(network, weights, Norm.L1)
+    scores = norm_scores(network, weights, order=1)
     kept = choose_channels(network, design, scores)
     sliced = regroup(applied, slice_weights(network, weights, kept))
     observed = observe(network, weights, images)
@@ -279,13 +280,10 @@ def test_least_squares_saves_more_of_a_trained_network_than_norms_and_these_more
     design = Design.of({f"channels/{group.name}": 8 for group in groups if not group.frozen})
 
     shares = {
-        method: accuracy(
-            build_module(*brought_to(network, weights, design, images, method)), splits.score, network.input
-        )
-        for method in Reconstruct
+        method: accuracy(*brought_to(network, weights, design, images, method), splits.score) for method in Reconstruct
     }
 
-    base = accuracy(build_module(network, weights), splits.score, network.input)
+    base = accuracy(network, weights, splits.score)
     assert base > 0.85
     assert shares[Reconstruct.LEAST_SQUARES] > shares[Reconstruct.BATCH_NORM] > shares[Reconstruct.NONE]
     assert shares[Reconstruct.LEAST_SQUARES] > base - 0.2

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from search_spaces.network import InputContract, Network, Node, Op
+from search_spaces.scores import wilson_interval
 from workers.onnx_writer import write_onnx
-from workers.score import BATCH, Score, predict, score
+from workers.score import BATCH, predict, run_file, score_outputs
+from workers.splits import Split
 
 CONTRACT = InputContract((2, 1, 1), (0.5, 0.5), (0.5, 0.5))
 NODES = (
@@ -34,13 +36,13 @@ IDENTITY = write_onnx(
     ],
 )
 def test_the_interval_is_wilsons(correct, total, low, high):
-    assert Score(correct, total).interval == pytest.approx((low, high), abs=5e-5)
+    assert wilson_interval(correct / total, total) == pytest.approx((low, high), abs=5e-5)
 
 
 def test_the_interval_is_symmetric_and_holds_the_accuracy():
     for correct in range(0, 41, 5):
-        low, high = Score(correct, 40).interval
-        mirrored = Score(40 - correct, 40).interval
+        low, high = wilson_interval(correct / 40, 40)
+        mirrored = wilson_interval((40 - correct) / 40, 40)
         assert 0 <= low <= correct / 40 <= high <= 1
         assert mirrored == pytest.approx((1 - high, 1 - low))
 
@@ -51,9 +53,10 @@ def test_every_image_is_counted_once_whatever_the_batch(count):
     images[:, 1] = 255 - images[:, 0]  # odd sums, so no ties
     brighter = (images[:, 1, 0, 0] > images[:, 0, 0, 0]).astype(np.int64)
     labels = np.where(np.arange(count) % 4 == 0, 1 - brighter, brighter)
-    result = score(IDENTITY, images, labels, CONTRACT)
-    assert result == Score(count - math.ceil(count / 4), count)
-    assert result.accuracy == pytest.approx(1 - math.ceil(count / 4) / count)
+    outputs = run_file(IDENTITY, Split("score", images, labels, ""), CONTRACT)
+    assert len(outputs) == count
+    right = score_outputs(["accuracy"], outputs, labels)
+    assert right == {"accuracy": pytest.approx(1 - math.ceil(count / 4) / count)}
 
 
 def test_logits_are_of_normalised_pixels():
@@ -65,4 +68,4 @@ def test_a_network_that_returns_nan_has_no_score():
     broken = {"classifier.weight": np.full((2, 2), np.nan, np.float32)}
     model = write_onnx(Network("broken", CONTRACT, NODES, "classifier"), broken)
     with pytest.raises(FloatingPointError, match="not finite"):
-        score(model, np.ones((3, 2, 1, 1), np.uint8), np.zeros(3, np.int64), CONTRACT)
+        predict(model, np.ones((3, 2, 1, 1), np.uint8), CONTRACT)

@@ -38,7 +38,9 @@ class Dataset:
             if self.info.task is Task.REGRESSION:
                 if labels.dtype != np.float32 or not np.isfinite(labels).all():
                     raise ValueError(f"{self.info.name}: values are {labels.dtype}, or not all finite")
-            elif labels.dtype != np.int64 or (len(labels) and not 0 <= labels.min() <= labels.max() < self.info.classes):
+            elif labels.dtype != np.int64 or (
+                len(labels) and not 0 <= labels.min() <= labels.max() < self.info.classes
+            ):
                 raise ValueError(f"{self.info.name}: a label is not in 0 to {self.info.classes - 1}")
 
 

@@ -32,7 +32,7 @@ ROWS_PER_UNKNOWN = 32
 MIN_ROWS = 1024
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Observed:
     """What the base does on the calibration images, at the sampled positions; made once per base.
 
