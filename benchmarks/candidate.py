@@ -35,11 +35,12 @@ from torch import Tensor, nn
 from search_spaces.apply import apply
 from search_spaces.check import check_spec
 from search_spaces.design import Design
+from search_spaces.known import Sources
 from search_spaces.network import infer_shapes
 from search_spaces.parse import parse_document, parse_spec
 from search_spaces.spec import SearchSpec
 from service.config import get_settings
-from workers.announce import local_capabilities
+from workers.announce import local_known
 from workers.candidate import timed
 from workers.jobs import evaluate, prepare
 from workers.splits import Split, normalise
@@ -78,8 +79,8 @@ def main() -> None:
     logging.disable(logging.WARNING)
     warnings.filterwarnings("ignore", category=DeprecationWarning, message=".*ONNX")
     spec, home = read_spec(), get_settings().home.expanduser()
-    key = prepare(spec, home)["base_key"]
-    bench = set_up(spec, key, home)
+    key = prepare(spec, Sources(), home)["base_key"]
+    bench = set_up(spec, Sources(), key, home)
     by_hand = ByHand(bench)
     rows = [compare(spec, key, home, bench, by_hand, precision) for precision in PRECISIONS]
     RESULTS.parent.mkdir(exist_ok=True)
@@ -108,8 +109,7 @@ def compare(
     spec: SearchSpec, key: str, home: Path, bench: Workbench, by_hand: ByHand, precision: str
 ) -> dict[str, Any]:
     """Take turns; the first turn warms both sides up and is dropped. Medians of each stage and of the totals."""
-    capabilities = local_capabilities()
-    space = check_spec(spec, {device.name: device for device in capabilities}).space
+    space = check_spec(spec, local_known()).space
     design = uniform_design(space, RATIO, precision, None)
     turns: dict[str, list[Timing]] = {"ours": [], "by_hand": []}
     for _ in track(range(ROUNDS + 1), description=f"{precision} candidates", transient=True):
@@ -133,7 +133,7 @@ def summarise(timings: list[Timing], session_stages: tuple[str, ...]) -> dict[st
 def ours(spec: SearchSpec, design: Design, key: str, home: Path) -> Timing:
     """The whole job as a worker runs it."""
     begun_s = perf_counter()
-    outcome = evaluate(spec, design, key, home)
+    outcome = evaluate(spec, Sources(), design, key, home)
     total_s = perf_counter() - begun_s
     stage_s = outcome.details["stage_s"]
     return Timing(stage_s, total_s - stage_s["measure"], outcome.values["accuracy"])

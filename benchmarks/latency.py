@@ -24,12 +24,11 @@ from rich.progress import track
 from rich.table import Table
 
 from search_spaces.apply import apply
-from search_spaces.catalog import build_for
 from search_spaces.check import check_spec
 from search_spaces.network import Network
 from search_spaces.parse import parse_document, parse_spec
 from search_spaces.precision import FP32, W8A8, Precision
-from workers.announce import local_capabilities
+from workers.announce import local_known
 from workers.calibrate import calibrate
 from workers.fold import fold_batch_norms
 from workers.hardware.base import Anchor
@@ -93,8 +92,8 @@ def measure_once() -> dict[str, float]:
 
 def make_files() -> dict[str, bytes]:
     spec = parse_spec(parse_document(SPEC.read_bytes(), yaml=True))
-    network = build_for(spec)
-    space = check_spec(spec, {device.name: device for device in local_capabilities()}).space
+    checked = check_spec(spec, local_known())
+    network, space = checked.network, checked.space
     pruned = apply(network, uniform_design(space, RATIO, None, None))
     return {"fp32": _write(network, FP32), "w8a8": _write(network, W8A8), "candidate": _write(pruned, W8A8)}
 

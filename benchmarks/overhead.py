@@ -31,7 +31,7 @@ from search_spaces.check import Checked, check_spec
 from search_spaces.parse import parse_spec
 from service.config import get_settings
 from service.db import make_engine, reading, transaction, upgrade
-from service.devices.queries import known_devices
+from service.known import known_for
 from service.lifeline import die_with_parent
 from service.models import Search, Trial, utc_now
 from service.queue import TaskName, get_celery, send
@@ -93,7 +93,8 @@ def add_search(engine: Engine, told: int) -> str:
     document["budget"] = {"trials": told + DISCARDED + MEASURED, "concurrency": 1}
     announce_devices(engine, local_capabilities())
     with transaction(engine) as session:
-        checked = check_spec(parse_spec(document), known_devices(session))
+        spec = parse_spec(document)
+        checked = check_spec(spec, known_for(session, spec))
         search = create_search(session, checked, None, "0" * 64)
         session.flush()
         search.state, search.base_key, search.finished_count = SearchState.RUNNING, "0" * 64, told

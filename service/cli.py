@@ -99,6 +99,7 @@ def check(spec: SpecPath) -> None:
         f"{parsed.name}: {len(checked['decisions'])} decisions, {checked['size']:.3g} designs, "
         f"{checked['baseline_trials']} uniform ones as the baseline",
         highlight=False,
+        soft_wrap=True,
     )
 
 
@@ -164,8 +165,8 @@ def export(
         raise typer.BadParameter("give --trial or --knee, not both")
     with _service() as client:
         done = client.await_export(client.request_export(client.resolve(search), trial))
-        path = client.download(done, output)
-        console.print(f"wrote {path} ({path.stat().st_size:,} bytes)", highlight=False)
+        for path in client.download(done, output):
+            console.print(f"wrote {path} ({path.stat().st_size:,} bytes)", highlight=False, soft_wrap=True)
         console.print(terminal.report_table(done["report"]))
 
 

@@ -169,12 +169,21 @@ class Client:
             raise RefusedError({"title": "The export failed", "detail": export.get("reason") or export["state"]})
         return export
 
-    def download(self, export: Json, target: Path) -> Path:
-        """Write the export's file; `target` may be a folder."""
+    def download(self, export: Json, target: Path) -> list[Path]:
+        """Write the export's file, and the programs that run it beside it under the same name; `target` may be a folder.
+
+        Returns:
+            what was written, the exported file first.
+        """
         artifact = export["artifact"]
         path = target / artifact["filename"] if target.is_dir() else target
         path.write_bytes(self._send("GET", artifact["url"]).content)
-        return path
+        written = [path]
+        for file in export["files"]:
+            beside = path.with_suffix(Path(file["filename"]).suffix)
+            beside.write_bytes(self._send("GET", file["url"]).content)
+            written.append(beside)
+        return written
 
     def _pages(self, path: str, **params: int) -> Iterator[Json]:
         query: Json = {"page_size": PAGE_SIZE, **params}

@@ -121,7 +121,7 @@ def _search(client: Client, spec: Path, console: Console) -> Json:
 def _export(client: Client, search: Json, console: Console, home: Path) -> Path:
     console.print("\nExporting the knee of the front as ONNX ...")
     export = client.await_export(client.request_export(search["id"], trial=None))
-    path = client.download(export, home)
+    path = client.download(export, home)[0]
     if hashlib.sha256(path.read_bytes()).hexdigest() != export["artifact"]["digest"]:
         raise DemoFailedError(f"{path} is not the file that was vouched for: its digest differs.")
     console.print(terminal.report_table(export["report"]))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from workers.candidate import Candidate, finish_candidate
 from workers.host_lock import training
 from workers.onnx_session import check_executed
 from workers.progress import Progress
+from workers.snippets import MEDIA_TYPES, write_snippets
 from workers.splits import Split
 from workers.weights import check_weights
 from workers.weights_file import load_weights
@@ -50,6 +51,7 @@ def export_file(
     candidate = _rebuild(bench, design, weights_digest, artifacts, details)
     model = write_checked(candidate, details, _metadata(bench, design, reported))
     digest = put_bytes(artifacts, model)
+    filename = f"{_slug(bench.spec.name)}-{design_key(bench.base.network, design)[:8]}.onnx"
     progress("check", 0.0, "measuring the stored file")
     stored = open_path(artifacts, digest).read_bytes()
     check_executed(candidate.network, stored)
@@ -57,8 +59,9 @@ def export_file(
     remeasured |= recount(candidate.network, stored)
     return {
         "artifact_digest": digest,
-        "filename": f"{_slug(bench.spec.name)}-{design_key(bench.base.network, design)[:8]}.onnx",
+        "filename": filename,
         "size_bytes": len(stored),
+        "files": list(_put_snippets(bench, filename, artifacts)),
         "report": {
             "reported": dict(reported),
             "remeasured": remeasured,
@@ -66,6 +69,20 @@ def export_file(
             "details": details,
         },
     }
+
+
+def _put_snippets(bench: Workbench, filename: str, artifacts: Path) -> Iterator[dict[str, Any]]:
+    """Programs that run the file, stored beside it."""
+    snippets = write_snippets(filename, bench.base.network.input, bench.output_names, bench.dataset.task)
+    for name, text in snippets.items():
+        data = text.encode()
+        media_type = MEDIA_TYPES[Path(name).suffix]
+        yield {
+            "digest": put_bytes(artifacts, data),
+            "filename": name,
+            "media_type": media_type,
+            "size_bytes": len(data),
+        }
 
 
 def _rebuild(
@@ -95,6 +112,8 @@ def _metadata(bench: Workbench, design: Design, reported: Mapping[str, float]) -
         "espalier.network": design_key(bench.base.network, design),
         "espalier.design": json.dumps(design.to_json()),
         "espalier.reported": json.dumps(dict(reported)),
+        "espalier.task": str(bench.dataset.task),
+        "espalier.classes": json.dumps(bench.output_names),
     }
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from service.artifacts.actions import add_artifact
 from service.db import transaction
 from service.exports.actions import finish_export
 from service.leases import claim as claim_row
-from service.models import Artifact, Export, Finalist, Search, Trial
+from service.models import Export, Finalist, Search, Trial
 from service.queue import TaskName
 from service.states import JobState
 from workers.evaluator import JobName
@@ -31,18 +33,21 @@ def export_trial(workplace: Workplace, export_id: str) -> None:
     ending = work(workplace, claim, JobName.EXPORT, arguments, DEADLINE_S)
     if ending is None:
         return
-    result = ending.result
-    artifact = None
-    if result:
-        artifact = Artifact(
-            digest=result["artifact_digest"],
-            filename=result["filename"],
-            media_type=MEDIA_TYPE,
-            size_bytes=result["size_bytes"],
-        )
     with transaction(workplace.engine) as session:
-        state, report = ending.state, result.get("report")
-        finish_export(session, export_id, attempt, state, ending.reason, artifact=artifact, report=report)
+        files = _add_artifacts(session, ending.result)
+        report = ending.result.get("report")
+        finish_export(session, export_id, attempt, ending.state, ending.reason, files=files, report=report)
+
+
+def _add_artifacts(session: Session, result: Mapping[str, Any]) -> list[str]:
+    """Digests of the exported file, and of those that come with it; nothing when there is no result."""
+    if not result:
+        return []
+    model = {"digest": result["artifact_digest"], "filename": result["filename"], "media_type": MEDIA_TYPE}
+    files = [model | {"size_bytes": result["size_bytes"]}, *result["files"]]
+    for file in files:
+        add_artifact(session, file["digest"], file["filename"], file["media_type"], file["size_bytes"])
+    return [file["digest"] for file in files]
 
 
 def _arguments(session: Session, export: Export) -> dict[str, Any]:

@@ -163,7 +163,8 @@ def export(
         progress: told each step.
 
     Returns:
-        artifact_digest, filename, size_bytes, and the report: reported, remeasured, differences.
+        artifact_digest, filename, size_bytes; files: programs that run it; and the report: reported, remeasured,
+        differences.
 
     Raises:
         PrecisionMismatch: the file executes in other precisions than the design declares.

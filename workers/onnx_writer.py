@@ -213,6 +213,8 @@ def _contract_metadata(network: Network) -> dict[str, str]:
         "espalier.input.range": "pixels in [0, 1], then (x - mean) / std",
         "espalier.input.mean": json.dumps(network.input.mean),
         "espalier.input.std": json.dumps(network.input.std),
+        "espalier.input.resize": str(network.input.resize),
+        "espalier.input.interpolation": str(network.input.interpolation),
     }
 
 

@@ -60,6 +60,11 @@ class Workbench:
     anchor_in: Callable[[Precision], Anchor]
     threads: int
 
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Of the classes, in the order of the network's outputs; empty where nobody knows them."""
+        return self.base.class_names or self.dataset.class_names
+
 
 class UnknownNameError(RuntimeError):
     """This worker does not have what the spec names, though another one does."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import select
@@ -11,7 +12,7 @@ from sqlalchemy.orm import Session
 from service import leases
 from service.errors import StateConflictError
 from service.events.actions import append_event
-from service.models import Artifact, Export, Trial
+from service.models import Export, Trial
 from service.queue import TaskName, send_after_commit
 from service.searches.queries import lock_search
 from service.states import EventKind, JobState, TrialState
@@ -49,19 +50,20 @@ def finish_export(
     state: JobState,
     reason: str = "",
     *,
-    artifact: Artifact | None = None,
+    files: Sequence[str] = (),
     report: dict[str, Any] | None = None,
 ) -> bool:
-    """End it. False: the lease was lost, and nothing is written."""
+    """End it. False: the lease was lost, and nothing is written.
+
+    Args:
+        files: digests of artifacts: the exported file, then those that come with it.
+        report: reported against re-measured figures.
+    """
     search_id = session.scalar(select(Export.search_id).where(Export.id == export_id))
     if search_id is None:
         return False
     lock_search(session, search_id)
-    if artifact is not None:
-        artifact = session.merge(artifact)
-        session.flush()
-    digest = None if artifact is None else artifact.digest
-    columns = {"artifact_digest": digest, "report": report or {}}
+    columns = {"artifact_digest": next(iter(files), None), "files": list(files[1:]), "report": report or {}}
     if not leases.finish(session, Export, export_id, attempt, state, reason, **columns):
         return False
     _tell(session, export_id)

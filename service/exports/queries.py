@@ -1,6 +1,8 @@
-"""Reads exports, each with its trial's number and its artifact."""
+"""Reads exports, each with its trial's number and its files."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
@@ -8,23 +10,51 @@ from sqlalchemy.orm import Session
 from service.errors import NotFoundError
 from service.models import Artifact, Export, Trial
 
-Row = tuple[Export, int, Artifact | None]
+
+@dataclass(frozen=True, slots=True)
+class ExportRow:
+    """An export.
+
+    Attributes:
+        number: of its trial.
+        artifact: the exported file; None until there is one.
+        files: those that come with it.
+    """
+
+    export: Export
+    number: int
+    artifact: Artifact | None
+    files: tuple[Artifact, ...]
 
 
-def get_export(session: Session, export_id: str) -> Row:
+def get_export(session: Session, export_id: str) -> ExportRow:
     """Raises `NotFoundError` when there is no such export."""
-    row = session.execute(_query().where(Export.id == export_id)).one_or_none()
-    if row is None:
+    rows = _read(session, _query().where(Export.id == export_id))
+    if not rows:
         raise NotFoundError(f"there is no export {export_id}")
-    return row[0], row[1], row[2]
+    return rows[0]
 
 
-def list_exports(session: Session, search_id: str) -> list[Row]:
+def list_exports(session: Session, search_id: str, limit: int | None = None) -> list[ExportRow]:
     """A search's exports, the newest first. At most one of each trial is useful, so there are few."""
     query = _query().where(Export.search_id == search_id).order_by(Export.created_at.desc(), Export.id)
-    return [(export, number, artifact) for export, number, artifact in session.execute(query)]
+    return _read(session, query.limit(limit))
 
 
-def _query() -> Select[Export, int, Artifact]:
-    query = select(Export, Trial.number, Artifact).join(Trial, Trial.id == Export.trial_id)
-    return query.outerjoin(Artifact, Artifact.digest == Export.artifact_digest)
+def _query() -> Select[Export, int]:
+    return select(Export, Trial.number).join(Trial, Trial.id == Export.trial_id)
+
+
+def _read(session: Session, query: Select[Export, int]) -> list[ExportRow]:
+    found = [(export, number) for export, number in session.execute(query)]
+    wanted = {digest for export, _ in found for digest in (export.artifact_digest, *export.files) if digest}
+    artifacts = {one.digest: one for one in session.scalars(select(Artifact).where(Artifact.digest.in_(wanted)))}
+    return [
+        ExportRow(
+            export,
+            number,
+            artifacts.get(export.artifact_digest or ""),
+            tuple(artifacts[digest] for digest in export.files),
+        )
+        for export, number in found
+    ]

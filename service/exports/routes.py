@@ -41,7 +41,7 @@ def create_export(
     with transaction(engine) as session:
         trial = _find_trial(session, get_search(session, search_id), wanted.trial)
         export, _ = request_export(session, trial)
-        shown = export_body(*get_export(session, export.id))
+        shown = export_body(get_export(session, export.id))
     response.headers["Location"] = f"/v1/exports/{shown.id}"
     response.headers.update(_retry_after(shown.state))
     return shown
@@ -52,14 +52,14 @@ def read_exports(engine: EngineDep, search_id: SearchId) -> ExportPage:
     """List a search's exports, the newest first."""
     with reading(engine) as session:
         get_search(session, search_id)
-        return ExportPage(items=[export_body(*row) for row in list_exports(session, search_id)])
+        return ExportPage(items=[export_body(row) for row in list_exports(session, search_id)])
 
 
 @router.get("/exports/{export_id}")
 def read_export(response: Response, engine: EngineDep, export_id: SearchId) -> ExportBody:
     """Read an export."""
     with reading(engine) as session:
-        shown = export_body(*get_export(session, export_id))
+        shown = export_body(get_export(session, export_id))
     response.headers.update(_retry_after(shown.state))
     return shown
 

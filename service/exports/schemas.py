@@ -7,7 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.models import Artifact, Export
+from service.exports.queries import ExportRow
+from service.models import Artifact
 from service.states import JobState
 
 
@@ -28,7 +29,9 @@ class ArtifactBody(BaseModel):
 
 
 class ExportBody(BaseModel):
-    """A request for a file. `report` has reported against re-measured figures once it has succeeded."""
+    """A request for a file. Once it has succeeded, `report` has reported against re-measured figures, and `files` are
+    programs that run the artifact with the right preprocessing.
+    """
 
     id: str
     search: str
@@ -36,6 +39,7 @@ class ExportBody(BaseModel):
     state: JobState
     reason: str
     artifact: ArtifactBody | None
+    files: list[ArtifactBody]
     report: dict[str, Any]
     created_at: datetime
     finished_at: datetime | None
@@ -45,14 +49,16 @@ class ExportPage(BaseModel):
     items: list[ExportBody]
 
 
-def export_body(export: Export, number: int, artifact: Artifact | None) -> ExportBody:
+def export_body(row: ExportRow) -> ExportBody:
+    export = row.export
     return ExportBody(
         id=export.id,
         search=export.search_id,
-        trial=number,
+        trial=row.number,
         state=JobState(export.state),
         reason=export.reason,
-        artifact=artifact and artifact_body(artifact),
+        artifact=row.artifact and artifact_body(row.artifact),
+        files=[artifact_body(file) for file in row.files],
         report=export.report,
         created_at=export.created_at,
         finished_at=export.finished_at,

@@ -29,6 +29,7 @@ from service.edge import EngineDep, PageToken, SearchId
 from service.errors import InvalidPageTokenError, NotFoundError, ProblemError, StateConflictError
 from service.examples import example_path
 from service.exports.actions import request_export
+from service.exports.queries import list_exports
 from service.known import known_for
 from service.models import Search
 from service.paging import decode_token, encode_token
@@ -192,7 +193,7 @@ def _read(session: Session, search: Search, page_number: int) -> views.SearchRow
         everyone=queries.all_trials(session, search.id),
         front=find_front(session, search),
         finalists=list_finalists(session, search.id),
-        exports=queries.recent_exports(session, search.id),
+        exports=list_exports(session, search.id, views.EXPORTS_SHOWN),
         page=list_trials(session, search.id, limit=views.TRIALS_PER_PAGE, after=before),
         page_number=page_number,
     )

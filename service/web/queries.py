@@ -1,14 +1,12 @@
-"""What the pages read beyond the queries of the API: light rows of all trials, and exports with their files."""
+"""What the pages read beyond the queries of the API: light rows of all trials."""
 
 from __future__ import annotations
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from service.models import Artifact, Export, Trial
-from service.web.views import ExportRow, TrialFacts, export_row
-
-EXPORTS_SHOWN = 20
+from service.models import Trial
+from service.web.views import TrialFacts
 
 
 def all_trials(session: Session, search_id: str) -> list[TrialFacts]:
@@ -16,16 +14,3 @@ def all_trials(session: Session, search_id: str) -> list[TrialFacts]:
     columns = select(Trial.number, Trial.baseline, Trial.state, Trial.values)
     rows = session.execute(columns.where(Trial.search_id == search_id).order_by(Trial.number))
     return [TrialFacts(*row) for row in rows]
-
-
-def recent_exports(session: Session, search_id: str) -> list[ExportRow]:
-    """Newest first."""
-    query = (
-        select(Export, Trial.number, Artifact)
-        .join(Trial, Trial.id == Export.trial_id)
-        .outerjoin(Artifact, Artifact.digest == Export.artifact_digest)
-        .where(Export.search_id == search_id)
-        .order_by(Export.created_at.desc())
-        .limit(EXPORTS_SHOWN)
-    )
-    return [export_row(export, number, artifact) for export, number, artifact in session.execute(query)]

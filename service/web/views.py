@@ -13,7 +13,8 @@ from markupsafe import Markup
 
 from search_spaces.objectives import Metric, TrialState
 from search_spaces.spec import ObjectiveSpec, SearchSpec
-from service.models import Artifact, Export, Finalist, Search, Trial, utc_now
+from service.exports.queries import ExportRow
+from service.models import Artifact, Finalist, Search, Trial, utc_now
 from service.states import JobState, SearchState
 from service.trials.fronts import Front, Member
 from service.trials.queries import Progress
@@ -32,6 +33,7 @@ from service.wording import (
 )
 
 TRIALS_PER_PAGE = 200
+EXPORTS_SHOWN = 20
 DRAWN_POINTS = 2000  # besides fronts and baseline; more would make each refresh heavy and show nothing new
 
 
@@ -82,13 +84,20 @@ class TrialRow:
 
 
 @dataclass(frozen=True, slots=True)
-class ExportRow:
-    number: int
-    state: str
-    reason: str
+class FileView:
     url: str
     filename: str
     size: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExportView:
+    """An export; its files are the exported one, and those that come with it."""
+
+    number: int
+    state: str
+    reason: str
+    files: tuple[FileView, ...]
     figures: tuple[Figure, ...]
 
 
@@ -114,7 +123,7 @@ class SearchView:
     confirmed: tuple[TrialRow, ...]
     front: tuple[TrialRow, ...]
     knee: int | None
-    exports: tuple[ExportRow, ...]
+    exports: tuple[ExportView, ...]
     is_exporting: bool
     trials: tuple[TrialRow, ...]
     number: int
@@ -146,8 +155,8 @@ def search_view(rows: SearchRows) -> SearchView:
         confirmed=tuple(_confirmed_row(trial, finalist, metrics) for trial, finalist in confirmed if finalist),
         front=tuple(trial_row(trial, metrics) for trial, _ in rows.front.members),
         knee=rows.front.knee,
-        exports=tuple(rows.exports),
-        is_exporting=any(export.state in (JobState.QUEUED, JobState.RUNNING) for export in rows.exports),
+        exports=tuple(map(export_view, rows.exports)),
+        is_exporting=any(row.export.state in (JobState.QUEUED, JobState.RUNNING) for row in rows.exports),
         trials=tuple(trial_row(trial, metrics) for trial, _ in rows.page),
         number=rows.page_number,
         pages=max(1, -(-len(rows.everyone) // TRIALS_PER_PAGE)),
@@ -174,16 +183,19 @@ def trial_row(trial: Trial, metrics: Sequence[str]) -> TrialRow:
     )
 
 
-def export_row(export: Export, trial_number: int, artifact: Artifact | None) -> ExportRow:
-    return ExportRow(
-        number=trial_number,
-        state=export.state,
-        reason=export.reason,
-        url=f"/v1/artifacts/{artifact.digest}" if artifact else "",
-        filename=artifact.filename if artifact else "",
-        size=f"{artifact.size_bytes:,} bytes" if artifact else "",
-        figures=report_figures(export.report),
+def export_view(row: ExportRow) -> ExportView:
+    files = [row.artifact, *row.files] if row.artifact else []
+    return ExportView(
+        number=row.number,
+        state=row.export.state,
+        reason=row.export.reason,
+        files=tuple(map(_file, files)),
+        figures=report_figures(row.export.report),
     )
+
+
+def _file(artifact: Artifact) -> FileView:
+    return FileView(f"/v1/artifacts/{artifact.digest}", artifact.filename, f"{artifact.size_bytes:,} bytes")
 
 
 def _confirmed_row(trial: Trial, finalist: Finalist, metrics: Sequence[str]) -> TrialRow:

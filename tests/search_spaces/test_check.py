@@ -9,6 +9,8 @@ from search_spaces.apply import structure_of
 from search_spaces.capabilities import DeviceCapabilities
 from search_spaces.catalog import build_for
 from search_spaces.check import SpecError, check_spec
+from search_spaces.datasets import DATASETS
+from search_spaces.known import Known
 from search_spaces.parse import parse_document, parse_spec
 from search_spaces.spec import Family
 
@@ -31,7 +33,7 @@ def spec():
 
 
 def checked(data, devices=DEVICES):
-    return check_spec(parse_spec(data), devices)
+    return check_spec(parse_spec(data), Known(devices))
 
 
 def faults_of(data, devices=DEVICES):
@@ -183,7 +185,8 @@ def test_every_family_is_accepted_on_every_data_set(spec, dataset, shape, family
     spec["dataset"]["name"] = dataset
     spec["evaluation"].update(score_images=200, calibration_images=100)
     spec["limits"] = []
-    if not structure_of(build_for(parse_spec(spec))).depthwise:
+    parsed = parse_spec(spec)
+    if not structure_of(build_for(parsed.network, DATASETS[parsed.dataset.name])).depthwise:
         del spec["space"]["group_size"]
     result = checked(spec)
     assert result.network.by_name()["classifier"].channels == (100 if dataset == "cifar100" else 10)

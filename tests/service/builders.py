@@ -14,6 +14,7 @@ from sqlalchemy import Engine
 from search_spaces.capabilities import DeviceCapabilities
 from search_spaces.check import check_spec
 from search_spaces.design import Design
+from search_spaces.known import Known
 from search_spaces.objectives import Metric, Outcome, TrialState
 from search_spaces.parse import parse_spec
 from service.config import Settings
@@ -51,7 +52,7 @@ def add_search(engine: Engine, spec: Mapping[str, Any] | None = None) -> str:
     """A queued search whose device is known."""
     add_device(engine)
     with transaction(engine) as session:
-        checked = check_spec(parse_spec(dict(spec or example_spec())), {LOCAL_CPU.name: LOCAL_CPU})
+        checked = check_spec(parse_spec(dict(spec or example_spec())), Known({LOCAL_CPU.name: LOCAL_CPU}))
         return create_search(session, checked, None, "").id
 
 

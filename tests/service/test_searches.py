@@ -12,6 +12,7 @@ import yaml
 from sqlalchemy import Engine, func, select
 
 from search_spaces.check import check_spec
+from search_spaces.known import Known
 from search_spaces.parse import parse_spec
 from service.config import Settings
 from service.db import reading, transaction
@@ -87,7 +88,7 @@ def test_search_waits_for_its_device_and_is_prepared_once_it_is_announced(
 def test_search_submitted_during_the_first_announcement_is_found_by_the_next(engine: Engine) -> None:
     add_device(engine)
     with transaction(engine) as session:
-        unaware = check_spec(parse_spec(example_spec()), {})
+        unaware = check_spec(parse_spec(example_spec()), Known())
         search_id = create_search(session, unaware, None, "").id
     add_device(engine)
     with reading(engine) as session:

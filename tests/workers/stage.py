@@ -14,7 +14,7 @@ from sqlalchemy import Engine, select
 from search_spaces.check import check_spec
 from search_spaces.spec import SearchSpec
 from service import db
-from service.devices.queries import known_devices
+from service.known import known_for
 from service.models import Finalist, Search, Trial
 from service.queue import MODEL_OF, TaskName
 from service.searches.actions import create_search
@@ -96,7 +96,7 @@ class Stage:
 
     def submit(self, spec: SearchSpec) -> str:
         with db.transaction(self.workplace.engine) as session:
-            return create_search(session, check_spec(spec, known_devices(session)), None, "x" * 64).id
+            return create_search(session, check_spec(spec, known_for(session, spec)), None, "x" * 64).id
 
     def deliver(self, count: int | None = None) -> None:
         """Deliver waiting messages, in order, and those that come of it."""
