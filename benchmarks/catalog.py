@@ -69,6 +69,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--prune", type=int, default=5, metavar="N", help="random designs of each network (default 5)")
     prunings = parser.parse_args().prune
+    load = round(os.getloadavg()[0], 1)  # of what else the machine does: it adds to every time
     rows = []
     with Progress() as progress:
         task = progress.add_task("", total=len(Family) * (1 + prunings))
@@ -76,7 +77,8 @@ def main() -> None:
             progress.update(task, description=family)
             rows.append(measure(family, prunings, lambda: progress.advance(task)))
     RESULTS.parent.mkdir(exist_ok=True)
-    protocol = {"repeats": REPEATS, "prunings": prunings, "space": SPACE.model_dump(mode="json", exclude_none=True)}
+    space = SPACE.model_dump(mode="json", exclude_none=True)
+    protocol = {"repeats": REPEATS, "prunings": prunings, "load_before": load, "space": space}
     RESULTS.write_text(json.dumps({"protocol": protocol, "rows": rows}, indent=2) + "\n")
     show(rows)
 
