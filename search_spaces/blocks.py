@@ -2,6 +2,7 @@
 
 A block is what precision of scope `block` is chosen for. It ends where everything passes through one tensor: after
 a residual addition, say, or between two layers of a chain. A depthwise layer shares the block of the one behind it.
+No block is a single layer between two others, which could not be computed in another precision than they are.
 """
 
 from __future__ import annotations
@@ -46,17 +47,33 @@ def _segments(network: Network) -> Iterator[list[Node]]:
 
 
 def _blocks(segments: Iterator[list[Node]], mixing: set[str]) -> Iterator[list[Node]]:
-    """Segments put together, so that each block has a layer that mixes channels."""
+    """Segments put together until a block can be computed in another precision than its neighbours."""
     block: list[Node] = []
-    is_complete = False
+    waiting: list[Node] = []  # nodes without layers, behind a block that may be complete
+    is_first = True
     for segment in segments:
-        if is_complete and any(node.op in COMPUTE_OPS for node in segment):
+        if not any(node.op in COMPUTE_OPS for node in segment):
+            waiting += segment
+            continue
+        if block and _is_complete(block, waiting, mixing, is_first):
             yield block
-            block, is_complete = [], False
-        block += segment
-        is_complete |= any(node.name in mixing for node in segment)
-    if block:
-        yield block
+            block, is_first = [], False
+        block += waiting + segment
+        waiting = []
+    if block or waiting:
+        yield block + waiting
+
+
+def _is_complete(block: Sequence[Node], behind: Sequence[Node], mixing: set[str], is_first: bool) -> bool:
+    """Whether a block may end here: behind a layer that mixes channels, and not with that layer alone.
+
+    A layer in floating point whose input and output are both integers is made an integer one by runtimes. It may be
+    alone where the image comes in, or where what it makes is averaged before it is read.
+    """
+    layers = [node.name for node in block if node.op in COMPUTE_OPS]
+    if not layers or layers[-1] not in mixing:
+        return False
+    return len(layers) > 1 or is_first or any(node.op is Op.GLOBAL_AVERAGE_POOL for node in behind)
 
 
 def _common_name(layers: Sequence[str]) -> str:

@@ -6,31 +6,27 @@ Commands that do the work in this process (`try`, `worker`) come from the entry-
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from typer.core import TyperGroup
 from typer.main import get_group
 
-from search_spaces.check import SpecError, check_spec
+from search_spaces.check import check_spec
 from search_spaces.known import Known
 from search_spaces.parse import parse_document, parse_spec
 from search_spaces.spec import SearchSpec
 from service import terminal
-from service.client import Client, Json, RefusedError, UnreachableError, connect, service_url
+from service.bring_commands import datasets_app, networks_app
+from service.client import Client, Json
 from service.config import get_settings
+from service.console import console, errors, failures_explained, reach_service
 from service.demo import run_demo
 from service.examples import example_path
 from service.searches.schemas import check_body
 from service.watch import watch_search
-
-console = Console()
-errors = Console(stderr=True)
 
 
 class AssembledGroup(TyperGroup):
@@ -62,6 +58,9 @@ app = typer.Typer(
     add_completion=False,
 )
 
+app.add_typer(networks_app, name="network")
+app.add_typer(datasets_app, name="dataset")
+
 SpecPath = Annotated[
     Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="a search spec, YAML or JSON")
 ]
@@ -84,10 +83,10 @@ def up(
 @app.command()
 def check(spec: SpecPath) -> None:
     """Check a spec and say how large its space is: here; with networks or data sets of yours, in the service."""
-    with _failures_explained():
+    with failures_explained():
         parsed, known = _read_spec(spec), _installed()
         if known.lacks(parsed):
-            with connect(service_url(get_settings())) as client:
+            with reach_service() as client:
                 checked = client.check(spec.read_bytes(), yaml=_is_yaml(spec))
         else:
             checked = check_body(check_spec(parsed, known)).model_dump()
@@ -109,7 +108,7 @@ def submit(
     watch: Annotated[bool, typer.Option("--watch", help="stay and show the search live")] = False,
 ) -> None:
     """Hand a spec to the service."""
-    with _service() as client:
+    with reach_service() as client:
         search = client.submit(spec.read_bytes(), yaml=_is_yaml(spec))
         for warning in search.get("warnings") or []:
             errors.print(f"[yellow]warning[/] {warning}", highlight=False)
@@ -121,21 +120,21 @@ def submit(
 @app.command(name="list")
 def list_searches() -> None:
     """List all searches, newest first."""
-    with _service() as client:
+    with reach_service() as client:
         console.print(terminal.search_table(client.searches()))
 
 
 @app.command()
 def show(search: SearchId) -> None:
     """Show one search: state, counts, warnings, problem."""
-    with _service() as client:
+    with reach_service() as client:
         console.print(terminal.search_summary(client.search(client.resolve(search))))
 
 
 @app.command()
 def watch(search: SearchId) -> None:
     """Show a search live until it ends."""
-    with _service() as client:
+    with reach_service() as client:
         _watch_to_the_end(client, client.resolve(search))
 
 
@@ -145,7 +144,7 @@ def front(
     svg: Annotated[Path | None, typer.Option(dir_okay=False, help="also write the plot to this SVG file")] = None,
 ) -> None:
     """Show the Pareto front beside the uniform baseline."""
-    with _service() as client:
+    with reach_service() as client:
         search_id = client.resolve(search)
         _show_result(client, client.search(search_id))
         if svg is not None:
@@ -163,7 +162,7 @@ def export(
     """Get one design as an ONNX file, and its reported beside its re-measured figures."""
     if knee and trial is not None:
         raise typer.BadParameter("give --trial or --knee, not both")
-    with _service() as client:
+    with reach_service() as client:
         done = client.await_export(client.request_export(client.resolve(search), trial))
         for path in client.download(done, output):
             console.print(f"wrote {path} ({path.stat().st_size:,} bytes)", highlight=False, soft_wrap=True)
@@ -195,12 +194,12 @@ def demo(
     ] = None,
 ) -> None:
     """Run one real search from spec to exported file, with a service of its own."""
-    with _failures_explained():
+    with failures_explained():
         raise typer.Exit(run_demo(spec or example_path(), console, get_settings()))
 
 
 def _change(search: str, verb: str) -> None:
-    with _service() as client:
+    with reach_service() as client:
         changed = client.change(client.resolve(search), verb)
         console.print(f"{changed['id']} is {changed['state']}", highlight=False)
 
@@ -217,35 +216,6 @@ def _watch_to_the_end(client: Client, search_id: str) -> None:
 def _show_result(client: Client, search: Json) -> None:
     trials = list(client.trials(search["id"]))
     console.print(terminal.result_view(search, trials, client.front(search["id"])["items"]))
-
-
-@contextmanager
-def _service() -> Iterator[Client]:
-    with _failures_explained(), connect(service_url(get_settings())) as client:
-        yield client
-
-
-@contextmanager
-def _failures_explained() -> Iterator[None]:
-    """Foreseeable failures end with a few lines for people and exit status 1, never a traceback."""
-    try:
-        yield
-    except UnreachableError as error:
-        errors.print(f"[red]No service answers at {error}.[/] Start one with: espalier up", highlight=False)
-        raise typer.Exit(1) from None
-    except RefusedError as error:
-        errors.print(terminal.problem_panel(error))
-        raise typer.Exit(1) from None
-    except SpecError as error:
-        errors.print(terminal.problem_panel(_as_problem(error)))
-        raise typer.Exit(1) from None
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None
-
-
-def _as_problem(error: SpecError) -> RefusedError:
-    faults = [{"pointer": fault.pointer, "detail": fault.message} for fault in error.faults]
-    return RefusedError({"title": "The spec has faults", "errors": faults})
 
 
 def _read_spec(path: Path) -> SearchSpec:

@@ -6,18 +6,22 @@ Every answer is the parsed JSON as the API gave it. What can go wrong is one of 
 
 from __future__ import annotations
 
+import io
+import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 from uuid import uuid4
 
 import httpx
 
 from service.config import Settings
 from service.states import JobState, SearchState
+from service.wording import describe_activity
 
 Json = dict[str, Any]
 DEFAULT_RETRY_S = 1.0
@@ -25,9 +29,28 @@ LONGEST_RETRY_S = 30.0
 LONG_POLL_S = 10
 SHORTEST_PAUSE_S = 0.25
 TRIES = 5
+UPLOAD_TIMEOUT_S = 600.0
 PAGE_SIZE = 500
 _BUSY = frozenset({429, 502, 503, 504})
 _ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # what a service listens on is not always what one calls
+
+
+Tell = Callable[[float, str], None]
+"""Called with the share of a long step that is done, from 0 to 1, and a line of text."""
+
+
+class _ToldFile(io.FileIO):
+    """A file that tells how much of it was read."""
+
+    def __init__(self, path: Path, tell: Tell) -> None:
+        super().__init__(path)
+        self._size = max(path.stat().st_size, 1)
+        self._tell = tell
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(-1 if size is None else size)
+        self._tell(self.tell() / self._size, f"{self.tell() / 1e6:,.1f} of {self._size / 1e6:,.1f} MB")
+        return data
 
 
 class UnreachableError(Exception):
@@ -45,8 +68,10 @@ class RefusedError(Exception):
 
     @property
     def faults(self) -> list[tuple[str, str]]:
-        """(JSON pointer, what is wrong there) for each bad field."""
-        return [(str(item.get("pointer", "")), str(item.get("detail", ""))) for item in self.problem.get("errors", [])]
+        """(JSON pointer, what is wrong there) for each bad field; of a file that was brought, its parts."""
+        pointed = [(item.get("pointer", ""), item.get("detail", "")) for item in self.problem.get("errors", [])]
+        parts = [(item.get("part", ""), item.get("detail", "")) for item in self.problem.get("faults", [])]
+        return [(str(where), str(what)) for where, what in (*pointed, *parts)]
 
 
 def service_url(settings: Settings) -> str:
@@ -170,10 +195,10 @@ class Client:
         return export
 
     def download(self, export: Json, target: Path) -> list[Path]:
-        """Write the export's file, and the programs that run it beside it under the same name; `target` may be a folder.
+        """Write the export's file, and beside it the programs that run it, which are called alike.
 
         Returns:
-            what was written, the exported file first.
+            what was written, the exported file first; in the folder `target`, if it is one.
         """
         artifact = export["artifact"]
         path = target / artifact["filename"] if target.is_dir() else target
@@ -184,6 +209,64 @@ class Client:
             beside.write_bytes(self._send("GET", file["url"]).content)
             written.append(beside)
         return written
+
+    def networks(self) -> list[Json]:
+        """The families of the catalog and what was imported."""
+        items: list[Json] = self._json("GET", "/v1/networks")["items"]
+        return items
+
+    def network(self, name: str) -> Json:
+        return self._json("GET", f"/v1/networks/{quote(name, safe='')}")
+
+    def bring_network(self, path: Path, filename: str, name: str, settings: Json, tell: Tell) -> Json:
+        """Hand over a file under a name; `filename` is what it is called for people."""
+        fields = {"name": name, "settings": json.dumps(settings)}
+        return self._upload("/v1/networks", path, filename, fields, tell)
+
+    def await_network(self, network: Json, tell: Tell) -> Json:
+        """The network once it is imported.
+
+        Raises:
+            RefusedError: it cannot be.
+        """
+        return self._await(network, lambda: self.network(network["name"]), lambda one: one, tell)
+
+    def datasets(self) -> list[Json]:
+        """Those that come with Espalier and those that were added."""
+        items: list[Json] = self._json("GET", "/v1/datasets")["items"]
+        return items
+
+    def dataset(self, name: str) -> Json:
+        return self._json("GET", f"/v1/datasets/{quote(name, safe='')}")
+
+    def bring_dataset(self, path: Path, filename: str, name: str, extend: bool, tell: Tell) -> Json:
+        """Hand over an archive under a name."""
+        fields = {"name": name, "extend": "true" if extend else "false"}
+        return self._upload("/v1/datasets", path, filename, fields, tell)
+
+    def await_dataset(self, dataset: Json, tell: Tell) -> Json:
+        """The data set once its newest version was looked at.
+
+        Raises:
+            RefusedError: it cannot be used.
+        """
+        return self._await(dataset, lambda: self.dataset(dataset["name"]), lambda one: one["versions"][0], tell)
+
+    def _upload(self, url: str, path: Path, filename: str, fields: dict[str, str], tell: Tell) -> Json:
+        with _ToldFile(path, tell) as file:
+            files = {"file": (filename, file, "application/octet-stream")}
+            return self._json("POST", url, data=fields, files=files, timeout=UPLOAD_TIMEOUT_S)
+
+    def _await(self, brought: Json, read: Callable[[], Json], newest: Callable[[Json], Json], tell: Tell) -> Json:
+        while not JobState(newest(brought)["state"]).is_final:
+            activity = newest(brought)["activity"]
+            if activity:
+                tell(activity["share"], describe_activity(activity))
+            time.sleep(DEFAULT_RETRY_S / 2)
+            brought = read()
+        if newest(brought)["state"] != JobState.SUCCEEDED:
+            raise RefusedError(newest(brought)["problem"] or {"title": "This cannot be used"})
+        return brought
 
     def _pages(self, path: str, **params: int) -> Iterator[Json]:
         query: Json = {"page_size": PAGE_SIZE, **params}

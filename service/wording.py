@@ -118,6 +118,16 @@ def report_figures(report: Mapping[str, Any]) -> tuple[Figure, ...]:
     reported, measured = report.get("reported", {}), report.get("remeasured", {})
     return tuple(
         Figure(unit_of(metric).heading, show_value(metric, reported), show_value(metric, measured))
-        for metric in Metric
-        if metric in reported and metric in measured
+        for metric in named_metrics(reported)
+        if metric in measured
     )
+
+
+_PARTS = ("images", "file_bytes")
+
+
+def named_metrics(values: Mapping[str, float]) -> list[str]:
+    """The metrics among values, those that come with Espalier first: no interval's ends, no counts."""
+    known = [str(metric) for metric in Metric if metric in values]
+    others = [name for name in values if name not in known and name not in _PARTS]
+    return known + [name for name in others if not name.endswith(("_low", "_high"))]

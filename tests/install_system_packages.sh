@@ -23,6 +23,7 @@ case "${1:-}" in
         require postgresql has_postgres
         require redis-server command -v redis-server
         require chromium command -v chromium
+        require g++ command -v g++
         require dataset-fashion-mnist test -d /usr/share/datasets/fashion-mnist
         ;;
     *)

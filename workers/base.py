@@ -19,9 +19,10 @@ import torch
 
 from search_spaces.network import Network, network_digest, network_from_json, network_to_json
 from service.files import write_folder_atomically
+from workers.norms import settle_norms
 from workers.progress import Progress, ignore_progress
 from workers.single_flight import only_one
-from workers.splits import Splits
+from workers.splits import Splits, normalise
 from workers.train import Recipe, count_steps, train
 from workers.weights import Weights, WeightsError, check_weights
 from workers.weights_file import load_weights, save_weights
@@ -84,6 +85,32 @@ def store_imported(network: Network, weights: Weights, report: dict[str, Any], h
     with only_one(home / "bases" / f"{key}.lock", lambda: None):
         _store(Base(key, network, weights, report), home)
     return key
+
+
+SETTLED_ON = 512
+"""Images of the split `calibrate`, at most, that tell what batch norms say that were folded away."""
+
+
+def get_settled(imported: Base, splits: Splits, home: Path) -> Base:
+    """The base that a search on an imported network begins with, from the cache or made now.
+
+    It computes what the imported one does; the batch norms that the import has put back say what these images tell.
+    """
+    norms = imported.report["added_norms"]
+    if not norms:
+        return imported
+    seen = splits.calibrate.first(SETTLED_ON)
+    origin = {"format": FORMAT_VERSION, "imported": imported.key, "images": seen.digest}
+    key = hashlib.sha256(json.dumps(origin, sort_keys=True).encode()).hexdigest()
+    with only_one(home / "bases" / f"{key}.lock", lambda: None):
+        try:
+            return load_base(key, home)
+        except BaseUnavailableError:
+            images = normalise(seen.images, imported.network.input)
+            weights = settle_norms(imported.network, imported.weights, norms, images)
+            base = Base(key, imported.network, weights, imported.report | {"imported": imported.key})
+            _store(base, home)
+            return base
 
 
 def get_base(

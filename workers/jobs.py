@@ -25,7 +25,7 @@ from search_spaces.spec import NetworkSpec, SearchSpec
 from service.artifacts.store import put_bytes
 from workers.anchor import get_anchor
 from workers.appraise import Details, build, final_values, measure, score_split
-from workers.base import Base, BaseUnavailableError, base_key, get_base, load_base
+from workers.base import Base, BaseUnavailableError, base_key, get_base, get_settled, load_base
 from workers.candidate import timed
 from workers.export import export_file
 from workers.host_lock import training
@@ -174,7 +174,7 @@ def export(
     return export_file(bench, design, weights_digest, reported, home / ARTIFACTS, progress)
 
 
-_LONG_PARTS = ("groups", "class_names")
+_LONG_PARTS = ("groups", "class_names", "added_norms")
 """Of an imported network's report: said with the network, not with each search."""
 
 
@@ -194,7 +194,8 @@ def _get_base(
 ) -> tuple[Base, bool]:
     """The base, and whether it was there already."""
     if sources.network is not None:
-        return base_of(sources.network, home), True
+        with training():
+            return get_settled(base_of(sources.network, home), splits, home), True
     assert isinstance(spec.network, NetworkSpec), "an imported network has a source"
     recipe = recipe_for(dataset, spec.network.family)
     cached = _has_base(base_key(network, splits.dataset, splits.train.digest, recipe), home)

@@ -29,8 +29,10 @@ class ArtifactBody(BaseModel):
 
 
 class ExportBody(BaseModel):
-    """A request for a file. Once it has succeeded, `report` has reported against re-measured figures, and `files` are
-    programs that run the artifact with the right preprocessing.
+    """A request for a file.
+
+    Once it has succeeded, `report` has reported against re-measured figures, and `files` are programs that run the
+    artifact with the right preprocessing.
     """
 
     id: str

@@ -11,7 +11,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from search_spaces.objectives import Metric, TrialState
+from search_spaces.objectives import TrialState
 from search_spaces.spec import ObjectiveSpec, SearchSpec
 from service.exports.queries import ExportRow
 from service.models import Artifact, Finalist, Search, Trial, utc_now
@@ -25,6 +25,7 @@ from service.wording import (
     best_values,
     describe_activity,
     describe_design,
+    named_metrics,
     plot_axes,
     report_figures,
     show_value,
@@ -270,8 +271,8 @@ def _confirmed_point(trial: Trial, values: Mapping[str, float], across: Objectiv
 
 
 def _values_text(values: Mapping[str, float]) -> str:
-    known = [metric for metric in Metric if metric in values]
-    return ", ".join(f"{unit_of(metric).title} {show_with_unit(metric, values[metric])}" for metric in known)
+    named = named_metrics(values)
+    return ", ".join(f"{unit_of(metric).title} {show_with_unit(metric, values[metric])}" for metric in named)
 
 
 def _axis(objective: ObjectiveSpec, spec: SearchSpec) -> plot.Axis:

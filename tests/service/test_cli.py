@@ -14,13 +14,14 @@ from typer.testing import CliRunner, Result
 
 from search_spaces.objectives import Outcome, TrialState
 from service import cli
+from service.artifacts.actions import add_artifact
 from service.artifacts.store import put_bytes
 from service.config import Settings, get_settings
 from service.db import reading, transaction
 from service.examples import example_path
 from service.exports.actions import finish_export, request_export
 from service.leases import claim
-from service.models import Artifact, Export, Search
+from service.models import Export, Search
 from service.searches.actions import move
 from service.searches.queries import lock_search
 from service.states import JobState, SearchState
@@ -133,9 +134,9 @@ def fulfil_export(engine: Engine, settings: Settings, search_id: str, number: in
     with transaction(engine) as session:
         attempt = claim(session, Export, export.id, "worker", 60)
         assert attempt is not None
-        artifact = Artifact(digest=digest, filename="a.onnx", media_type="application/onnx", size_bytes=len(data))
         report = {"reported": {"accuracy": 0.91}, "remeasured": {"accuracy": 0.91}}
-        finish_export(session, export.id, attempt, JobState.SUCCEEDED, artifact=artifact, report=report)
+        add_artifact(session, digest, "a.onnx", "application/onnx", len(data))
+        finish_export(session, export.id, attempt, JobState.SUCCEEDED, files=[digest], report=report)
 
 
 @pytest.mark.usefixtures("settings")

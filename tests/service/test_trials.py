@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import Engine, insert, select
 
 from search_spaces.objectives import Outcome, TrialState
+from service.artifacts.actions import add_artifact
 from service.artifacts.store import open_path, put_bytes
 from service.config import Settings
 from service.db import reading, transaction
@@ -234,16 +235,19 @@ class TestExport:
         content = bytes(range(256)) * 8
         with transaction(engine) as session:
             digest = put_bytes(settings.artifacts_folder, content)
-            artifact = Artifact(
-                digest=digest, filename="net.onnx", media_type="application/onnx", size_bytes=len(content)
-            )
+            program = put_bytes(settings.artifacts_folder, b"print()")
+            add_artifact(session, digest, "net.onnx", "application/onnx", len(content))
+            add_artifact(session, program, "net.py", "text/x-python", 7)
             attempt = claim(session, Export, export["id"], "worker", 60)
             assert attempt is not None
             report = {"reported": {"accuracy": 0.9}, "measured": {"accuracy": 0.9}}
-            assert finish_export(session, export["id"], attempt, JobState.SUCCEEDED, artifact=artifact, report=report)
+            files = [digest, program]
+            assert finish_export(session, export["id"], attempt, JobState.SUCCEEDED, files=files, report=report)
         done = client.get(f"/v1/exports/{export['id']}").json()
         assert (done["state"], done["report"], done["trial"]) == ("succeeded", report, 0)
         assert done["artifact"]["digest"] == hashlib.sha256(content).hexdigest()
+        assert [file["filename"] for file in done["files"]] == ["net.py"]
+        assert client.get(done["files"][0]["url"]).text == "print()"
         assert client.post(path, json={"trial": 0}).json()["id"] == export["id"]
         assert [item["id"] for item in client.get(path).json()["items"]] == [export["id"]]
         self.check_download(client, done["artifact"]["url"], content)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from workers.importing.onnx_import import describe_kept, draft_network
 from workers.importing.parity import check_parity, random_images, run_source
 from workers.importing.reading import read_onnx
 from workers.importing.upload import Upload, UploadKind, open_upload
+from workers.norms import add_norms
 from workers.progress import Progress, ignore_progress
 from workers.weights import Weights, WeightsError, check_weights, weight_shapes
 
@@ -68,7 +69,9 @@ def _import_onnx(upload: Upload, name: str, settings: ImportSettings, progress: 
     except ValueError as error:
         raise refuse(str(error), "input") from None
     progress("import", 0.2, "reading the graph")
-    imported = draft_network(source, name, contract)
+    drafted = draft_network(source, name, contract)
+    network, weights, added_norms = add_norms(drafted.network, drafted.weights)
+    imported = replace(drafted, network=network, weights=weights)
     # Only now: what a file would do to memory has been looked at.
     progress("import", 0.4, "running the file on random images")
     images = random_images(contract)
@@ -77,6 +80,11 @@ def _import_onnx(upload: Upload, name: str, settings: ImportSettings, progress: 
     progress("import", 0.7, "comparing the network with the file")
     parity = check_parity(imported, images, expected)
     notes = [*_contract_notes(settings, shape), *imported.notes]
+    if added_norms:
+        notes.append(
+            f"{len(added_norms)} batch norms, as were folded away in the file, are put back behind convolutions: what "
+            "they say is found out from your images before a search, so that designs can be fine-tuned"
+        )
     if imported.left_out:
         notes.append(f"the {imported.left_out} at the end is left out: exported files give the values before it")
     return ImportedNetwork(
@@ -85,6 +93,7 @@ def _import_onnx(upload: Upload, name: str, settings: ImportSettings, progress: 
         {
             "source": {"producer": source.producer, "opset": source.opset},
             "parity": parity.to_json(),
+            "added_norms": list(added_norms),
             "fixed": [{"node": node, "reason": reason} for node, reason in describe_kept(imported)],
             "notes": notes,
         },
@@ -109,7 +118,13 @@ def _import_weights(upload: Upload, name: str, settings: ImportSettings, progres
         raise refuse(str(error)) from None
     _check_fit(network, weights)
     notes = list(_contract_notes(settings, spec.input))
-    facts = {"source": {"producer": str(settings.family)}, "parity": None, "fixed": [], "notes": notes}
+    facts = {
+        "source": {"producer": str(settings.family)},
+        "parity": None,
+        "added_norms": [],
+        "fixed": [],
+        "notes": notes,
+    }
     return ImportedNetwork(Network(name, contract, network.nodes, network.output), weights, facts)
 
 
