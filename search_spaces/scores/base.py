@@ -77,4 +77,5 @@ def wilson_interval(share: float, total: int) -> tuple[float, float]:
     centre = share + z**2 / (2 * total)
     half_width = z * float(np.sqrt(share * (1 - share) / total + z**2 / (4 * total**2)))
     scale = 1 + z**2 / total
-    return max(0.0, (centre - half_width) / scale), min(1.0, (centre + half_width) / scale)
+    low, high = (centre - half_width) / scale, (centre + half_width) / scale
+    return min(max(0.0, low), share), max(min(1.0, high), share)  # rounding must not leave the share outside

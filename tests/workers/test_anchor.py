@@ -27,7 +27,7 @@ def make_base() -> Base:
         Node("small", Op.LINEAR, ("flatten",), 4, bias=True),
     )
     network = Network("tiny", InputContract((1, 8, 8), (0.5,), (0.5,)), nodes, "small")
-    return Base("0" * 64, network, init_weights(network, seed=0), 0.5, {})
+    return Base("0" * 64, network, init_weights(network, seed=0), {})
 
 
 def changed(network: Network, **precisions) -> Network:

@@ -14,11 +14,13 @@ import numpy as np
 import pytest
 
 from search_spaces.datasets import DATASETS, DatasetInfo
-from workers.datasets import DatasetUnavailableError, fashion_mnist, load_dataset
+from workers.datasets import DatasetSource, DatasetUnavailableError, fashion_mnist, load_dataset
 from workers.datasets.cifar import CifarArchive, load_cifar
 from workers.datasets.dataset import Dataset
+from workers.datasets.digits import Digits
 from workers.datasets.download import PinnedFile, SourceError, check, download, gunzip
 from workers.datasets.idx import parse_idx
+from workers.datasets.testing import DatasetSourceContract
 from workers.progress import ignore_progress
 
 
@@ -219,6 +221,16 @@ def test_digits():
     assert (len(dataset.images), len(dataset.test_images)) == (1437, 360)
     assert (dataset.images.min(), dataset.images.max()) == (0, 255)
     assert np.bincount(dataset.test_labels).min() > 30
+
+
+class TestDigitsSource(DatasetSourceContract):
+    def make_source(self) -> DatasetSource:
+        return Digits()
+
+
+class TestFashionMnistSource(DatasetSourceContract):
+    def make_source(self) -> DatasetSource:
+        return fashion_mnist.FashionMnist()
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones():

@@ -46,9 +46,8 @@ def test_it_prints_what_each_stage_takes_and_what_came_out(try_spec):
     assert code == 0
     assert {*STAGES, "measure"} <= stages_in(text).keys()
     assert stages_in(text)["measure"] > 0.5
-    assert re.search(r"accuracy +0\.\d+", text)
+    assert re.search(r"accuracy +0\.9\d* +0\.\d+", text), "the base beside the design"
     assert re.search(r"latency_s +\S+", text)
-    assert "which gets 0.9" in text
     assert "succeeded" in text
 
 
@@ -60,7 +59,7 @@ def test_a_design_can_be_named_by_its_decisions(try_spec, tmp_path):
     assert spoken[0] == stored[0] == 0
     assert set(STAGES) <= stages_in(spoken[1]).keys()
     values = [
-        re.findall(r"^\s*(\w+)\s+([\d.,]+)\s*$", out.split("digits here")[1], re.MULTILINE)
+        re.findall(r"^\s*(\w+)\s+(?:[\d.,]+\s+)?([\d.,]+)\s*$", out.split("digits here")[1], re.MULTILINE)
         for _, out in (spoken, stored)
     ]
     assert values[0] == values[1]
