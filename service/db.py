@@ -14,12 +14,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 logger = logging.getLogger(__name__)
+
+Made = TypeVar("Made")
 
 BUSY_TIMEOUT_MS = 30_000
 _READ_ONLY = "espalier_read_only"
@@ -81,6 +84,16 @@ def commit(session: Session) -> None:
 def after_commit(session: Session, action: Callable[[], None]) -> None:
     """Have `action` done once, only if the session commits."""
     session.info.setdefault(_AFTER_COMMIT, []).append(action)
+
+
+def insert_once(engine: Engine, add: Callable[[Session], Made]) -> Made:
+    """Do what adds a row in a transaction; once more when somebody else has added one just now that is in the way."""
+    try:
+        with transaction(engine) as session:
+            return add(session)
+    except IntegrityError:
+        with transaction(engine) as session:
+            return add(session)
 
 
 def insert_if_new(session: Session, model: Any, values: dict[str, Any]) -> bool:

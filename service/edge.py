@@ -11,11 +11,12 @@ from fastapi import Path as PathParameter
 from sqlalchemy import Engine
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from search_spaces.check import SpecError
+from search_spaces.check import Fault, SpecError
 from search_spaces.parse import parse_document
 from service.config import Settings
 from service.errors import (
     BodyTooLargeError,
+    InvalidRequestError,
     MalformedBodyError,
     UnsupportedMediaTypeError,
 )
@@ -51,10 +52,23 @@ SearchId = Annotated[str, PathParameter(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-
 PageSize = Annotated[int | None, Query(ge=0, description="at most 500; more is answered with 500")]
 PageToken = Annotated[str | None, Query(description="next_page_token of the page before")]
 Whole = Annotated[int, Query(ge=0, le=_LARGEST_INTEGER)]
+LONGEST_NAME = 100
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._ -]*$"
-NameInPath = Annotated[str, PathParameter(max_length=100, pattern=_NAME)]
-NameInForm = Annotated[str, Form(max_length=100, pattern=_NAME)]
+NameInPath = Annotated[str, PathParameter(max_length=LONGEST_NAME, pattern=_NAME)]
+NameInForm = Annotated[str, Form(max_length=LONGEST_NAME, pattern=_NAME)]
 WholeInPath = Annotated[int, PathParameter(ge=0, le=_LARGEST_INTEGER)]
+
+
+def check_name(name: str) -> str:
+    """A name that comes from a page's form.
+
+    Raises:
+        InvalidRequestError: nothing can be called so.
+    """
+    if len(name) > LONGEST_NAME or not re.fullmatch(_NAME, name):
+        message = "write letters, digits, dots, dashes, underscores and spaces, at most 100, a letter or digit first"
+        raise InvalidRequestError("the name cannot be used", faults=[Fault("/name", message)])
+    return name
 
 
 def limit_bodies(app: ASGIApp, upload_limit_bytes: int) -> ASGIApp:

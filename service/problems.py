@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -75,12 +75,19 @@ async def _handle_validation(request: Request, error: Exception) -> Response:
     if all(one["loc"][:1] == ("path",) for one in error.errors()):
         # An id that cannot be one names nothing.
         return await _handle_problem(request, NotFoundError(f"there is nothing at {request.url.path}"))
-    faults = [Fault(pointer_to(tuple(one["loc"])), str(one["msg"])) for one in error.errors()]
+    faults = [Fault(pointer_to(_place(one["loc"])), str(one["msg"])) for one in error.errors()]
     return await _handle_problem(request, InvalidRequestError("a parameter is not as it should be", faults=faults))
+
+
+def _place(location: Sequence[str | int]) -> tuple[str | int, ...]:
+    """A form's fields are the document; of other parameters it is told where they are."""
+    return tuple(location[1:] if location[:1] == ("body",) else location)
 
 
 async def _handle_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if isinstance(error.__cause__, ProblemError):  # FastAPI wraps whatever is raised while it reads a form
+        return await _handle_problem(request, error.__cause__)
     status = HTTPStatus(error.status_code)
     slug = status.phrase.lower().replace(" ", "-")
     document = problem_document(status, slug, status.phrase, f"{request.method} {request.url.path}: {error.detail}")

@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, File, Form, Response, UploadFile
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
+from service.config import Settings
 from service.datasets.actions import add_dataset
 from service.datasets.queries import list_datasets, versions_of
 from service.datasets.schemas import DatasetBody, DatasetPage, dataset_body, dataset_page
-from service.db import reading, transaction
+from service.db import insert_once, reading
 from service.edge import EngineDep, NameInForm, NameInPath, SettingsDep
 from service.states import JobState
 from service.uploads import store_upload
@@ -41,14 +44,7 @@ async def create_dataset(
     extend: Extend = False,
 ) -> DatasetBody:
     """Hand over a data set. A worker looks at every image, divides them into splits, and reports what is odd."""
-
-    def store() -> DatasetBody:
-        upload = store_upload(app_settings.uploads_folder, file.file, file.filename, app_settings.upload_limit_bytes)
-        with transaction(engine) as session:
-            add_dataset(session, name, upload, extend=extend)
-            return dataset_body(versions_of(session, name))
-
-    shown = await run_in_threadpool(store)
+    shown = await run_in_threadpool(receive_dataset, engine, app_settings, file, name, extend)
     response.headers["Location"] = f"/v1/datasets/{shown.name}"
     response.headers.update(_retry_after(shown.state))
     return shown
@@ -61,6 +57,17 @@ def read_dataset(response: Response, engine: EngineDep, name: NameInPath) -> Dat
         shown = dataset_body(versions_of(session, name))
     response.headers.update(_retry_after(shown.state))
     return shown
+
+
+def receive_dataset(engine: Engine, settings: Settings, file: UploadFile, name: str, extend: bool) -> DatasetBody:
+    """Store the archive, and have it indexed."""
+    upload = store_upload(settings.uploads_folder, file.file, file.filename, settings.upload_limit_bytes)
+
+    def add(session: Session) -> DatasetBody:
+        add_dataset(session, name, upload, extend=extend)
+        return dataset_body(versions_of(session, name))
+
+    return insert_once(engine, add)
 
 
 def _retry_after(state: JobState) -> dict[str, str]:

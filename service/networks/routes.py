@@ -7,12 +7,15 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, File, Form, Request, Response, UploadFile
 from pydantic import ValidationError
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
 from search_spaces.check import Fault
 from search_spaces.importing import ImportSettings
 from search_spaces.parse import pointer_to
-from service.db import reading, transaction
+from service.config import Settings
+from service.db import insert_once, reading
 from service.edge import EngineDep, NameInForm, NameInPath, SettingsDep
 from service.errors import InvalidRequestError
 from service.networks.actions import add_network
@@ -49,14 +52,7 @@ async def create_network(
 ) -> NetworkBody:
     """Hand over a network. A worker imports it, proves that it computes what the file does, and says what it found."""
     wanted = parse_settings(settings)
-
-    def store() -> NetworkBody:
-        upload = store_upload(app_settings.uploads_folder, file.file, file.filename, app_settings.upload_limit_bytes)
-        with transaction(engine) as session:
-            row, _ = add_network(session, name, upload, wanted)
-            return network_body(row)
-
-    shown = await run_in_threadpool(store)
+    shown = await run_in_threadpool(receive_network, engine, app_settings, file, name, wanted)
     response.headers["Location"] = f"/v1/networks/{shown.name}"
     response.headers.update(_retry_after(shown.state))
     return shown
@@ -71,12 +67,30 @@ def read_network(response: Response, engine: EngineDep, name: NameInPath) -> Net
     return shown
 
 
+def receive_network(
+    engine: Engine, settings: Settings, file: UploadFile, name: str, wanted: ImportSettings
+) -> NetworkBody:
+    """Store the file, and have it imported."""
+    upload = store_upload(settings.uploads_folder, file.file, file.filename, settings.upload_limit_bytes)
+
+    def add(session: Session) -> NetworkBody:
+        row, _ = add_network(session, name, upload, wanted)
+        return network_body(row)
+
+    return insert_once(engine, add)
+
+
 def parse_settings(text: str) -> ImportSettings:
     """Raises `InvalidRequestError` with a pointer to each fault."""
     try:
         data: Any = json.loads(text or "{}")
     except (json.JSONDecodeError, RecursionError) as error:
         raise InvalidRequestError("the settings are not JSON", faults=[Fault("/settings", str(error)[:200])]) from None
+    return check_settings(data)
+
+
+def check_settings(data: Any) -> ImportSettings:
+    """Raises `InvalidRequestError` with a pointer to each fault."""
     try:
         return ImportSettings.model_validate(data)
     except ValidationError as error:

@@ -6,27 +6,23 @@ Forms call the same actions as the API, and are answered with a redirect, so tha
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime
-from http import HTTPStatus
-from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 import yaml
 from fastapi import APIRouter, Depends, FastAPI, Query, Request
-from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from fastapi.responses import HTMLResponse, Response
 from fastapi.staticfiles import StaticFiles
-from fastapi.templating import Jinja2Templates
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from search_spaces.check import SpecError, check_spec
 from search_spaces.parse import parse_document, parse_spec
-from service.db import reading, transaction
+from service.db import transaction
 from service.edge import EngineDep, PageToken, SearchId
-from service.errors import InvalidPageTokenError, NotFoundError, ProblemError, StateConflictError
+from service.errors import InvalidPageTokenError, NotFoundError, StateConflictError
 from service.examples import example_path
 from service.exports.actions import request_export
 from service.exports.queries import list_exports
@@ -39,55 +35,36 @@ from service.states import EventKind
 from service.trials.fronts import find_front, list_finalists
 from service.trials.queries import get_trial, list_trials, progress_of
 from service.web import queries, views
+from service.web.brought_pages import router as brought
 from service.web.editor import Editor, build_editor
+from service.web.page import HEADERS, HERE, Reading, check_same_site, redirect, render
 
-HERE = Path(__file__).parent
-POLICY = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
-HEADERS = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 SEARCHES_PER_PAGE = 50
 LAST_PAGE = 10_000
 VERBS = {"cancel": actions.cancel, "pause": actions.pause, "resume": actions.resume}
 
-templates = Jinja2Templates(HERE / "templates")
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
-
-
-class CrossSiteError(ProblemError):
-    status = HTTPStatus.FORBIDDEN
-    slug = "cross-site"
-    title = "This was sent by another site"
 
 
 def add_pages(app: FastAPI) -> None:
     """Put the pages and their static files into the application."""
     app.include_router(router)
+    app.include_router(brought)
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
 
 
 def problem_page(request: Request, problem: dict[str, Any]) -> Response:
     """What went wrong, for a person who asked for a page."""
-    return _page(request, "problem.html", status=problem["status"], problem=problem)
-
-
-def reading_session(engine: EngineDep) -> Iterator[Session]:
-    with reading(engine) as session:
-        yield session
+    return render(request, "problem.html", status=problem["status"], problem=problem)
 
 
 async def form_of(request: Request) -> dict[str, str]:
-    """A posted form's fields. Refused when another site sent it: its reader did not mean to.
-
-    Raises:
-        CrossSiteError: the browser says that the form is not from these pages.
-    """
-    origin = request.headers.get("Origin")
-    if origin is not None and urlsplit(origin).netloc != request.headers.get("Host"):
-        raise CrossSiteError("this form was not sent by Espalier's own pages")
+    """A posted form's fields. Raises `CrossSiteError` when another site sent it."""
+    check_same_site(request)
     fields = parse_qs((await request.body()).decode("utf-8", "replace"), keep_blank_values=True)
     return {name: values[0] for name, values in fields.items()}
 
 
-Reading = Annotated[Session, Depends(reading_session)]
 PageNumber = Annotated[int, Query(ge=1, le=LAST_PAGE)]
 FormFields = Annotated[dict[str, str], Depends(form_of)]
 
@@ -99,7 +76,7 @@ def list_page(request: Request, session: Reading, page_token: PageToken = None) 
     shown = found[:SEARCHES_PER_PAGE]
     token = _token_after(shown[-1]) if len(found) > len(shown) else None
     progress = progress_of(session, shown)
-    return _page(request, "searches.html", searches=shown, progress=progress, next_page_token=token)
+    return render(request, "searches.html", searches=shown, progress=progress, next_page_token=token)
 
 
 @router.get("/searches/new")
@@ -116,14 +93,14 @@ def submit(request: Request, engine: EngineDep, form: FormFields) -> Response:
         search_id = _create(engine, text)
     except SpecError as error:
         return _editor_page(request, build_editor(text, "This spec has faults", error.faults), status=422)
-    return _redirect(search_id)
+    return redirect(f"/searches/{search_id}")
 
 
 @router.get("/searches/{search_id}")
 def search_page(request: Request, session: Reading, search_id: SearchId, page: PageNumber = 1) -> Response:
     """One search; its live part is replaced while it runs."""
     search = get_search(session, search_id)
-    return _page(
+    return render(
         request,
         "search.html",
         search=search,
@@ -136,7 +113,7 @@ def search_page(request: Request, session: Reading, search_id: SearchId, page: P
 @router.get("/searches/{search_id}/fragment")
 def search_fragment(request: Request, session: Reading, search_id: SearchId, page: PageNumber = 1) -> Response:
     """The live part of a search's page."""
-    return _page(request, "fragment.html", page=_view(session, get_search(session, search_id), page))
+    return render(request, "fragment.html", page=_view(session, get_search(session, search_id), page))
 
 
 @router.get("/searches/{search_id}/front.svg")
@@ -152,7 +129,7 @@ def export(engine: EngineDep, form: FormFields, search_id: SearchId) -> Response
     with transaction(engine) as session:
         trial, _ = get_trial(session, search_id, _number(form.get("trial", "")))
         request_export(session, trial)
-    return _redirect(search_id)
+    return redirect(f"/searches/{search_id}")
 
 
 @router.post("/searches/{search_id}/{verb}")
@@ -163,7 +140,7 @@ def change(engine: EngineDep, form: FormFields, search_id: SearchId, verb: str) 
     # What the page offered may have become impossible meanwhile; the page then shows the state that there is.
     with suppress(StateConflictError), transaction(engine) as session:
         VERBS[verb](session, lock_search(session, search_id))
-    return _redirect(search_id)
+    return redirect(f"/searches/{search_id}")
 
 
 def _token_after(search: Search) -> str:
@@ -213,13 +190,5 @@ def _number(text: str) -> int:
     return int(text)
 
 
-def _page(request: Request, template: str, *, status: int = 200, **values: Any) -> Response:
-    return templates.TemplateResponse(request, template, values, status_code=status, headers=HEADERS)
-
-
 def _editor_page(request: Request, editor: Editor, status: int = 200) -> Response:
-    return _page(request, "new.html", status=status, editor=editor)
-
-
-def _redirect(search_id: str) -> Response:
-    return RedirectResponse(f"/searches/{search_id}", status_code=303)
+    return render(request, "new.html", status=status, editor=editor)

@@ -90,7 +90,7 @@ def test_exporting(visit: Visit, first_search: str, tmp_path: Path) -> None:
     page = visit.page
     page.goto(f"/searches/{first_search}")
     page.get_by_role("button", name="Export as ONNX").click()
-    link = page.locator("#exports a")
+    link = page.locator("#exports a[download$='.onnx']")
     link.wait_for(timeout=SEARCH_MS)
     expect(page.locator("#exports")).to_contain_text("of the file itself")
     with page.expect_download() as download:
@@ -98,6 +98,9 @@ def test_exporting(visit: Visit, first_search: str, tmp_path: Path) -> None:
     file = tmp_path / "design.onnx"
     download.value.save_as(file)
     onnx.checker.check_model(onnx.load(file))
+    assert (
+        page.locator("#exports a[download$='.py']").count() == page.locator("#exports a[download$='.cpp']").count() == 1
+    )
 
 
 def test_faults_are_shown_in_place_and_the_text_is_kept(browser: Browser, embedded: Embedded) -> None:
