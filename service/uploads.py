@@ -5,13 +5,19 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
 from search_spaces.check import Fault
 from service.artifacts.store import path_of
 from service.errors import BodyTooLargeError, InvalidRequestError
+from service.models import ImportedNetwork, OwnDataset
+from service.states import JobState
 
 _CHUNK_BYTES = 2**20
 _LONGEST_NAME = 200
@@ -52,6 +58,24 @@ def store_upload(folder: Path, source: BinaryIO, filename: str | None, most_byte
         Path(unfinished).unlink(missing_ok=True)
         raise
     return Upload(_plain_name(filename), digest, size)
+
+
+def remove_unneeded(session: Session, folder: Path, older_than_s: float) -> int:
+    """Remove files that nothing will be made of any more; returns how many.
+
+    A network is made of its file once. A data set keeps its archives, unless they were refused. What has just come
+    may be about to get its row.
+    """
+    open_states = (JobState.QUEUED, JobState.RUNNING)
+    networks = select(ImportedNetwork.upload_digest).where(ImportedNetwork.state.in_(open_states))
+    datasets = select(OwnDataset.upload_digest).where(OwnDataset.state != JobState.FAILED)
+    needed = {*session.scalars(networks), *session.scalars(datasets)}
+    removed, now = 0, time.time()
+    for path in folder.glob("*/*") if folder.is_dir() else ():
+        if path.name not in needed and now - path.stat().st_mtime > older_than_s:
+            path.unlink(missing_ok=True)
+            removed += 1
+    return removed
 
 
 def _copy(source: BinaryIO, target: BinaryIO, most_bytes: int) -> tuple[str, int]:

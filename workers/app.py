@@ -17,9 +17,10 @@ from celery import signals
 from celery.exceptions import SecurityWarning
 
 from service.config import Settings
-from service.db import make_engine, upgrade
+from service.db import make_engine, reading, upgrade
 from service.leases import owner_name
 from service.queue import QueueName, get_celery
+from service.uploads import remove_unneeded
 from workers.announce import (
     ANNOUNCE_EVERY_S,
     announce_devices,
@@ -36,6 +37,7 @@ from workers.workplace import Workplace
 _log = logging.getLogger(__name__)
 
 EVALUATOR_IDLE_S = 120.0
+TIDY_EVERY_S = 3600.0
 
 
 def run_worker(
@@ -99,6 +101,7 @@ def _on_the_side(
         jobs.append((interval_s, Reaper(workplace.engine, patience_s).reap))
         samplers = sampler_offers()
         jobs.append((ANNOUNCE_EVERY_S, lambda: announce_offers(workplace.engine, samplers)))
+        jobs.append((TIDY_EVERY_S, lambda: _tidy(workplace, settings)))
         # Exports are rare, and an evaluator takes half a gigabyte.
         jobs.append((EVALUATOR_IDLE_S / 4, lambda: workplace.evaluators.end_idle(EVALUATOR_IDLE_S)))
     if QueueName.TRIALS in queues:
@@ -106,6 +109,11 @@ def _on_the_side(
         jobs.append((ANNOUNCE_EVERY_S, lambda: announce_offers(workplace.engine, offers)))
         jobs.append((ANNOUNCE_EVERY_S, lambda: announce_devices(workplace.engine, devices)))
     return jobs
+
+
+def _tidy(workplace: Workplace, settings: Settings) -> None:
+    with reading(workplace.engine) as session:
+        remove_unneeded(session, settings.uploads_folder, older_than_s=TIDY_EVERY_S)
 
 
 def _repeat(stopping: threading.Event, every_s: float, what: Callable[[], Any]) -> None:

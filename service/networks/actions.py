@@ -40,11 +40,19 @@ def add_network(session: Session, name: str, upload: Upload, settings: ImportSet
         if (row.upload_digest, row.settings) != (upload.digest, told):
             raise NameTakenError(f"another network was imported as {name!r}; choose another name")
         return row, False
-    if row is None:
-        row = ImportedNetwork(id=str(uuid.uuid4()), name=name)
-        session.add(row)
-    row.filename, row.upload_digest, row.settings = upload.filename, upload.digest, told
-    row.state, row.attempt, row.reason, row.problem = str(JobState.QUEUED), 0, "", None
+    if row is not None:
+        # Another row, so that whoever may still work on the failed one cannot finish this one.
+        session.delete(row)
+        session.flush()
+    row = ImportedNetwork(
+        id=str(uuid.uuid4()),
+        name=name,
+        filename=upload.filename,
+        upload_digest=upload.digest,
+        settings=told,
+        state=str(JobState.QUEUED),
+    )
+    session.add(row)
     session.flush()
     send_after_commit(session, TaskName.IMPORT, row.id)
     return row, True

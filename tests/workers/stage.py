@@ -18,6 +18,7 @@ from service.known import known_for
 from service.models import Finalist, Search, Trial
 from service.queue import MODEL_OF, TaskName
 from service.searches.actions import create_search
+from workers.bring_tasks import import_network, index_dataset
 from workers.confirm import confirm_finalist
 from workers.evaluator import JobName
 from workers.evaluator_process import Evaluators
@@ -64,7 +65,12 @@ def invent(job: JobName, arguments: dict[str, Any]) -> dict[str, Any]:
     if job is JobName.CONFIRM:
         return {"values": values, "weights_digest": "c" * 64, "details": {}}
     if job is JobName.EXPORT:
-        return {"artifact_digest": "d" * 64, "filename": "x.onnx", "size_bytes": 10, "report": {"reported": {}}}
+        report = {"reported": {}}
+        return {"artifact_digest": "d" * 64, "filename": "x.onnx", "size_bytes": 10, "files": [], "report": report}
+    if job is JobName.IMPORT:
+        return {"base_key": "a" * 64, "network": {}, "report": {"class_names": []}}
+    if job is JobName.INDEX:
+        return {"digest": arguments["archives"][-1], "info": {}, "report": {}, "previews": []}
     return {"state": "succeeded", "values": values, "reason": "", "details": {}}
 
 
@@ -146,6 +152,8 @@ TASKS = {
     TaskName.RUN: run_trial,
     TaskName.CONFIRM: confirm_finalist,
     TaskName.EXPORT: export_trial,
+    TaskName.IMPORT: import_network,
+    TaskName.INDEX: index_dataset,
 }
 
 
