@@ -122,7 +122,7 @@ def _bar(title: str) -> Iterator[Tell]:
     if not console.is_terminal:
         console.print(f"{title} ...", highlight=False)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("{task.fields[message]}"))
-    with Progress(*columns, console=console, transient=True) as progress:
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(title, total=1.0, message="")
         yield lambda share, message: progress.update(task, completed=share, message=message)
 

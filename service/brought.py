@@ -30,10 +30,7 @@ def network_facts(report: Json) -> tuple[Fact, ...]:
         Fact("size", f"{report['nodes']} nodes, {report['layers']} layers with weights, in {report['blocks']} blocks"),
         Fact("costs", f"{report['macs'] / 1e6:,.2f} M MACs, {report['parameters'] / 1e6:,.3f} M weights"),
         Fact("input", _shape(contract)),
-        Fact(
-            "normalised",
-            f"(x - mean) / std of pixels in [0, 1]: mean {_few(contract['mean'])}; std {_few(contract['std'])}",
-        ),
+        Fact("normalised", f"mean {_few(contract['mean'])}; std {_few(contract['std'])}, of pixels in [0, 1]"),
         Fact("outputs", _outputs(report)),
         Fact("can be pruned", _searchable(report["groups"])),
     ]
@@ -48,9 +45,12 @@ def fixed_parts(report: Json) -> tuple[Fact, ...]:
     frozen = [
         Fact(one["name"], f"its {one['size']} channels stay: {one['frozen']}")
         for one in report["groups"]
-        if one["frozen"]
+        if one["frozen"] and one["frozen"] not in _AS_EVER
     ]
     return (*fixed, *frozen)
+
+
+_AS_EVER = ("the network's input", "the network's output")
 
 
 def dataset_facts(item: Json, report: Json) -> tuple[Fact, ...]:

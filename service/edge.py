@@ -55,6 +55,7 @@ Whole = Annotated[int, Query(ge=0, le=_LARGEST_INTEGER)]
 LONGEST_NAME = 100
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._ -]*$"
 NameInPath = Annotated[str, PathParameter(max_length=LONGEST_NAME, pattern=_NAME)]
+NameInQuery = Annotated[str | None, Query(max_length=LONGEST_NAME, pattern=_NAME)]
 NameInForm = Annotated[str, Form(max_length=LONGEST_NAME, pattern=_NAME)]
 WholeInPath = Annotated[int, PathParameter(ge=0, le=_LARGEST_INTEGER)]
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
 FIRST_EXAMPLE = "mobilenet_v1_fashion_mnist.yaml"
+OWN_EXAMPLE = "own_network.yaml"
 
 
 def example_path(name: str = FIRST_EXAMPLE) -> Path:
@@ -16,3 +18,13 @@ def example_path(name: str = FIRST_EXAMPLE) -> Path:
         if (folder / name).is_file():
             return folder / name
     raise FileNotFoundError(f"no {name} in {checkout} or {installed}; install Espalier again")
+
+
+def own_example(network: str | None, dataset: str | None) -> str:
+    """The text of the example on a network and images of one's own, with these names where they are given."""
+    text = example_path(OWN_EXAMPLE).read_text(encoding="utf-8")
+    if network is not None:
+        text = text.replace("{name: mine}", f"{{name: {json.dumps(network)}}}")
+    if dataset is not None:
+        text = text.replace("{name: photos}", f"{{name: {json.dumps(dataset)}}}")
+    return text

@@ -21,7 +21,7 @@ from service.edge import EngineDep, NameInPath, SettingsDep, check_name
 from service.errors import ProblemError
 from service.networks.queries import get_network, list_networks
 from service.networks.routes import check_settings, receive_network
-from service.networks.schemas import network_body, network_page
+from service.networks.schemas import NetworkKind, network_body, network_page
 from service.web.page import Reading, check_same_site, redirect, render
 
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
@@ -142,7 +142,7 @@ def _networks(
         request,
         "networks.html",
         status=200 if error is None else int(error.status),
-        items=page["items"],
+        items=sorted(page["items"], key=lambda item: item["kind"] != NetworkKind.IMPORTED),
         families=list(Family),
         interpolations=list(Interpolation),
         problem=error and error.document(),
@@ -157,7 +157,7 @@ def _datasets(
         request,
         "datasets.html",
         status=200 if error is None else int(error.status),
-        items=page["items"],
+        items=sorted(page["items"], key=lambda item: not item["is_own"]),
         problem=error and error.document(),
         filled=filled or {},
     )

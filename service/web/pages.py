@@ -21,9 +21,9 @@ from sqlalchemy.orm import Session
 from search_spaces.check import SpecError, check_spec
 from search_spaces.parse import parse_document, parse_spec
 from service.db import transaction
-from service.edge import EngineDep, PageToken, SearchId
+from service.edge import EngineDep, NameInQuery, PageToken, SearchId
 from service.errors import InvalidPageTokenError, NotFoundError, StateConflictError
-from service.examples import example_path
+from service.examples import example_path, own_example
 from service.exports.actions import request_export
 from service.exports.queries import list_exports
 from service.known import known_for
@@ -80,9 +80,11 @@ def list_page(request: Request, session: Reading, page_token: PageToken = None) 
 
 
 @router.get("/searches/new")
-def new_page(request: Request) -> Response:
-    """The form, with an example that runs as it is."""
-    return _editor_page(request, build_editor(example_path().read_text(encoding="utf-8")))
+def new_page(request: Request, network: NameInQuery = None, dataset: NameInQuery = None) -> Response:
+    """The form, with an example that runs as it is, or one for a network or images of one's own."""
+    if network is None and dataset is None:
+        return _editor_page(request, build_editor(example_path().read_text(encoding="utf-8")))
+    return _editor_page(request, build_editor(own_example(network, dataset)))
 
 
 @router.post("/searches/new")

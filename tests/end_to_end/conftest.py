@@ -1,8 +1,11 @@
+import shutil
 from collections.abc import Iterator
 
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 
 from tests.end_to_end.running import Embedded, digits_spec, running_embedded
+from tests.end_to_end.visits import OPTIONS, Visit
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +22,22 @@ def first_search(embedded: Embedded) -> str:
     search = embedded.await_end(search_id, 240)
     assert search["state"] == "succeeded", search
     return search_id
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    chromium = shutil.which("chromium")
+    assert chromium, "install the Debian package chromium"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=OPTIONS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(browser: Browser, embedded: Embedded) -> Iterator[Visit]:
+    page = browser.new_page(base_url=embedded.url)
+    visit = Visit(page)
+    yield visit
+    page.close()
+    assert visit.complaints == []

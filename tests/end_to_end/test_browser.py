@@ -2,64 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import onnx
-import pytest
 import yaml
-from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
+from playwright.sync_api import Browser, expect
 
 from tests.end_to_end.running import Embedded, digits_spec
+from tests.end_to_end.visits import Visit
 
-OPTIONS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 SEARCH_MS = 120_000
-
-
-@dataclass
-class Visit:
-    """An open page, and everything that went wrong in it or went elsewhere."""
-
-    page: Page
-    complaints: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("request", self._check)
-        self.page.on("console", lambda message: message.type == "error" and self.complaints.append(message.text))
-
-    def _check(self, request: Request) -> None:
-        if urlsplit(request.url).hostname != "127.0.0.1":
-            self.complaints.append(f"asked for {request.url}")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    chromium = shutil.which("chromium")
-    assert chromium, "install the Debian package chromium"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=OPTIONS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def visit(browser: Browser, embedded: Embedded) -> Iterator[Visit]:
-    page = browser.new_page(base_url=embedded.url)
-    visit = Visit(page)
-    yield visit
-    page.close()
-    assert visit.complaints == []
 
 
 def test_a_finished_search(visit: Visit, first_search: str) -> None:
@@ -98,9 +50,8 @@ def test_exporting(visit: Visit, first_search: str, tmp_path: Path) -> None:
     file = tmp_path / "design.onnx"
     download.value.save_as(file)
     onnx.checker.check_model(onnx.load(file))
-    assert (
-        page.locator("#exports a[download$='.py']").count() == page.locator("#exports a[download$='.cpp']").count() == 1
-    )
+    for ending in (".py", ".cpp"):
+        assert page.locator(f"#exports a[download$='{ending}']").count() == 1
 
 
 def test_faults_are_shown_in_place_and_the_text_is_kept(browser: Browser, embedded: Embedded) -> None:
