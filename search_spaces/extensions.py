@@ -13,6 +13,10 @@ from typing import Any
 _log = logging.getLogger(__name__)
 
 
+class NotInstalledError(RuntimeError):
+    """What a spec names is not in this Python, though it was known when the spec was accepted."""
+
+
 def with_installed(built_in: Mapping[str, Any], group: str, contract: type) -> dict[str, Any]:
     """The built-in implementations by name, and behind them the installed ones.
 
@@ -39,6 +43,13 @@ def with_installed(built_in: Mapping[str, Any], group: str, contract: type) -> d
             continue
         known[point.name] = found
     return known
+
+
+def look_up(kind: str, name: str, installed: Mapping[str, Any]) -> Any:
+    """What is installed by that name. Raises `NotInstalledError`, which says what there is."""
+    if name not in installed:
+        raise NotInstalledError(f"this worker has no {kind} {name!r}; it has {', '.join(sorted(installed))}")
+    return installed[name]
 
 
 def _sorted(points: Iterable[Any]) -> list[Any]:

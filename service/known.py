@@ -16,7 +16,7 @@ from search_spaces.known import Known, OwnNetwork, Sources
 from search_spaces.network import network_from_json
 from search_spaces.scores import ScoreInfo
 from search_spaces.spec import OwnNetworkSpec, SearchSpec
-from service.datasets.queries import find_dataset, list_names
+from service.datasets.queries import find_dataset, list_names, present_datasets
 from service.devices.queries import known_devices
 from service.models import ImportedNetwork, Offer, OwnDataset, Search
 from service.networks.queries import find_network, list_networks
@@ -35,21 +35,9 @@ def known_for(session: Session, spec: SearchSpec, sources: Mapping[str, Any] | N
     pinned = Sources.model_validate(sources or {})
     offers = list_offers(session)
     names = {kind: frozenset(row.name for row in offers if row.kind == kind) for kind in OfferKind}
-    usual, unready = Known(), {}
-    datasets: dict[str, DatasetInfo] = {
-        **DATASETS,
-        **{row.name: dataset_from_json(row.details) for row in offers if row.kind == OfferKind.DATASET},
-    }
+    usual = Known()
+    datasets, unready = _named_dataset(session, spec.dataset.name, pinned.dataset)
     networks: dict[str, OwnNetwork] = {}
-    if spec.dataset.name not in datasets:
-        row = find_dataset(session, spec.dataset.name, pinned.dataset)
-        if row is not None and row.info is not None:
-            datasets[row.name] = dataset_from_json(row.info)
-        elif row is not None:
-            unready[f"data set {row.name}"] = _why_not(row)
-        else:
-            names_there = [*datasets, *list_names(session)]
-            unready[f"data set {spec.dataset.name}"] = unknown_name("data set", spec.dataset.name, names_there)
     if isinstance(spec.network, OwnNetworkSpec):
         networks, reasons = _named_network(session, spec.network.name)
         unready |= reasons
@@ -67,6 +55,22 @@ def known_for(session: Session, spec: SearchSpec, sources: Mapping[str, Any] | N
 def known_for_search(session: Session, search: Search) -> Known:
     """What is known for a search that was accepted."""
     return known_for(session, SearchSpec.model_validate(search.spec), search.sources)
+
+
+def _named_dataset(session: Session, name: str, digest: str | None) -> tuple[dict[str, DatasetInfo], dict[str, str]]:
+    """All that nobody has to add, and the named one of a user; or why it cannot be used.
+
+    A user's comes before one that a worker announced later: the name goes on standing for what it stood for.
+    """
+    present = present_datasets(session)
+    row = None if name in DATASETS else find_dataset(session, name, digest)
+    if row is not None and row.info is not None:
+        return present | {name: dataset_from_json(row.info)}, {}
+    if row is not None:
+        return present, {f"data set {name}": _why_not(row)}
+    if name in present:
+        return present, {}
+    return present, {f"data set {name}": unknown_name("data set", name, [*present, *list_names(session)])}
 
 
 def _named_network(session: Session, name: str) -> tuple[dict[str, OwnNetwork], dict[str, str]]:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from search_spaces.extensions import look_up
 from search_spaces.network import InputContract
-from search_spaces.scores import installed_scores
+from search_spaces.scores import Score, installed_scores
 from workers.onnx_session import open_session
 from workers.onnx_writer import INPUT_NAME, with_batch
 from workers.splits import Split, normalise
@@ -38,18 +39,21 @@ def two_columns(outputs: np.ndarray) -> np.ndarray:
 
 
 def score_outputs(names: Sequence[str], outputs: np.ndarray, targets: np.ndarray) -> dict[str, float]:
-    """The value of each score."""
-    scores = installed_scores()
-    return {name: scores[name]().value(outputs, targets) for name in names}
+    """The value of each score. Raises `NotInstalledError`."""
+    return {name: _score_called(name).value(outputs, targets) for name in names}
 
 
 def score_intervals(names: Sequence[str], outputs: np.ndarray, targets: np.ndarray) -> dict[str, float]:
     """The 95% interval of each score, as `<name>_low` and `<name>_high`."""
-    scores = installed_scores()
     bounds: dict[str, float] = {}
     for name in names:
-        bounds[f"{name}_low"], bounds[f"{name}_high"] = scores[name]().interval(outputs, targets)
+        bounds[f"{name}_low"], bounds[f"{name}_high"] = _score_called(name).interval(outputs, targets)
     return bounds
+
+
+def _score_called(name: str) -> Score:
+    score: Score = look_up("metric", name, installed_scores())()
+    return score
 
 
 def predict(model: bytes, images: np.ndarray, contract: InputContract, threads: int = 1) -> np.ndarray:

@@ -17,6 +17,7 @@ import torch
 
 from search_spaces.check import scores_of
 from search_spaces.datasets import DatasetInfo
+from search_spaces.extensions import look_up
 from search_spaces.known import Sources
 from search_spaces.network import Network, infer_shapes
 from search_spaces.precision import Precision
@@ -30,10 +31,6 @@ from workers.importance import Importance, installed_importances
 from workers.material import base_of, dataset_of, splits_of
 from workers.splits import Splits, normalise
 from workers.transforms.reconstruct import Observed, observe
-
-
-class DeviceUnavailableError(RuntimeError):
-    """This worker does not have the device that the spec names."""
 
 
 @dataclass(frozen=True)
@@ -66,18 +63,13 @@ class Workbench:
         return self.base.class_names or self.dataset.class_names
 
 
-class UnknownNameError(RuntimeError):
-    """This worker does not have what the spec names, though another one does."""
-
-
 def set_up(spec: SearchSpec, sources: Sources, base_key: str, home: Path) -> Workbench:
     """Load what `prepare` has left in the home folder.
 
     Raises:
         BaseUnavailableError: the base is not there.
         DatasetUnavailableError: the data set is not there.
-        DeviceUnavailableError: the spec's device is not on this machine.
-        UnknownNameError: the spec's importance is not installed here.
+        NotInstalledError: the spec's device or importance is not on this machine.
     """
     threads = use_threads(spec)
     base, dataset = base_of(base_key, home), dataset_of(spec, sources, home)
@@ -131,22 +123,14 @@ def count_calibration(spec: SearchSpec, network: Network) -> int:
 
 @lru_cache
 def device_called(name: str) -> Device:
-    """The device of that name on this machine.
-
-    Raises:
-        DeviceUnavailableError: there is none.
-    """
-    devices = installed_devices()
-    if name not in devices:
-        raise DeviceUnavailableError(f"this worker has no device {name!r}; it has {', '.join(devices)}")
-    return devices[name]()
+    """The device of that name on this machine. Raises `NotInstalledError`."""
+    device: Device = look_up("device", name, installed_devices())()
+    return device
 
 
 def _importance_called(name: str) -> Importance:
-    importances = installed_importances()
-    if name not in importances:
-        raise UnknownNameError(f"this worker has no importance {name!r}; it has {', '.join(importances)}")
-    return importances[name]()
+    importance: Importance = look_up("importance", name, installed_importances())()
+    return importance
 
 
 @lru_cache(maxsize=4)

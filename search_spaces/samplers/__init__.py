@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import lru_cache
 
-from search_spaces.extensions import with_installed
+from search_spaces.extensions import look_up, with_installed
 from search_spaces.samplers.base import Proposal, Sampler, ToldTrial
 from search_spaces.space import Space
 from search_spaces.spec import SamplerName, SearchSpec
@@ -66,6 +66,7 @@ def make_sampler(spec: SearchSpec, space: Space) -> Sampler:
     """A fresh sampler for one search, as the spec names and seeds it. It must be told the whole history.
 
     Raises:
-        KeyError: there is none of that name here.
+        NotInstalledError: there is none of that name here.
     """
-    return installed_samplers()[spec.sampler.name](spec, space)
+    sampler: Sampler = look_up("sampler", spec.sampler.name, installed_samplers())(spec, space)
+    return sampler

@@ -28,7 +28,7 @@ COSTS = {
     Metric.ENERGY_J: "joules of one inference, measured on the device",
     Metric.SIZE_BYTES: "payload of the weights at their declared bits",
     Metric.MACS: "multiply-accumulates of one inference",
-    Metric.PARAMETERS: "weights and biases",
+    Metric.PARAMETERS: "weights of convolutions and linear layers",
     Metric.ACTIVATION_TRAFFIC_BYTES: "bytes of activations that are written and read",
     Metric.PEAK_ACTIVATION_BYTES: "most bytes of activations that are alive at a time",
 }

@@ -9,9 +9,9 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from search_spaces.datasets import DATASETS
 from service import leases
 from service.artifacts.actions import add_artifact
+from service.datasets.queries import present_datasets
 from service.errors import NameTakenError, ProblemError, StateConflictError
 from service.models import OwnDataset
 from service.queue import TaskName, send_after_commit
@@ -34,8 +34,8 @@ def add_dataset(session: Session, name: str, upload: Upload, *, extend: bool) ->
         NameTakenError: another data set has the name.
         StateConflictError: there is nothing to add to, or it is still being indexed.
     """
-    if name in DATASETS:
-        raise NameTakenError(f"{name!r} comes with Espalier; choose another name")
+    if name in present_datasets(session):
+        raise NameTakenError(f"{name!r} comes with this service; choose another name")
     query = select(OwnDataset).where(OwnDataset.name == name).order_by(OwnDataset.version.desc())
     versions = session.scalars(query).all()
     alive = [version for version in versions if version.state != JobState.FAILED]

@@ -1,13 +1,21 @@
-"""Reads data sets that users have added."""
+"""Reads which data sets there are: with Espalier, installed beside it, added by users."""
 
 from __future__ import annotations
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from search_spaces.datasets import DATASETS, DatasetInfo, dataset_from_json
 from service.errors import NotFoundError
 from service.models import OwnDataset
+from service.offers import OfferKind, list_offers
 from service.states import JobState
+
+
+def present_datasets(session: Session) -> dict[str, DatasetInfo]:
+    """Those that nobody has to add, by name: what comes with Espalier, then what workers have announced."""
+    announced = {row.name: dataset_from_json(row.details) for row in list_offers(session, OfferKind.DATASET)}
+    return DATASETS | announced
 
 
 def list_datasets(session: Session) -> list[OwnDataset]:

@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 
 from service.config import Settings
 from service.datasets.actions import add_dataset
-from service.datasets.queries import list_datasets, versions_of
+from service.datasets.queries import list_datasets, present_datasets, versions_of
 from service.datasets.schemas import DatasetBody, DatasetPage, dataset_body, dataset_page
 from service.db import insert_once, reading
 from service.edge import EngineDep, NameInForm, NameInPath, SettingsDep
@@ -31,7 +31,7 @@ Extend = Annotated[bool, Form(description="add these images to the data set of t
 def read_datasets(engine: EngineDep) -> DatasetPage:
     """List the data sets that come with Espalier, and those that were added."""
     with reading(engine) as session:
-        return dataset_page(list_datasets(session))
+        return dataset_page(present_datasets(session), list_datasets(session))
 
 
 @router.post("", status_code=202)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel
 
-from search_spaces.datasets import DATASETS, DatasetInfo, Task, dataset_from_json
+from search_spaces.datasets import DatasetInfo, Task, dataset_from_json
 from service.models import OwnDataset
 from service.searches.schemas import ActivityBody
 from service.states import JobState
@@ -67,13 +67,19 @@ class DatasetBody(DatasetItem):
     versions: list[VersionBody]
 
 
-def dataset_page(own: Sequence[OwnDataset]) -> DatasetPage:
-    """`own` is sorted by name, the newest version of each first."""
+def dataset_page(present: Mapping[str, DatasetInfo], own: Sequence[OwnDataset]) -> DatasetPage:
+    """List all that there are, by name once each.
+
+    Args:
+        present: those that nobody has to add.
+        own: sorted by name, the newest version of each first.
+    """
     newest: dict[str, OwnDataset] = {}
     for row in own:
         newest.setdefault(row.name, row)
-    built_in = [_item(info, JobState.SUCCEEDED, 1, is_own=False) for info in DATASETS.values()]
-    return DatasetPage(items=[*built_in, *(_own_item(row) for row in newest.values())])
+    others = [info for name, info in present.items() if name not in newest]
+    items = [_item(info, JobState.SUCCEEDED, 1, is_own=False) for info in others]
+    return DatasetPage(items=[*items, *(_own_item(row) for row in newest.values())])
 
 
 def dataset_body(versions: Sequence[OwnDataset]) -> DatasetBody:

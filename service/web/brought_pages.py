@@ -14,7 +14,7 @@ from fastapi.responses import HTMLResponse, Response
 from search_spaces.network import Interpolation
 from search_spaces.spec import Family
 from service.brought import class_rows, dataset_facts, fixed_parts, network_facts, notes_of
-from service.datasets.queries import list_datasets, versions_of
+from service.datasets.queries import list_datasets, present_datasets, versions_of
 from service.datasets.routes import receive_dataset
 from service.datasets.schemas import dataset_body, dataset_page
 from service.edge import EngineDep, NameInPath, SettingsDep, check_name
@@ -95,7 +95,7 @@ def network_page_of(request: Request, session: Reading, name: NameInPath) -> Res
 @router.get("/datasets")
 def datasets_page(request: Request, session: Reading) -> Response:
     """All data sets, and the form to bring one."""
-    return _datasets(request, dataset_page(list_datasets(session)).model_dump(mode="json"))
+    return _datasets(request, dataset_page(present_datasets(session), list_datasets(session)).model_dump(mode="json"))
 
 
 @router.post("/datasets/new", dependencies=[OwnForm])
@@ -112,7 +112,7 @@ def bring_dataset(
     try:
         shown = receive_dataset(engine, app_settings, file, check_name(name), extend)
     except ProblemError as error:
-        page = dataset_page(list_datasets(session)).model_dump(mode="json")
+        page = dataset_page(present_datasets(session), list_datasets(session)).model_dump(mode="json")
         return _datasets(request, page, error, {"name": name, "extend": extend})
     return redirect(f"/datasets/{shown.name}")
 

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -100,10 +100,12 @@ class Embedded(Service):
 
     home: Path
     port: int
+    environment: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        environment = os.environ | {"ESPALIER_HOME": str(self.home), "ESPALIER_PORT": str(self.port)}
+        places = {"ESPALIER_HOME": str(self.home), "ESPALIER_PORT": str(self.port)}
+        environment = os.environ | places | self.environment
         with (self.home.parent / "up.log").open("ab") as log:
             self.process = subprocess.Popen([ESPALIER, "up"], env=environment, stdout=log, stderr=log)
         wait_for(self._answers, 60, lambda: (self.home.parent / "up.log").read_text())
@@ -144,11 +146,11 @@ class Embedded(Service):
 
 
 @contextmanager
-def running_embedded(folder: Path) -> Iterator[Embedded]:
+def running_embedded(folder: Path, environment: dict[str, str] | None = None) -> Iterator[Embedded]:
     port = free_port()
     home = folder / "home"
     home.mkdir(parents=True)
-    embedded = Embedded(f"http://127.0.0.1:{port}", home, port)
+    embedded = Embedded(f"http://127.0.0.1:{port}", home, port, environment or {})
     embedded.start()
     try:
         yield embedded
