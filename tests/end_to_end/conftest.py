@@ -24,7 +24,7 @@ def first_search(embedded: Embedded) -> str:
     return search_id
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it is open no other test can run an event loop
 def browser() -> Iterator[Browser]:
     chromium = shutil.which("chromium")
     assert chromium, "install the Debian package chromium"
