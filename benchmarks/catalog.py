@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
@@ -80,7 +81,7 @@ def main() -> None:
     space = SPACE.model_dump(mode="json", exclude_none=True)
     protocol = {"repeats": REPEATS, "prunings": prunings, "load_before": load, "space": space}
     RESULTS.write_text(json.dumps({"protocol": protocol, "rows": rows}, indent=2) + "\n")
-    show(rows)
+    show(rows, "The catalog at full width")
 
 
 def measure(family: Family, prunings: int, advance: Callable[[], None]) -> dict[str, Any]:
@@ -154,13 +155,13 @@ def milliseconds(work: Callable[[int], object]) -> float:
     return 1000 * median(times)
 
 
-def show(rows: list[dict[str, Any]]) -> None:
-    table = Table(title="The catalog at full width")
-    for column in rows[0]:
+def show(rows: list[dict[str, Any]], title: str) -> None:
+    table = Table(title=title)
+    for column in rows[0] if rows else ():
         table.add_column(column.replace("_", " "), justify="left" if column == "network" else "right")
     for row in rows:
         table.add_row(*("" if value is None else str(value) for value in row.values()))
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else 240).print(table)
 
 
 if __name__ == "__main__":

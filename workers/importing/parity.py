@@ -13,6 +13,7 @@ import torch
 
 from search_spaces.network import InputContract
 from workers.importing.faults import refuse
+from workers.importing.memory import return_freed_memory
 from workers.importing.onnx_import import Imported
 from workers.importing.reading import Source
 from workers.onnx_session import open_lean_session
@@ -62,7 +63,9 @@ def check_parity(imported: Imported, images: np.ndarray, expected: np.ndarray) -
     Raises:
         ImportRefusedError: they differ by more than roundings.
     """
-    in_runtime, in_torch = _run_as_file(imported, images), _run_in_torch(imported, images)
+    in_runtime = _run_as_file(imported, images)
+    return_freed_memory()
+    in_torch = _run_in_torch(imported, images)
     differences = [_difference(_as_the_file(imported, found), expected) for found in (in_runtime, in_torch)]
     if not max(differences) <= TOLERANCE:
         raise refuse(
