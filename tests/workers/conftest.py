@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,15 @@ def stage(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> St
     stage = make_stage(engine, tmp_path)
     monkeypatch.setattr(queue, "send", lambda task, row_id: stage.messages.append((task, row_id)))
     return stage
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Torch on one thread: the same sums in the same order on every machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

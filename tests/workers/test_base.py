@@ -19,6 +19,8 @@ from workers.datasets import load_dataset
 from workers.splits import Splits, make_splits
 from workers.train import Recipe
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 RECIPE = Recipe(epochs=2, batch_size=64)
 
 
@@ -38,14 +40,6 @@ def network() -> Network:
         Node("classifier", Op.LINEAR, ("flat",), 10, bias=True),
     )
     return Network("small", InputContract((1, 8, 8), (0.3,), (0.4,)), nodes, "classifier")
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 class Steps:

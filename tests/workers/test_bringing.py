@@ -30,13 +30,7 @@ from workers.datasets.kept import find_dataset
 from workers.datasets.picture import picture_digest, read_picture
 from workers.torch_network import build_module
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -21,13 +21,7 @@ from workers.torch_network import build_module
 from workers.transforms.reconstruct import Observed, observe
 from workers.weights import check_weights
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

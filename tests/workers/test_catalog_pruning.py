@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
 from search_spaces.apply import structure_of
 from search_spaces.catalog import build_network
@@ -12,18 +11,12 @@ from workers import testing
 from workers.testing import prune_at_random
 from workers.transforms.prune import slice_weights
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 DESIGNS, AT_ONCE = 200, 50
 WIDTH = 0.1
 SIDES = {Family.INCEPTION_V3: 75}
 """From which on the stem is unpadded and pools; the others have all that they can have at 16 pixels."""
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def narrow(family):

@@ -30,13 +30,7 @@ from workers.transforms.regroup import regroup
 from workers.transforms.sample import columns_to_filters, draw_windows, filters_to_columns, sample_inputs
 from workers.weights import Weights, check_weights
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def brought_to(
