@@ -12,7 +12,7 @@ from dataclasses import replace
 from itertools import takewhile
 
 from search_spaces.coupling import follows_input
-from search_spaces.network import COMPUTE_OPS, Network, Node, Op, infer_shapes
+from search_spaces.network import COMPUTE_OPS, Network, Node, Op, infer_shapes, unused_name
 
 
 def with_blocks(network: Network) -> Network:
@@ -24,7 +24,7 @@ def with_blocks(network: Network) -> Network:
     for nodes in _blocks(_segments(network), mixing):
         layers = [node.name for node in nodes if node.op in COMPUTE_OPS]
         if layers:
-            name = _unused(_common_name(layers), taken)
+            name = unused_name(_common_name(layers), taken)
             taken.add(name)
             changed |= {node.name: replace(node, block=name) for node in nodes if node.op is not Op.INPUT}
     return network.with_nodes(changed)
@@ -81,11 +81,3 @@ def _common_name(layers: Sequence[str]) -> str:
     columns = zip(*(layer.split(".") for layer in layers), strict=False)
     shared = [column[0] for column in takewhile(lambda column: len(set(column)) == 1, columns)]
     return ".".join(shared) or layers[0]
-
-
-def _unused(name: str, taken: set[str]) -> str:
-    number, candidate = 1, name
-    while candidate in taken:
-        number += 1
-        candidate = f"{name}.{number}"
-    return candidate

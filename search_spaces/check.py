@@ -93,7 +93,7 @@ def check_spec(spec: SearchSpec, known: Known) -> Checked:
     own = None if isinstance(spec.network, NetworkSpec) else known.networks.get(spec.network.name)
     if dataset is None or (own is None and not isinstance(spec.network, NetworkSpec)):
         raise SpecError(tuple(faults))
-    faults += _fit_faults(spec, dataset, own)
+    faults += _fit_faults(spec, dataset, own, known.scores)
     if any(fault.pointer.startswith(("/network", "/dataset")) for fault in faults):
         raise SpecError(tuple(faults))
     network = own.network if own is not None else build_for(_catalog(spec), dataset)
@@ -144,7 +144,9 @@ def unknown_name(kind: str, name: str, names: Sequence[str]) -> str:
     return f"{hint}Known {kind}s are {', '.join(names)}" if names else f"there is no {kind} yet; import one first"
 
 
-def _fit_faults(spec: SearchSpec, dataset: DatasetInfo, own: OwnNetwork | None) -> Iterator[Fault]:
+def _fit_faults(
+    spec: SearchSpec, dataset: DatasetInfo, own: OwnNetwork | None, scores: Mapping[str, ScoreInfo]
+) -> Iterator[Fault]:
     """Whether images fit the network, and its outputs what is to be told of them."""
     shape = own.network.input.shape if own is not None else _catalog(spec).input
     pointer = "/network/name" if own is not None else "/network/input"
@@ -154,10 +156,28 @@ def _fit_faults(spec: SearchSpec, dataset: DatasetInfo, own: OwnNetwork | None) 
         yield Fault(pointer, f"images have one channel or three, and the input has {shape[0]}")
     if own is not None:
         yield from _output_faults(own, dataset)
+        yield from _narrow_faults(spec, own, dataset, scores)
+
+
+def _narrow_faults(
+    spec: SearchSpec, own: OwnNetwork, dataset: DatasetInfo, scores: Mapping[str, ScoreInfo]
+) -> Iterator[Fault]:
+    """Scores that look at all outputs, of networks that know more classes than the data set has."""
+    outputs = _count_outputs(own.network)
+    for pointer, part in _judged(spec):
+        score = scores.get(part.metric)
+        most = None if score is None else score.most_classes
+        if most is not None and outputs > max(most, dataset.classes):
+            message = f"{part.metric} is told of at most {most} classes, and {own.name} tells {outputs} apart"
+            yield Fault(f"{pointer}/metric", message)
+
+
+def _count_outputs(network: Network) -> int:
+    return infer_shapes(network)[network.output][0]
 
 
 def _output_faults(own: OwnNetwork, dataset: DatasetInfo) -> Iterator[Fault]:
-    outputs = infer_shapes(own.network)[own.network.output][0]
+    outputs = _count_outputs(own.network)
     if own.class_names and dataset.class_names:
         strangers = [name for name in dataset.class_names if name not in own.class_names]
         if strangers:

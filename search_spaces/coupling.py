@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from search_spaces.network import COMPUTE_OPS, Network, Node, Op, Shape, infer_shapes, is_depthwise
+from search_spaces.network import COMPUTE_OPS, Network, Node, Op, Shape, infer_shapes, is_depthwise, unused_name
 
 Atoms = NDArray[np.intp]
 
@@ -318,16 +318,8 @@ def _describe_groups(
     for index in range(int(group_of_atom.max()) + 1):
         producers = tuple(node.name for node in makers if index in dict(per_atom[node.name]))
         members = group_of_atom == index
-        name = _unused_name(producers[0], names)
+        name = unused_name(producers[0], names)
         names.add(name)
         kinds = len(np.unique(classes[members]))
         groups.append(ChannelGroup(name, int(members.sum()), producers, kinds, reasons.get(index, "")))
     return tuple(groups)
-
-
-def _unused_name(name: str, taken: set[str]) -> str:
-    number, candidate = 1, name
-    while candidate in taken:
-        number += 1
-        candidate = f"{name}.{number}"
-    return candidate

@@ -8,6 +8,8 @@ from enum import StrEnum
 from typing import Any
 
 SMALL_DATASET_IMAGES = 10_000
+MOST_LETTERS = 100
+"""Of the name of a class."""
 
 
 class Task(StrEnum):
@@ -84,6 +86,11 @@ def dataset_from_json(data: Mapping[str, Any]) -> DatasetInfo:
     """Inverse of `dataset_to_json`."""
     lists = {key: tuple(data[key]) for key in ("shape", "mean", "std", "class_names")}
     return DatasetInfo(**{**data, **lists, "task": Task(data["task"])})
+
+
+def is_class_name(name: str) -> bool:
+    """Whether pages, terminals and programs can show it."""
+    return 0 < len(name) <= MOST_LETTERS and name.isprintable()
 
 
 def held_out_shares(images: int) -> dict[str, float]:

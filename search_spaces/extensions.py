@@ -20,8 +20,8 @@ class NotInstalledError(RuntimeError):
 def with_installed(built_in: Mapping[str, Any], group: str, contract: type) -> dict[str, Any]:
     """The built-in implementations by name, and behind them the installed ones.
 
-    One that cannot be loaded, is none, or has a name that is taken is left out, and the log says why: a search that
-    names it is then refused, and everything else goes on.
+    One that cannot be loaded, is none, calls itself otherwise, or has a name that is taken is left out, and the log
+    says why: a search that names it is then refused, and everything else goes on.
 
     Args:
         built_in: by name.
@@ -40,6 +40,10 @@ def with_installed(built_in: Mapping[str, Any], group: str, contract: type) -> d
             continue
         if not (isinstance(found, type) and issubclass(found, contract)):
             _log.warning("%s %r of %s is left out: it is no %s", group, point.name, point.value, contract.__name__)
+            continue
+        info = getattr(found, "info", None)
+        if info is not None and info.name != point.name:
+            _log.warning("%s %r of %s is left out: it calls itself %r", group, point.name, point.value, info.name)
             continue
         known[point.name] = found
     return known

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
+from search_spaces.datasets import MOST_LETTERS, is_class_name
 from search_spaces.network import InputContract, Interpolation
 from search_spaces.spec import Family, NetworkSpec, Side
 
@@ -43,6 +44,9 @@ class ImportSettings(BaseModel):
             raise ValueError("give `input` for a catalog network: channels, height and width")
         if len(set(self.class_names)) != len(self.class_names):
             raise ValueError("each class needs a name of its own")
+        unfit = next((name for name in self.class_names if not is_class_name(name)), None)
+        if unfit is not None:
+            raise ValueError(f"the class {unfit[:MOST_LETTERS]!r} has no printable name of 1 to {MOST_LETTERS} letters")
         return self
 
     def network_spec(self) -> NetworkSpec:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from typing import Any
@@ -166,6 +166,15 @@ class Network:
     def with_nodes(self, changed: Mapping[str, Node]) -> Network:
         """The same graph with the named nodes replaced."""
         return replace(self, nodes=tuple(changed.get(node.name, node) for node in self.nodes))
+
+
+def unused_name(name: str, taken: Container[str]) -> str:
+    """The name itself, or with the first number behind it that makes it one that is not taken."""
+    number, candidate = 1, name
+    while candidate in taken:
+        number += 1
+        candidate = f"{name}.{number}"
+    return candidate
 
 
 def infer_shapes(network: Network) -> dict[str, Shape]:

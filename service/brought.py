@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from service.states import JobState
+
 Json = Mapping[str, Any]
 FEW = 8
 """Of names in one line."""
@@ -53,6 +55,12 @@ def fixed_parts(report: Json) -> tuple[Fact, ...]:
 _AS_EVER = ("the network's input", "the network's output")
 
 
+def usable_version(dataset: Json) -> Json:
+    """The newest version that can be used; where none can, the newest."""
+    versions: Sequence[Json] = dataset["versions"]
+    return next((one for one in versions if one["state"] == JobState.SUCCEEDED), versions[0])
+
+
 def dataset_facts(item: Json, report: Json) -> tuple[Fact, ...]:
     """What a data set is; nothing before it is indexed."""
     if not report:
@@ -81,9 +89,10 @@ def notes_of(report: Json) -> tuple[str, ...]:
 
 
 def _note(note: Json) -> str:
-    count, parts = note["count"], note["parts"]
-    more = f", and {count - len(parts):,} more" if count > len(parts) > 0 and len(parts) >= FEW else ""
-    named = f": {'; '.join(parts[:FEW])}{more}" if parts else ""
+    shown = note["parts"][:FEW]
+    rest = note["count"] - len(shown)
+    more = f", and {rest:,} more" if rest > 0 else ""
+    named = f": {'; '.join(shown)}{more}" if shown else ""
     return f"{note['message']}{named}"
 
 

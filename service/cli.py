@@ -162,6 +162,8 @@ def export(
     """Get one design as an ONNX file, and its reported beside its re-measured figures."""
     if knee and trial is not None:
         raise typer.BadParameter("give --trial or --knee, not both")
+    if not output.is_dir() and output.suffix != ".onnx":
+        raise typer.BadParameter("give a folder, or a file that ends in .onnx", param_hint="--output")
     with reach_service() as client:
         done = client.await_export(client.request_export(client.resolve(search), trial))
         for path in client.download(done, output):

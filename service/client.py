@@ -195,7 +195,7 @@ class Client:
         return export
 
     def download(self, export: Json, target: Path) -> list[Path]:
-        """Write the export's file, and beside it the programs that run it, which are called alike.
+        """Write the export's file, and beside it the programs that run it, which are called `run_` and its name.
 
         Returns:
             what was written, the exported file first; in the folder `target`, if it is one.
@@ -205,7 +205,7 @@ class Client:
         path.write_bytes(self._send("GET", artifact["url"]).content)
         written = [path]
         for file in export["files"]:
-            beside = path.with_suffix(Path(file["filename"]).suffix)
+            beside = path.with_name(f"run_{path.stem}{Path(file['filename']).suffix}")
             beside.write_bytes(self._send("GET", file["url"]).content)
             written.append(beside)
         return written
@@ -245,27 +245,32 @@ class Client:
         return self._upload("/v1/datasets", path, filename, fields, tell)
 
     def await_dataset(self, dataset: Json, tell: Tell) -> Json:
-        """The data set once its newest version was looked at.
+        """The data set once the version was looked at that was handed over last.
 
         Raises:
             RefusedError: it cannot be used.
         """
-        return self._await(dataset, lambda: self.dataset(dataset["name"]), lambda one: one["versions"][0], tell)
+        number = dataset["version"]
+
+        def version(one: Json) -> Json:
+            return next(each for each in one["versions"] if each["version"] == number)
+
+        return self._await(dataset, lambda: self.dataset(dataset["name"]), version, tell)
 
     def _upload(self, url: str, path: Path, filename: str, fields: dict[str, str], tell: Tell) -> Json:
         with _ToldFile(path, tell) as file:
             files = {"file": (filename, file, "application/octet-stream")}
             return self._json("POST", url, data=fields, files=files, timeout=UPLOAD_TIMEOUT_S)
 
-    def _await(self, brought: Json, read: Callable[[], Json], newest: Callable[[Json], Json], tell: Tell) -> Json:
-        while not JobState(newest(brought)["state"]).is_final:
-            activity = newest(brought)["activity"]
+    def _await(self, brought: Json, read: Callable[[], Json], part: Callable[[Json], Json], tell: Tell) -> Json:
+        while not JobState(part(brought)["state"]).is_final:
+            activity = part(brought)["activity"]
             if activity:
                 tell(activity["share"], describe_activity(activity))
             time.sleep(DEFAULT_RETRY_S / 2)
             brought = read()
-        if newest(brought)["state"] != JobState.SUCCEEDED:
-            raise RefusedError(newest(brought)["problem"] or {"title": "This cannot be used"})
+        if part(brought)["state"] != JobState.SUCCEEDED:
+            raise RefusedError(part(brought)["problem"] or {"title": "This cannot be used"})
         return brought
 
     def _pages(self, path: str, **params: int) -> Iterator[Json]:

@@ -8,6 +8,8 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from service.artifacts.store import ARTIFACTS
+
 
 class Settings(BaseSettings):
     """Read from ESPALIER_* variables. Without any, everything is embedded: no server is needed."""
@@ -37,7 +39,7 @@ class Settings(BaseSettings):
 
     @property
     def artifacts_folder(self) -> Path:
-        return self.home / "artifacts"
+        return self.home / ARTIFACTS
 
     @property
     def uploads_folder(self) -> Path:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 import threading
 from typing import Annotated, Any
+from urllib.parse import quote, urlsplit
 
 from fastapi import Depends, Form, Query, Request, Response
 from fastapi import Path as PathParameter
 from sqlalchemy import Engine
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from search_spaces.check import Fault, SpecError
@@ -16,6 +18,7 @@ from search_spaces.parse import parse_document
 from service.config import Settings
 from service.errors import (
     BodyTooLargeError,
+    CrossSiteError,
     InvalidRequestError,
     MalformedBodyError,
     UnsupportedMediaTypeError,
@@ -72,10 +75,22 @@ def check_name(name: str) -> str:
     return name
 
 
+def check_same_site(headers: Headers) -> None:
+    """Refuse a form that another site sent: its reader did not mean to, and a browser asks nobody before it sends one.
+
+    Raises:
+        CrossSiteError: the browser says that the form is not from these pages.
+    """
+    origin = headers.get("Origin")
+    if origin is not None and urlsplit(origin).netloc != headers.get("Host"):
+        raise CrossSiteError("this form was not sent by Espalier's own pages")
+
+
 def limit_bodies(app: ASGIApp, upload_limit_bytes: int) -> ASGIApp:
     """Middleware: whoever reads a body larger than the limit gets `BodyTooLargeError`, at once or on the way.
 
-    Where users hand over files the limit is theirs, and some more for the rest of the form.
+    Where users hand over files the limit is theirs, and some more for the rest of the form; and before any of it is
+    read, a form of another site is refused.
     """
 
     async def limited(scope: Scope, receive: Receive, send: Send) -> None:
@@ -84,12 +99,15 @@ def limit_bodies(app: ASGIApp, upload_limit_bytes: int) -> ASGIApp:
             return
         is_upload = scope["method"] == "POST" and scope["path"] in UPLOAD_PATHS
         limit = BODY_LIMIT_BYTES + (upload_limit_bytes if is_upload else 0)
-        declared = dict(scope["headers"]).get(b"content-length", b"0")
+        headers = Headers(scope=scope)
+        declared = headers.get("Content-Length", "0")
         left = limit
 
         async def counted() -> Message:
             nonlocal left
-            if declared.isdigit() and int(declared) > limit:
+            if is_upload:
+                check_same_site(headers)
+            if declared.isdecimal() and int(declared[:20]) > limit:
                 raise _too_large(limit)
             message = await receive()
             left -= len(message.get("body", b""))
@@ -147,6 +165,15 @@ def is_known(request: Request, etag: str) -> bool:
 
 def not_modified(headers: dict[str, str]) -> Response:
     return Response(status_code=304, headers=headers)
+
+
+def answer_headers(path: str, is_final: bool) -> dict[str, str]:
+    """Of an answer that tells of work at `/v1/<noun>/<name>`: where it is, and when to look again."""
+    return {"Location": quote(path)} | retry_after(is_final)
+
+
+def retry_after(is_final: bool) -> dict[str, str]:
+    return {} if is_final else {"Retry-After": "1"}
 
 
 BodyDep = Annotated[bytes, Depends(read_body)]

@@ -98,6 +98,12 @@ class BodyTooLargeError(ProblemError):
     title = "The body is too large"
 
 
+class CrossSiteError(ProblemError):
+    status = HTTPStatus.FORBIDDEN
+    slug = "cross-site"
+    title = "This was sent by another site"
+
+
 class UnsupportedMediaTypeError(ProblemError):
     status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
     slug = "unsupported-media-type"

@@ -83,7 +83,7 @@ def parse_label_table(data: bytes) -> LabelTable:
         else:
             rows.append(LabelRow(line, cells[path_column].strip(), cells[label_column].strip()))
     holds_values = is_called_value or _are_fractions(rows)
-    faults += _row_faults(rows, holds_values)
+    faults += [*_row_faults(rows, holds_values), *([] if columns else _header_faults(rows))]
     if not rows and not faults:
         faults.append(LineFault(1, "there are no rows; write one line for each image: its path, a comma and its label"))
     if faults:
@@ -120,6 +120,17 @@ def _header(cells: list[str]) -> tuple[int, int, bool] | None:
         if "path" in names and name in names:
             return names.index("path"), names.index(name), name == "value"
     return None
+
+
+def _header_faults(rows: list[LabelRow]) -> Iterator[LineFault]:
+    """A first line with names that are not known, which would become an image and a class of its own."""
+    if len(rows) > 1 and not _is_value(rows[0].label) and all(_is_value(row.label) for row in rows[1:]):
+        first = rows[0]
+        yield LineFault(
+            first.line,
+            f"calls the columns {first.path!r} and {first.label!r}; call them path and label for classes, "
+            "or path and value for numbers to be told",
+        )
 
 
 def _are_fractions(rows: list[LabelRow]) -> bool:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from zipfile import ZipInfo
+
+_CHUNK_BYTES = 2**20
 
 
 @contextmanager
@@ -20,7 +24,9 @@ def pack_network(path: Path) -> Iterator[Path]:
         packed = Path(scratch) / "network.zip"
         with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
             for file in (path, *beside):
-                archive.write(file, file.name)
+                # Always the same time, so that the same files make the same bytes.
+                with file.open("rb") as source, archive.open(ZipInfo(file.name), "w", force_zip64=True) as target:
+                    shutil.copyfileobj(source, target, _CHUNK_BYTES)
         yield packed
 
 

@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from service.brought import Fact, class_rows, dataset_facts, fixed_parts, network_facts, notes_of
+from service.brought import Fact, class_rows, dataset_facts, fixed_parts, network_facts, notes_of, usable_version
 from service.client import Json, RefusedError
 from service.terminal import problem_panel, state_text
 
@@ -46,11 +46,13 @@ def dataset_table(items: Iterable[Json]) -> Table:
 
 
 def dataset_view(dataset: Json) -> RenderableType:
-    """What was found in the newest version of a data set."""
-    newest = dataset["versions"][0]
-    report = newest["report"]
-    title = f"{dataset['name']}, version {newest['version']}"
-    parts: list[RenderableType] = [_heading(title, newest["state"]), _facts(dataset_facts(dataset, report))]
+    """What was found in a data set as specs mean it; and how its newest version is."""
+    newest, usable = dataset["versions"][0], usable_version(dataset)
+    report = usable["report"]
+    title = f"{dataset['name']}, version {usable['version']}"
+    parts: list[RenderableType] = [_heading(title, usable["state"]), _facts(dataset_facts(dataset, report))]
+    if newest is not usable:
+        parts.append(_heading(f"version {newest['version']}", newest["state"]))
     classes = class_rows(report)
     if classes:
         table = Table("class", box=None, header_style="bold")

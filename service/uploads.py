@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import tempfile
 import time
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from service.states import JobState
 
 _CHUNK_BYTES = 2**20
 _LONGEST_NAME = 200
+_UNFINISHED = ".upload."
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,6 @@ class Upload:
 
     filename: str
     digest: str
-    size_bytes: int
 
 
 def store_upload(folder: Path, source: BinaryIO, filename: str | None, most_bytes: int) -> Upload:
@@ -45,19 +46,20 @@ def store_upload(folder: Path, source: BinaryIO, filename: str | None, most_byte
         InvalidRequestError: it is empty.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    handle, unfinished = tempfile.mkstemp(dir=folder, prefix=".upload.")
+    handle, unfinished = tempfile.mkstemp(dir=folder, prefix=_UNFINISHED)
     try:
         with os.fdopen(handle, "wb") as target:
-            digest, size = _copy(source, target, most_bytes)
+            digest = _copy(source, target, most_bytes)
             target.flush()
             os.fsync(target.fileno())
+            os.fchmod(target.fileno(), 0o644)  # service and workers may be different users
         place = path_of(folder, digest)
         place.parent.mkdir(parents=True, exist_ok=True)
         Path(unfinished).rename(place)
     except BaseException:
         Path(unfinished).unlink(missing_ok=True)
         raise
-    return Upload(_plain_name(filename), digest, size)
+    return Upload(_plain_name(filename), digest)
 
 
 def remove_unneeded(session: Session, folder: Path, older_than_s: float) -> int:
@@ -71,14 +73,22 @@ def remove_unneeded(session: Session, folder: Path, older_than_s: float) -> int:
     datasets = select(OwnDataset.upload_digest).where(OwnDataset.state != JobState.FAILED)
     needed = {*session.scalars(networks), *session.scalars(datasets)}
     removed, now = 0, time.time()
-    for path in folder.glob("*/*") if folder.is_dir() else ():
+    for path in [*folder.glob("*/*"), *folder.glob(f"{_UNFINISHED}*")]:
         if path.name not in needed and now - path.stat().st_mtime > older_than_s:
-            path.unlink(missing_ok=True)
+            _remove(path)
             removed += 1
     return removed
 
 
-def _copy(source: BinaryIO, target: BinaryIO, most_bytes: int) -> tuple[str, int]:
+def _remove(path: Path) -> None:
+    """A file; or what a worker unpacked beside one, and was killed over."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _copy(source: BinaryIO, target: BinaryIO, most_bytes: int) -> str:
     digest, size = hashlib.sha256(), 0
     while chunk := source.read(_CHUNK_BYTES):
         size += len(chunk)
@@ -88,7 +98,7 @@ def _copy(source: BinaryIO, target: BinaryIO, most_bytes: int) -> tuple[str, int
         target.write(chunk)
     if not size:
         raise InvalidRequestError("the file is empty", faults=[Fault("/file", "this file has no bytes")])
-    return digest.hexdigest(), size
+    return digest.hexdigest()
 
 
 def _plain_name(filename: str | None) -> str:

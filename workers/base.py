@@ -83,7 +83,10 @@ def store_imported(network: Network, weights: Weights, report: dict[str, Any], h
     }
     key = hashlib.sha256(json.dumps(origin, sort_keys=True).encode()).hexdigest()
     with only_one(home / "bases" / f"{key}.lock", lambda: None):
-        _store(Base(key, network, weights, report), home)
+        try:
+            load_base(key, home)  # what is there stays: searches may be reading it
+        except BaseUnavailableError:
+            _store(Base(key, network, weights, report), home)
     return key
 
 

@@ -12,9 +12,8 @@ from typing import Any
 from search_spaces.datasets import dataset_to_json
 from search_spaces.importing import ImportSettings
 from search_spaces.network import network_to_json
-from service.artifacts.store import open_path, put_bytes
+from service.artifacts.store import ARTIFACTS, open_path, put_bytes
 from workers.base import store_imported
-from workers.datasets.describe import describe
 from workers.datasets.indexing import index_dataset as make_index
 from workers.datasets.kept import UPLOADS, find_archives, find_dataset, keep_dataset
 from workers.datasets.preview import preview
@@ -23,9 +22,6 @@ from workers.host_lock import training
 from workers.importing.faults import ImportRefusedError
 from workers.importing.import_file import import_file
 from workers.progress import Progress, ignore_progress, yielding
-
-ARTIFACTS = "artifacts"
-"""Folder under home that holds files by their digest."""
 
 
 def import_network(
@@ -69,12 +65,12 @@ def index_dataset(
             index = make_index(paths, name, earlier, yielding(progress, turn.yield_))
     except DatasetRefusedError as error:
         return {"refused": _told((fault.part, fault.message) for fault in error.faults), "count": error.count}
-    keep_dataset(index, archives, home)
     progress("preview", 1.0, "drawing a few images of each class")
     drawn = preview(index, paths)
+    digest = keep_dataset(index, archives, home)
     return {
-        "digest": index.digest,
-        "info": dataset_to_json(describe(index)),
+        "digest": digest,
+        "info": dataset_to_json(find_dataset(digest, home).info),
         "report": index.report,
         "previews": [
             {"name": label, "digest": put_bytes(home / ARTIFACTS, image), "size_bytes": len(image)}

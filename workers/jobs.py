@@ -22,7 +22,7 @@ from search_spaces.known import Sources
 from search_spaces.network import Network
 from search_spaces.objectives import Metric, Outcome, TrialState
 from search_spaces.spec import NetworkSpec, SearchSpec
-from service.artifacts.store import put_bytes
+from service.artifacts.store import ARTIFACTS, put_bytes
 from workers.anchor import get_anchor
 from workers.appraise import Details, build, final_values, measure, score_split
 from workers.base import Base, BaseUnavailableError, base_key, get_base, get_settled, load_base
@@ -36,9 +36,6 @@ from workers.progress import Progress, ignore_progress
 from workers.splits import Splits
 from workers.train import recipe_for
 from workers.workbench import device_called, set_up, use_threads
-
-ARTIFACTS = "artifacts"
-"""Folder under home that holds files by their digest."""
 
 
 def prepare(spec: SearchSpec, sources: Sources, home: Path, progress: Progress = ignore_progress) -> dict[str, Any]:
@@ -62,8 +59,8 @@ def prepare(spec: SearchSpec, sources: Sources, home: Path, progress: Progress =
         base, cached = _get_base(spec, sources, dataset, network, splits, home, progress)
     with timed(seconds, "score"):
         progress("score", 0.0, "scoring the base")
-        score_split = splits.score.first(spec.evaluation.most_score_images)
-        values = score_base(base, score_split, scores_of(spec, dataset), home, threads)
+        scored = splits.score.first(spec.evaluation.most_score_images)
+        values = score_base(base, scored, scores_of(spec, dataset), home, threads)
     with timed(seconds, "anchor"):
         anchor = _anchor_report(spec, base, home, progress)
     return {
@@ -75,7 +72,7 @@ def prepare(spec: SearchSpec, sources: Sources, home: Path, progress: Progress =
         "splits": splits.digests(),
         "cached": cached,
         "report": {name: value for name, value in base.report.items() if name not in _LONG_PARTS},
-        "warnings": warnings_about(values, dataset, score_split),
+        "warnings": warnings_about(values, dataset, scored),
     }
 
 

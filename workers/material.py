@@ -18,7 +18,6 @@ from search_spaces.network import InputContract, Network
 from search_spaces.spec import NetworkSpec, SearchSpec
 from workers.base import Base, load_base
 from workers.datasets import DatasetUnavailableError, installed_sources, load_dataset
-from workers.datasets.describe import describe
 from workers.datasets.kept import find_dataset
 from workers.host_lock import training
 from workers.progress import Progress, ignore_progress, yielding
@@ -32,7 +31,7 @@ def dataset_of(spec: SearchSpec, sources: Sources, home: Path) -> DatasetInfo:
         DatasetUnavailableError: it is not here.
     """
     if sources.dataset is not None:
-        return describe(find_dataset(sources.dataset, home).index)
+        return find_dataset(sources.dataset, home).info
     source = installed_sources().get(spec.dataset.name)
     if source is None:
         raise DatasetUnavailableError(f"this worker has no data set {spec.dataset.name!r}")

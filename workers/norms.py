@@ -7,13 +7,13 @@ statistics are those of the network's own activations, and the network still com
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
 
-from search_spaces.network import Network, Node, Op, infer_shapes
+from search_spaces.network import Network, Node, Op, infer_shapes, unused_name
 from workers.torch_network import build_module
 from workers.weights import BATCH_NORM_EPSILON, Weights
 
@@ -77,18 +77,10 @@ def _missing_norms(network: Network) -> list[Node]:
     for node in network.nodes:
         is_map = node.op is Op.CONV and max(shapes[node.name][1:]) > 1
         if is_map and node.name != network.output and all(one.op is not Op.BATCH_NORM for one in readers[node.name]):
-            name = _unused(f"{node.name}.norm", taken)
+            name = unused_name(f"{node.name}.norm", taken)
             taken.add(name)
             norms.append(Node(name, Op.BATCH_NORM, (node.name,), block=node.block))
     return norms
-
-
-def _unused(name: str, taken: Iterable[str]) -> str:
-    candidate, number = name, 1
-    while candidate in taken:
-        number += 1
-        candidate = f"{name}.{number}"
-    return candidate
 
 
 def _affine(

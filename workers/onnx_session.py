@@ -48,17 +48,6 @@ def open_lean_session(path: Path) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def open_checked_session(network: Network, model: bytes, threads: int = 1) -> onnxruntime.InferenceSession:
-    """`open_session`, and `check_executed` on the way: opening is most of the cost of either.
-
-    Raises:
-        PrecisionMismatch: a layer would execute in another precision than `network` declares.
-    """
-    session, optimised = _open_optimised(model, threads)
-    _compare(network, executed_operators(network, optimised))
-    return session
-
-
 def check_executed(network: Network, model: bytes) -> dict[str, str]:
     """Compare what ONNX Runtime executes with what the folded network declares.
 

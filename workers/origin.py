@@ -13,6 +13,7 @@ from search_spaces.datasets import DatasetInfo, Task
 from search_spaces.scores import MAIN_SCORE, wilson_interval
 from service.files import write_atomically
 from workers.base import Base
+from workers.datasets.dataset import big_endian
 from workers.fold import fold_batch_norms
 from workers.host_lock import training
 from workers.onnx_writer import write_onnx
@@ -26,7 +27,8 @@ def score_base(base: Base, split: Split, scores: Sequence[str], home: Path, thre
     Raises:
         FloatingPointError: its output is not finite.
     """
-    origin = {"base": base.key, "images": split.digest, "scores": list(scores)}
+    labels = hashlib.sha256(big_endian(split.labels).tobytes()).hexdigest()  # as the network's outputs are numbered
+    origin = {"base": base.key, "images": split.digest, "labels": labels, "scores": list(scores)}
     key = hashlib.sha256(json.dumps(origin).encode()).hexdigest()
     path = home / "base_scores" / f"{key}.json"
     try:

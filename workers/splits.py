@@ -6,7 +6,6 @@ The same images always land in the same splits, whatever order they are stored i
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -50,11 +49,6 @@ class Split:
     def take(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Copies of the images and labels of these rows: nothing else is read, and they may be written to."""
         return self.images[rows], self.labels[rows]
-
-    def batches(self, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Images and labels, `size` at a time; the last batch may be smaller."""
-        for start in range(0, len(self), size):
-            yield self.images[start : start + size], self.labels[start : start + size]
 
 
 @dataclass(frozen=True, eq=False)

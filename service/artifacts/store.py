@@ -8,6 +8,9 @@ from pathlib import Path
 
 from service.files import write_atomically
 
+ARTIFACTS = "artifacts"
+"""The folder in ESPALIER_HOME that holds what is handed out."""
+
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from search_spaces.datasets import DATASETS
 from service import leases
 from service.artifacts.actions import add_artifact
 from service.datasets.queries import present_datasets
@@ -24,8 +25,8 @@ class IndexFailedError(ProblemError):
     title = "The data set could not be used"
 
 
-def add_dataset(session: Session, name: str, upload: Upload, *, extend: bool) -> tuple[OwnDataset, bool]:
-    """Have an archive indexed under a name; returns the row, and whether anything is to be done for it.
+def add_dataset(session: Session, name: str, upload: Upload, *, extend: bool) -> OwnDataset:
+    """Have an archive indexed under a name; returns the version that it makes, or has made.
 
     The same archive again is the same data set. Another one under the same name is refused, unless it is to add to
     what is there: then it makes another version. A version that has failed leaves no trace in later ones.
@@ -34,14 +35,14 @@ def add_dataset(session: Session, name: str, upload: Upload, *, extend: bool) ->
         NameTakenError: another data set has the name.
         StateConflictError: there is nothing to add to, or it is still being indexed.
     """
-    if name in present_datasets(session):
-        raise NameTakenError(f"{name!r} comes with this service; choose another name")
     query = select(OwnDataset).where(OwnDataset.name == name).order_by(OwnDataset.version.desc())
     versions = session.scalars(query).all()
+    if name in DATASETS or (not versions and name in present_datasets(session)):
+        raise NameTakenError(f"{name!r} comes with this service; choose another name")
     alive = [version for version in versions if version.state != JobState.FAILED]
     for version in alive:
         if version.upload_digest == upload.digest:
-            return version, False
+            return version
     if alive and not extend:
         raise NameTakenError(f"there is a data set {name!r} already; choose another name, or extend it")
     if extend and (not alive or alive[0].state != JobState.SUCCEEDED):
@@ -59,7 +60,7 @@ def add_dataset(session: Session, name: str, upload: Upload, *, extend: bool) ->
     session.add(row)
     session.flush()
     send_after_commit(session, TaskName.INDEX, row.id)
-    return row, True
+    return row
 
 
 def archives_of(session: Session, row: OwnDataset) -> list[str]:

@@ -14,12 +14,11 @@ from service.datasets.actions import add_dataset
 from service.datasets.queries import list_datasets, present_datasets, versions_of
 from service.datasets.schemas import DatasetBody, DatasetPage, dataset_body, dataset_page
 from service.db import insert_once, reading
-from service.edge import EngineDep, NameInForm, NameInPath, SettingsDep
+from service.edge import EngineDep, NameInForm, NameInPath, SettingsDep, answer_headers, retry_after
 from service.states import JobState
 from service.uploads import store_upload
 
 router = APIRouter(prefix="/datasets", tags=["datasets"])
-RETRY_AFTER_S = 1
 
 FileOfDataset = Annotated[
     UploadFile, File(description="a .zip of class folders, of idx files or of a .csv with its images; or an .npz")
@@ -45,8 +44,7 @@ async def create_dataset(
 ) -> DatasetBody:
     """Hand over a data set. A worker looks at every image, divides them into splits, and reports what is odd."""
     shown = await run_in_threadpool(receive_dataset, engine, app_settings, file, name, extend)
-    response.headers["Location"] = f"/v1/datasets/{shown.name}"
-    response.headers.update(_retry_after(shown.state))
+    response.headers.update(answer_headers(f"/v1/datasets/{shown.name}", shown.state.is_final))
     return shown
 
 
@@ -55,20 +53,17 @@ def read_dataset(response: Response, engine: EngineDep, name: NameInPath) -> Dat
     """Read a data set that was added: its versions, and what was found in them."""
     with reading(engine) as session:
         shown = dataset_body(versions_of(session, name))
-    response.headers.update(_retry_after(shown.state))
+    response.headers.update(retry_after(shown.state.is_final))
     return shown
 
 
 def receive_dataset(engine: Engine, settings: Settings, file: UploadFile, name: str, extend: bool) -> DatasetBody:
-    """Store the archive, and have it indexed."""
+    """Store the archive, and have it indexed; version and state that are told are those of this archive."""
     upload = store_upload(settings.uploads_folder, file.file, file.filename, settings.upload_limit_bytes)
 
     def add(session: Session) -> DatasetBody:
-        add_dataset(session, name, upload, extend=extend)
-        return dataset_body(versions_of(session, name))
+        row = add_dataset(session, name, upload, extend=extend)
+        body = dataset_body(versions_of(session, name))
+        return body.model_copy(update={"version": row.version, "state": JobState(row.state)})
 
     return insert_once(engine, add)
-
-
-def _retry_after(state: JobState) -> dict[str, str]:
-    return {} if state.is_final else {"Retry-After": str(RETRY_AFTER_S)}

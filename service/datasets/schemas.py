@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from itertools import groupby
 from typing import Any
 
 from pydantic import BaseModel
@@ -74,19 +75,15 @@ def dataset_page(present: Mapping[str, DatasetInfo], own: Sequence[OwnDataset]) 
         present: those that nobody has to add.
         own: sorted by name, the newest version of each first.
     """
-    newest: dict[str, OwnDataset] = {}
-    for row in own:
-        newest.setdefault(row.name, row)
-    others = [info for name, info in present.items() if name not in newest]
+    versions = {name: list(rows) for name, rows in groupby(own, key=lambda row: row.name)}
+    others = [info for name, info in present.items() if name not in versions]
     items = [_item(info, JobState.SUCCEEDED, 1, is_own=False) for info in others]
-    return DatasetPage(items=[*items, *(_own_item(row) for row in newest.values())])
+    return DatasetPage(items=[*items, *map(_own_item, versions.values())])
 
 
 def dataset_body(versions: Sequence[OwnDataset]) -> DatasetBody:
     """The newest first; there is at least one."""
-    usable = next((row for row in versions if row.state == JobState.SUCCEEDED), versions[0])
-    shown = _own_item(usable).model_dump() | {"state": JobState(versions[0].state), "version": versions[0].version}
-    return DatasetBody(**shown, versions=[_version(row) for row in versions])
+    return DatasetBody(**_own_item(versions).model_dump(), versions=[_version(row) for row in versions])
 
 
 def _version(row: OwnDataset) -> VersionBody:
@@ -107,13 +104,16 @@ def _version(row: OwnDataset) -> VersionBody:
     )
 
 
-def _own_item(row: OwnDataset) -> DatasetItem:
-    state = JobState(row.state)
-    if row.info is not None:
-        return _item(dataset_from_json(row.info), state, row.version, is_own=True)
+def _own_item(versions: Sequence[OwnDataset]) -> DatasetItem:
+    """What specs mean by the name: the newest version that can be used; with the newest one's state."""
+    newest = versions[0]
+    state = JobState(newest.state)
+    info = next((row.info for row in versions if row.info is not None), None)
+    if info is not None:
+        return _item(dataset_from_json(info), state, newest.version, is_own=True)
     return DatasetItem(
-        name=row.name,
-        description=f"from {row.filename}",
+        name=newest.name,
+        description=f"from {newest.filename}",
         task=Task.CLASSIFICATION,
         classes=0,
         class_names=[],
@@ -123,7 +123,7 @@ def _own_item(row: OwnDataset) -> DatasetItem:
         test_images=0,
         is_own=True,
         state=state,
-        version=row.version,
+        version=newest.version,
     )
 
 

@@ -11,14 +11,13 @@ from sqlalchemy.orm import Session
 from search_spaces.check import Fault
 from search_spaces.parse import pointer_to
 from service.db import reading, transaction
-from service.edge import BodyDep, EngineDep, SearchId, read_document
+from service.edge import BodyDep, EngineDep, SearchId, answer_headers, read_document, retry_after
 from service.errors import InvalidRequestError, NotFoundError, StateConflictError
 from service.exports.actions import request_export
 from service.exports.queries import get_export, list_exports
 from service.exports.schemas import ExportBody, ExportPage, ExportRequest, export_body
 from service.models import Search, Trial
 from service.searches.queries import get_search
-from service.states import JobState
 from service.trials.fronts import find_front
 from service.trials.queries import get_trial
 
@@ -29,7 +28,6 @@ _BODY: dict[str, Any] = {
         "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ExportRequest"}}},
     }
 }
-RETRY_AFTER_S = 1
 
 
 @router.post("/searches/{search_id}/exports", status_code=202, openapi_extra=_BODY)
@@ -42,8 +40,7 @@ def create_export(
         trial = _find_trial(session, get_search(session, search_id), wanted.trial)
         export, _ = request_export(session, trial)
         shown = export_body(get_export(session, export.id))
-    response.headers["Location"] = f"/v1/exports/{shown.id}"
-    response.headers.update(_retry_after(shown.state))
+    response.headers.update(answer_headers(f"/v1/exports/{shown.id}", shown.state.is_final))
     return shown
 
 
@@ -60,7 +57,7 @@ def read_export(response: Response, engine: EngineDep, export_id: SearchId) -> E
     """Read an export."""
     with reading(engine) as session:
         shown = export_body(get_export(session, export_id))
-    response.headers.update(_retry_after(shown.state))
+    response.headers.update(retry_after(shown.state.is_final))
     return shown
 
 
@@ -82,7 +79,3 @@ def _find_trial(session: Session, search: Search, number: int | None) -> Trial:
     except NotFoundError as error:
         raise InvalidRequestError(error.detail, faults=[Fault("/trial", error.detail)]) from None
     return trial
-
-
-def _retry_after(state: JobState) -> dict[str, str]:
-    return {} if state.is_final else {"Retry-After": str(RETRY_AFTER_S)}

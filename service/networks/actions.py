@@ -24,8 +24,8 @@ class ImportFailedError(ProblemError):
     title = "The network could not be imported"
 
 
-def add_network(session: Session, name: str, upload: Upload, settings: ImportSettings) -> tuple[ImportedNetwork, bool]:
-    """Have a file imported under a name; returns the row, and whether anything is to be done for it.
+def add_network(session: Session, name: str, upload: Upload, settings: ImportSettings) -> ImportedNetwork:
+    """Have a file imported under a name.
 
     The same file with the same settings is the same network. A name whose import has failed is free again.
 
@@ -34,12 +34,12 @@ def add_network(session: Session, name: str, upload: Upload, settings: ImportSet
     """
     if name in set(Family):
         raise NameTakenError(f"{name!r} is a family of the catalog; choose another name")
-    told = settings.model_dump(mode="json", exclude_unset=True)
+    told = settings.model_dump(mode="json", exclude_defaults=True)
     row = find_network(session, name)
     if row is not None and row.state != JobState.FAILED:
         if (row.upload_digest, row.settings) != (upload.digest, told):
             raise NameTakenError(f"another network was imported as {name!r}; choose another name")
-        return row, False
+        return row
     if row is not None:
         # Another row, so that whoever may still work on the failed one cannot finish this one.
         session.delete(row)
@@ -55,7 +55,7 @@ def add_network(session: Session, name: str, upload: Upload, settings: ImportSet
     session.add(row)
     session.flush()
     send_after_commit(session, TaskName.IMPORT, row.id)
-    return row, True
+    return row
 
 
 def finish_import(session: Session, network_id: str, attempt: int, result: Mapping[str, Any]) -> bool:

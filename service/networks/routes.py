@@ -16,16 +16,14 @@ from search_spaces.importing import ImportSettings
 from search_spaces.parse import pointer_to
 from service.config import Settings
 from service.db import insert_once, reading
-from service.edge import EngineDep, NameInForm, NameInPath, SettingsDep
+from service.edge import EngineDep, NameInForm, NameInPath, SettingsDep, answer_headers, retry_after
 from service.errors import InvalidRequestError
 from service.networks.actions import add_network
 from service.networks.queries import get_network, list_networks
 from service.networks.schemas import NetworkBody, NetworkPage, network_body, network_page
-from service.states import JobState
 from service.uploads import store_upload
 
 router = APIRouter(prefix="/networks", tags=["networks"])
-RETRY_AFTER_S = 1
 
 FileOfNetwork = Annotated[
     UploadFile, File(description="an .onnx file, a .zip of one and its data, or .safetensors weights of a family")
@@ -53,8 +51,7 @@ async def create_network(
     """Hand over a network. A worker imports it, proves that it computes what the file does, and says what it found."""
     wanted = parse_settings(settings)
     shown = await run_in_threadpool(receive_network, engine, app_settings, file, name, wanted)
-    response.headers["Location"] = f"/v1/networks/{shown.name}"
-    response.headers.update(_retry_after(shown.state))
+    response.headers.update(answer_headers(f"/v1/networks/{shown.name}", shown.state.is_final))
     return shown
 
 
@@ -63,7 +60,7 @@ def read_network(response: Response, engine: EngineDep, name: NameInPath) -> Net
     """Read an imported network: what can be searched of it, and what cannot and why."""
     with reading(engine) as session:
         shown = network_body(get_network(session, name))
-    response.headers.update(_retry_after(shown.state))
+    response.headers.update(retry_after(shown.state.is_final))
     return shown
 
 
@@ -74,8 +71,7 @@ def receive_network(
     upload = store_upload(settings.uploads_folder, file.file, file.filename, settings.upload_limit_bytes)
 
     def add(session: Session) -> NetworkBody:
-        row, _ = add_network(session, name, upload, wanted)
-        return network_body(row)
+        return network_body(add_network(session, name, upload, wanted))
 
     return insert_once(engine, add)
 
@@ -84,7 +80,7 @@ def parse_settings(text: str) -> ImportSettings:
     """Raises `InvalidRequestError` with a pointer to each fault."""
     try:
         data: Any = json.loads(text or "{}")
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidRequestError("the settings are not JSON", faults=[Fault("/settings", str(error)[:200])]) from None
     return check_settings(data)
 
@@ -96,7 +92,3 @@ def check_settings(data: Any) -> ImportSettings:
     except ValidationError as error:
         faults = [Fault(pointer_to(("settings", *one["loc"])), str(one["msg"])) for one in error.errors()]
         raise InvalidRequestError("the settings have faults", faults=faults) from None
-
-
-def _retry_after(state: JobState) -> dict[str, str]:
-    return {} if state.is_final else {"Retry-After": str(RETRY_AFTER_S)}

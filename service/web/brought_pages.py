@@ -8,12 +8,12 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, File, Form, Request, UploadFile
+from fastapi import APIRouter, File, Form, Request, UploadFile
 from fastapi.responses import HTMLResponse, Response
 
 from search_spaces.network import Interpolation
 from search_spaces.spec import Family
-from service.brought import class_rows, dataset_facts, fixed_parts, network_facts, notes_of
+from service.brought import class_rows, dataset_facts, fixed_parts, network_facts, notes_of, usable_version
 from service.datasets.queries import list_datasets, present_datasets, versions_of
 from service.datasets.routes import receive_dataset
 from service.datasets.schemas import dataset_body, dataset_page
@@ -22,12 +22,11 @@ from service.errors import ProblemError
 from service.networks.queries import get_network, list_networks
 from service.networks.routes import check_settings, receive_network
 from service.networks.schemas import NetworkKind, network_body, network_page
-from service.web.page import Reading, check_same_site, redirect, render
+from service.web.page import Reading, redirect, render
 
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 
 _Text = Annotated[str, Form()]
-OwnForm = Depends(check_same_site)
 
 
 @router.get("/networks")
@@ -36,7 +35,7 @@ def networks_page(request: Request, session: Reading) -> Response:
     return _networks(request, network_page(list_networks(session)).model_dump(mode="json"))
 
 
-@router.post("/networks/new", dependencies=[OwnForm])
+@router.post("/networks/new")
 def bring_network(
     request: Request,
     engine: EngineDep,
@@ -98,7 +97,7 @@ def datasets_page(request: Request, session: Reading) -> Response:
     return _datasets(request, dataset_page(present_datasets(session), list_datasets(session)).model_dump(mode="json"))
 
 
-@router.post("/datasets/new", dependencies=[OwnForm])
+@router.post("/datasets/new")
 def bring_dataset(
     request: Request,
     engine: EngineDep,
@@ -119,15 +118,16 @@ def bring_dataset(
 
 @router.get("/datasets/{name}")
 def dataset_page_of(request: Request, session: Reading, name: NameInPath) -> Response:
-    """One data set that was added: its newest version, with a few images of each class."""
+    """One data set that was added, as specs mean it, with a few images of each class; and how its newest version is."""
     dataset = dataset_body(versions_of(session, name)).model_dump(mode="json")
-    newest = dataset["versions"][0]
-    report = newest["report"]
+    newest, usable = dataset["versions"][0], usable_version(dataset)
+    report = usable["report"]
     return render(
         request,
         "dataset.html",
         dataset=dataset,
         newest=newest,
+        usable=usable,
         facts=dataset_facts(dataset, report),
         splits=list(report.get("splits", ())),
         classes=class_rows(report),

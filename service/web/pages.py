@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 from search_spaces.check import SpecError, check_spec
 from search_spaces.parse import parse_document, parse_spec
 from service.db import transaction
-from service.edge import EngineDep, NameInQuery, PageToken, SearchId
+from service.edge import EngineDep, NameInQuery, PageToken, SearchId, check_same_site
 from service.errors import InvalidPageTokenError, NotFoundError, StateConflictError
 from service.examples import example_path, own_example
 from service.exports.actions import request_export
@@ -37,7 +37,7 @@ from service.trials.queries import get_trial, list_trials, progress_of
 from service.web import queries, views
 from service.web.brought_pages import router as brought
 from service.web.editor import Editor, build_editor
-from service.web.page import HEADERS, HERE, Reading, check_same_site, redirect, render
+from service.web.page import HEADERS, HERE, Reading, redirect, render
 
 SEARCHES_PER_PAGE = 50
 LAST_PAGE = 10_000
@@ -60,7 +60,7 @@ def problem_page(request: Request, problem: dict[str, Any]) -> Response:
 
 async def form_of(request: Request) -> dict[str, str]:
     """A posted form's fields. Raises `CrossSiteError` when another site sent it."""
-    check_same_site(request)
+    check_same_site(request.headers)
     fields = parse_qs((await request.body()).decode("utf-8", "replace"), keep_blank_values=True)
     return {name: values[0] for name, values in fields.items()}
 

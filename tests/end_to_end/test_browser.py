@@ -51,7 +51,7 @@ def test_exporting(visit: Visit, first_search: str, tmp_path: Path) -> None:
     download.value.save_as(file)
     onnx.checker.check_model(onnx.load(file))
     for ending in (".py", ".cpp"):
-        assert page.locator(f"#exports a[download$='{ending}']").count() == 1
+        assert page.locator(f"#exports a[download^='run_'][download$='{ending}']").count() == 1
 
 
 def test_faults_are_shown_in_place_and_the_text_is_kept(browser: Browser, embedded: Embedded) -> None:

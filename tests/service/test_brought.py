@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -26,6 +27,12 @@ from service.networks.queries import find_network
 from service.offers import OfferKind, offer
 from tests.service.builders import example_spec, waiting_messages
 
+REPORT: dict[str, Any] = {
+    "images": 1000,
+    "splits": {"train": 600, "calibrate": 100, "score": 150, "confirm": 150},
+    "sizes": [{"width": 40, "height": 30, "images": 1000}],
+    "half_widths": {"score": 0.05},
+}
 FILE = {"file": ("../../weights/Mein Netz.onnx", b"bytes of a file", "application/octet-stream")}
 
 
@@ -71,7 +78,7 @@ def indexed(engine: Engine, digest: str = "d" * 64, **changes: Any) -> None:
         attempt = claim(session, OwnDataset, row.id, "worker", 60)
         assert attempt is not None
         previews = [{"name": "cat", "digest": "e" * 64, "size_bytes": 9}]
-        result = {"digest": digest, "info": dataset_to_json(info), "report": {"images": 1000}, "previews": previews}
+        result = {"digest": digest, "info": dataset_to_json(info), "report": REPORT, "previews": previews}
         assert finish_index(session, row.id, attempt, result)
 
 
@@ -157,6 +164,31 @@ class TestNetworks:
         assert client.get("/v1/networks/mine").status_code == 404
         assert waiting_messages(settings) == []
 
+    @pytest.mark.parametrize(
+        "settings_text", ["1" * 5000, '{"class_names": ["a", "\\ud800"]}', '{"class_names": ["a", "\\u001b[31mred"]}']
+    )
+    def test_what_no_page_can_show_is_refused(self, client: httpx.Client, settings_text: str) -> None:
+        response = hand_over(client, "networks", settings=settings_text)
+        assert (response.status_code, response.json()["errors"][0]["pointer"]) == (422, "/settings")
+        assert client.get("/v1/networks/mine").status_code == 404
+
+    def test_what_is_usual_may_be_said_or_left_out(self, client: httpx.Client) -> None:
+        assert hand_over(client, "networks", "my net").headers["Location"] == "/v1/networks/my%20net"
+        assert hand_over(client, "networks", "my net", settings='{"interpolation": "bilinear"}').status_code == 202
+
+    @pytest.mark.parametrize("path", ["/v1/networks", "/v1/datasets", "/networks/new", "/datasets/new"])
+    def test_another_site_cannot_hand_anything_over(self, client: httpx.Client, settings: Settings, path: str) -> None:
+        def form() -> Iterator[bytes]:
+            yield b'--x\r\nContent-Disposition: form-data; name="name"\r\n\r\nmine\r\n--x\r\n'
+            yield b'Content-Disposition: form-data; name="file"; filename="a"\r\n\r\nbytes\r\n--x--\r\n'
+
+        kind = {"Content-Type": "multipart/form-data; boundary=x"}
+        answer = client.post(path, content=form(), headers=kind | {"Origin": "http://evil.example"})
+        assert answer.status_code == 403, answer.text
+        assert not settings.uploads_folder.exists()
+        own = f"http://{client.base_url.netloc.decode()}"
+        assert client.post(path, content=form(), headers=kind | {"Origin": own}).status_code in (202, 303)
+
     def test_no_file_and_an_empty_one(self, client: httpx.Client) -> None:
         assert client.post("/v1/networks", data={"name": "mine"}).status_code == 422
         empty = hand_over(client, "networks", content=b"")
@@ -207,7 +239,7 @@ class TestDatasets:
         indexed(engine)
         body = client.get("/v1/datasets/photos").json()
         assert (body["state"], body["classes"], body["class_names"]) == ("succeeded", 2, ["cat", "dog"])
-        assert body["versions"][0]["report"] == {"images": 1000}
+        assert body["versions"][0]["report"] == REPORT
         assert body["versions"][0]["previews"] == [{"name": "cat", "url": f"/v1/artifacts/{'e' * 64}"}]
         names = [item["name"] for item in client.get("/v1/datasets").json()["items"]]
         assert names == [*DATASETS, "photos"]
@@ -229,6 +261,13 @@ class TestDatasets:
             assert fail_index(session, row.id, attempt, IndexFailedError("corrupt").document())
         body = client.get("/v1/datasets/photos").json()
         assert (body["state"], body["classes"]) == ("failed", 2), "what was there is there still"
+        (listed,) = (one for one in client.get("/v1/datasets").json()["items"] if one["name"] == "photos")
+        assert (listed["state"], listed["classes"], listed["images"]) == ("failed", 2, 1000)
+        page = client.get("/datasets/photos").text
+        assert "corrupt" in page
+        assert "Search on it" in page
+        again = hand_over(client, "datasets", "photos").json()
+        assert (again["version"], again["state"]) == (1, "succeeded"), "it is this archive that was asked about"
         assert hand_over(client, "datasets", "photos", content=b"mended", extend=True).json()["version"] == 3
         indexed(engine, "f" * 64)
         assert [one["state"] for one in client.get("/v1/datasets/photos").json()["versions"]] == [
@@ -316,6 +355,12 @@ class TestInSpecs:
         assert "is told of regression" in errors["/objectives/0/metric"]
         wrong_way = [{"metric": "f1", "direction": "minimize"}]
         assert "/objectives/0/direction" in errors_of(brought.post("/v1/searches", json=own_spec(objectives=wrong_way)))
+        hand_over(brought, "networks", "zoo", content=b"zoo")
+        imported(engine, "zoo", outputs=10, class_names=("cat", "dog", *"abcdefgh"))
+        of_two = own_spec(network={"name": "zoo"}, objectives=[{"metric": "roc_auc", "direction": "maximize"}])
+        errors = errors_of(brought.post("/v1/searches", json=of_two))
+        assert "tells 10 apart" in errors["/objectives/0/metric"]
+        assert brought.post("/v1/searches/check", json=of_two | {"network": {"name": "mine"}}).status_code == 200
         few = [{"metric": "top5_accuracy", "direction": "maximize"}]
         assert (
             "at least 6"

@@ -129,7 +129,7 @@ def test_all_pages_are_read() -> None:
 class TestExports:
     def export(self, state: str) -> dict[str, object]:
         artifact = {"filename": "a.onnx", "url": "/v1/artifacts/d", "digest": "d"}
-        program = {"filename": "a.py", "url": "/v1/artifacts/e", "digest": "e"}
+        program = {"filename": "run_a.py", "url": "/v1/artifacts/e", "digest": "e"}
         return {"id": "e", "state": state, "reason": "out of disk", "artifact": artifact, "files": [program]}
 
     def test_it_is_awaited(self) -> None:
@@ -147,11 +147,11 @@ class TestExports:
 
     def test_the_file_lands_where_it_should(self, tmp_path: Path) -> None:
         client = client_of(lambda _: httpx.Response(200, content=b"bytes"))
-        assert client.download(self.export("succeeded"), tmp_path) == [tmp_path / "a.onnx", tmp_path / "a.py"]
+        assert client.download(self.export("succeeded"), tmp_path) == [tmp_path / "a.onnx", tmp_path / "run_a.py"]
         assert (tmp_path / "a.onnx").read_bytes() == b"bytes"
         # The program finds the file by its own name.
         written = client.download(self.export("succeeded"), tmp_path / "b.onnx")
-        assert [path.name for path in written] == ["b.onnx", "b.py"]
+        assert [path.name for path in written] == ["b.onnx", "run_b.py"]
         assert {path.read_bytes() for path in written} == {b"bytes"}
 
 

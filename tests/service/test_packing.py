@@ -213,6 +213,10 @@ class TestLabelTable:
             (b"path,value\n1.png,two\n", "line 2: 'two' is no number that can be learned; write a finite number"),
             (b"1.png,1.5\n2.png,nan\n", "line 2: 'nan' is no number"),
             (b"1.png,1.5\n2.png,1e39\n", "line 2: '1e39' is no number"),
+            (
+                b"filename,price\n1.png,1.5\n2.png,2.5\n",
+                "line 1: calls the columns 'filename' and 'price'; call them path",
+            ),
             (b"1.png,a\n\xff.png,b\n", "line 2: is not UTF-8; save the table as UTF-8"),
             (b'1.png,a\n"2.png,b\n', "cannot be read .*; quote cells"),
         ],

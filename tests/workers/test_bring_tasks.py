@@ -24,7 +24,7 @@ REFUSED = {"refused": [{"part": "node a", "detail": "is odd; mend it"}, {"part":
 
 
 def upload(content: str = "1") -> Upload:
-    return Upload("my.zip", content * 64, 10)
+    return Upload("my.zip", content * 64)
 
 
 def bring(stage: Stage, kind: str, content: str = "1", *, extend: bool = False) -> None:
@@ -167,3 +167,15 @@ def test_files_stay_as_long_as_something_may_be_made_of_them(stage, tmp_path):
     assert left(-1.0) == "12"
     stage.deliver()
     assert left(-1.0) == "2", "the network is made, the data set's images are read again"
+
+
+def test_what_was_left_by_the_killed_is_swept_up(stage, tmp_path):
+    folder = tmp_path / "uploads"
+    (folder / "ab" / "espalier-unpacked").mkdir(parents=True)
+    (folder / "ab" / "espalier-unpacked" / "weights.bin").write_bytes(b"x")
+    (folder / ".upload.half").write_bytes(b"x")
+    with db.reading(stage.workplace.engine) as session:
+        assert remove_unneeded(session, folder, 3600.0) == 0, "somebody may be at it"
+        assert remove_unneeded(session, folder, -1.0) == 2
+        assert remove_unneeded(session, folder, -1.0) == 0
+    assert [path for path in folder.rglob("*") if path.name != "ab"] == []

@@ -19,15 +19,17 @@ import torch.nn.functional as F  # noqa: N812  # everybody calls it F
 from search_spaces.apply import structure_of
 from search_spaces.design import Design
 from search_spaces.known import Sources
-from search_spaces.network import network_from_json
+from search_spaces.network import InputContract, network_from_json
 from search_spaces.objectives import TrialState
-from service.artifacts.store import open_path
+from service.artifacts.store import ARTIFACTS, open_path
 from tests.workers.on_own import WORDS, Own, digit_pictures, export, own_spec, pack_classes, pack_values, sources, train
 from workers import jobs
 from workers.base import load_base
 from workers.datasets.index import SplitNumber
 from workers.datasets.kept import find_dataset
 from workers.datasets.picture import picture_digest, read_picture
+from workers.progress import ignore_progress
+from workers.splits import SPLIT_NAMES
 from workers.torch_network import build_module
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -44,9 +46,14 @@ def pictures():
 
 
 @pytest.fixture(scope="module")
-def network(own, pictures) -> dict[str, Any]:
+def model(pictures) -> bytes:
+    return export(train(*pictures, 10, F.cross_entropy, epochs=6))
+
+
+@pytest.fixture(scope="module")
+def network(own, model) -> dict[str, Any]:
     """Ten digits, named in their own order."""
-    return own.network(export(train(*pictures, 10, F.cross_entropy, epochs=6)), class_names=WORDS)
+    return own.network(model, class_names=WORDS)
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +103,39 @@ def test_what_cannot_be_used_is_told_and_leaves_nothing(own):
     assert refused["refused"][0]["detail"]
     assert own.dataset(b"PK\x03\x04 this is no archive")["refused"][0]["part"]
     assert sorted((own.folder / "bases").iterdir()) == before
+
+
+def test_the_same_images_packed_otherwise_are_a_data_set_of_their_own(own, dataset, photos, pictures):
+    """Places are those of an archive: what one user adds to theirs must not be looked up in that of another."""
+    turned = pack_classes(pictures[0][::-1], pictures[1][::-1], WORDS)
+    other = own.dataset(turned)
+    assert other["digest"] != dataset["digest"]
+    more = pack_classes([picture.transpose(1) for picture in pictures[0][:50]], pictures[1][:50], WORDS)
+    for archive, brought in ((turned, other), (photos, dataset)):
+        kept = find_dataset(own.dataset(archive, more, parent=brought["digest"])["digest"], own.folder)
+        splits = kept.splits(InputContract((1, 8, 8), (0.5,), (0.5,)), ignore_progress)
+        assert sum(len(getattr(splits, name)) for name in SPLIT_NAMES) == len(kept.index)
+
+
+def test_classes_under_other_names_are_scored_anew(own, network, pictures):
+    """The same images, split alike, in folders that the network knows by other numbers."""
+    few = [number for number, label in enumerate(pictures[1]) if label < 2]
+    chosen = [pictures[0][number] for number in few], pictures[1][few]
+    right, swapped = (own.dataset(pack_classes(*chosen, names)) for names in (("one", "zero"), ("zero", "one")))
+    told = [
+        jobs.prepare(own_spec(), sources(network, one), own.folder)["values"]["accuracy"] for one in (right, swapped)
+    ]
+    assert told[0] < 0.2
+    assert told[1] > 0.8
+
+
+def test_a_network_that_is_imported_again_is_not_written_again(own, model, network):
+    """Searches may be reading it."""
+    place = own.folder / "bases" / network["base_key"]
+    before = place.stat().st_ino
+    again = own.network(model, class_names=WORDS)
+    assert again["base_key"] == network["base_key"]
+    assert place.stat().st_ino == before
 
 
 def test_images_are_added_to_a_data_set_and_old_ones_keep_their_splits(own, dataset, photos, pictures):
@@ -187,7 +227,7 @@ def exported(own, network, dataset, prepared, confirmed) -> dict[str, Any]:
 
 
 def test_a_file_tells_its_classes_and_how_images_become_its_input(own, exported):
-    stored = open_path(own.folder / jobs.ARTIFACTS, exported["artifact_digest"]).read_bytes()
+    stored = open_path(own.folder / ARTIFACTS, exported["artifact_digest"]).read_bytes()
     told = {entry.key: entry.value for entry in onnx.ModelProto.FromString(stored).metadata_props}
     assert json.loads(told["espalier.classes"]) == list(WORDS)
     assert (told["espalier.task"], told["espalier.input.resize"]) == ("classification", "0")
@@ -201,15 +241,16 @@ def test_the_engineer_finds_the_reported_accuracy_with_the_program_and_the_pictu
     for name, digest in [(exported["filename"], exported["artifact_digest"])] + [
         (file["filename"], file["digest"]) for file in exported["files"]
     ]:
-        (tmp_path / name).write_bytes(open_path(own.folder / jobs.ARTIFACTS, digest).read_bytes())
-    program = load_program(tmp_path / exported["filename"].replace(".onnx", ".py"))
+        (tmp_path / name).write_bytes(open_path(own.folder / ARTIFACTS, digest).read_bytes())
+    program = load_program(tmp_path / f"run_{exported['filename']}".replace(".onnx", ".py"))
     session, right, seen = program.open_session(), 0, 0
     wanted = confirm_digests(own, dataset)
     with zipfile.ZipFile(io.BytesIO(photos)) as archive:
         for name in archive.namelist():
             data = archive.read(name)
             if picture_digest(read_picture(data).image) in wanted:
-                outputs = program.run(session, io.BytesIO(data))
+                (tmp_path / "picture").write_bytes(data)
+                outputs = program.run(session, tmp_path / "picture")
                 right += program.CLASSES[int(outputs.argmax())] == Path(name).parent.name
                 seen += 1
     assert seen == confirmed["values"]["images"] == len(wanted)

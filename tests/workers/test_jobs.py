@@ -22,11 +22,11 @@ from search_spaces.network import Network
 from search_spaces.objectives import SYMBOLIC_METRICS, TrialState
 from search_spaces.scores import wilson_interval
 from search_spaces.spec import SearchSpec
-from service.artifacts.store import open_path
+from service.artifacts.store import ARTIFACTS, open_path
 from tests.workers.on_digits import SCORE_IMAGES, DigitsHome, digits_spec, half, on_local_cpu
 from workers.evaluator import JobName
 from workers.evaluator_process import Evaluator
-from workers.jobs import ARTIFACTS, confirm, evaluate, export, prepare
+from workers.jobs import confirm, evaluate, export, prepare
 from workers.weights import check_weights
 from workers.weights_file import load_weights, save_weights
 

@@ -85,6 +85,19 @@ class TestFolders:
         made = index(make_zip(archive, classes({"caf\u00e9": 20, "cafe\u0301/more": 5, "tea": 20})))
         assert counts(made) == {"caf\u00e9": 25, "tea": 20}
 
+    def test_a_picture_saved_in_grey_and_in_colour_is_one(self, archive):
+        """Or it could be trained on and scored on."""
+        grey = [(f"{seed % 2}/{seed}", picture(seed, mode="L")) for seed in range(40)]
+        files = {f"{name}.png": encode(image) for name, image in grey}
+        made = index(
+            make_zip(archive, files | {f"{name}-rgb.png": encode(image.convert("RGB")) for name, image in grey})
+        )
+        assert len(made) == notes(made)["duplicates"]["count"] == 40
+
+    def test_folders_are_numbered_as_torchvision_numbers_them(self, archive):
+        made = index(make_zip(archive, classes({str(number): 10 for number in range(12)})))
+        assert made.class_names[:4] == ("0", "1", "10", "11")
+
     @pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF"])
     def test_all_kinds_of_images_whatever_their_names(self, archive, kind):
         files = {f"{seed % 2}/{seed}.dat": encode(picture(seed), kind) for seed in range(40)}
@@ -110,6 +123,10 @@ class TestTables:
         assert sorted(made.rows.labels.tolist()) == [seed / 4 for seed in range(40)]
         assert made.report["values"] == {"least": 0.0, "greatest": 9.75, "mean": 4.875}
         assert describe(made).classes == 0
+
+    def test_integers_are_classes_in_their_own_order(self, archive):
+        table = "".join(f"photos/{seed}.png,{seed % 12}\n" for seed in range(120))
+        assert index(make_zip(archive, self.files(table, 120))).class_names == tuple(map(str, range(12)))
 
     def test_rows_without_file_and_files_without_row_are_told(self, archive):
         table = "".join(f"photos/{seed}.png,{seed % 2}\n" for seed in range(45))

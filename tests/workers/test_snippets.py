@@ -96,7 +96,7 @@ def load_module(path: Path) -> ModuleType:
 
 
 def test_the_python_program_feeds_what_the_network_was_scored_with(folder, contract):
-    program = load_module(folder / "my-net.py")
+    program = load_module(folder / "run_my-net.py")
     model = (folder / "my-net.onnx").read_bytes()
     session = program.open_session()
     assert len(pictures(folder)) == 7 * len(SIZES)
@@ -107,7 +107,7 @@ def test_the_python_program_feeds_what_the_network_was_scored_with(folder, contr
 
 def test_the_python_program_runs_as_it_is(folder):
     paths = pictures(folder)[:3]
-    ran = subprocess.run([sys.executable, folder / "my-net.py", *paths], capture_output=True, text=True, check=True)
+    ran = subprocess.run([sys.executable, folder / "run_my-net.py", *paths], capture_output=True, text=True, check=True)
     lines = ran.stdout.splitlines()
     assert len(ran.stdout.replace(CLASSES[2], "").splitlines()) == 3, lines
     assert all(name in ran.stdout for name in CLASSES)
@@ -117,8 +117,8 @@ def test_one_output_tells_two_classes_and_a_number_is_a_number(tmp_path):
     contract = CONTRACTS["grey"]
     for name, task in (("two", Task.CLASSIFICATION), ("value", Task.REGRESSION)):
         texts = write_snippets(f"{name}.onnx", contract, (), task)
-        (tmp_path / f"{name}.py").write_text(texts[f"{name}.py"])
-    two, value = (load_module(tmp_path / f"{name}.py") for name in ("two", "value"))
+        (tmp_path / f"run_{name}.py").write_text(texts[f"run_{name}.py"])
+    two, value = (load_module(tmp_path / f"run_{name}.py") for name in ("two", "value"))
     assert two.describe(np.array([np.log(3.0)])) == "1 75.0%, 0 25.0%"
     assert value.describe(np.array([-12.5])) == "-12.5"
 
@@ -136,7 +136,7 @@ def compiler() -> str:
 def compile_program(folder: Path, *options: str) -> Path:
     strict = ["-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror"]
     program = folder / "run"
-    command = [compiler(), *strict, str(folder / "my-net.cpp"), "-o", str(program), *options]
+    command = [compiler(), *strict, str(folder / "run_my-net.cpp"), "-o", str(program), *options]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr[-4000:]
     return program
@@ -186,7 +186,7 @@ def test_the_cpp_program_runs_the_file_with_the_real_runtime(folder, contract):
     library = next(Path(onnxruntime.__file__).parent.glob("capi/libonnxruntime.so.*"))
     (folder / "libonnxruntime.so.1").symlink_to(library)
     program = compile_program(folder, f"-isystem{headers}", str(library), f"-Wl,-rpath,{folder}")
-    python = load_module(folder / "my-net.py")
+    python = load_module(folder / "run_my-net.py")
     session = python.open_session()
     for path in pictures(folder)[::5]:
         picture = write_pnm(path, folder / "picture.ppm")

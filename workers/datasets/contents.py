@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from search_spaces.datasets import Task
+from search_spaces.datasets import MOST_LETTERS, Task, is_class_name
 from workers.datasets.note import Note
 from workers.datasets.picture import Picture
 from workers.datasets.refusal import DatasetFault, UnreadableError, refuse, refuse_any
@@ -16,7 +16,6 @@ from workers.datasets.refusal import DatasetFault, UnreadableError, refuse, refu
 MAX_IMAGES = 1_000_000
 """Of a whole data set: what is kept of each takes some 60 bytes."""
 MAX_CLASSES = 10_000
-_LONGEST_NAME = 100
 
 
 class Pictures(ABC):
@@ -57,15 +56,24 @@ class Contents:
     notes: tuple[Note, ...] = ()
 
 
-def number_classes(labels: Iterable[str], part: str) -> dict[str, int]:
-    """Names of classes in alphabetical order, numbered from 0. `part` is what the names stand in.
+def number_classes(labels: Iterable[str], part: str, *, by_value: bool = False) -> dict[str, int]:
+    """Names of classes in alphabetical order, numbered from 0; with `by_value` integers are in their own order.
+
+    Folders are sorted as torchvision and Keras sort them, 10 before 2: what was trained there has its outputs so.
+    `part` is what the names stand in.
 
     Raises:
         DatasetRefusedError: there are too many, or one cannot be shown.
     """
     names = sorted(set(labels))
+    if by_value and all(_is_integer(name) for name in names):
+        names.sort(key=int)
     check_class_names(names, part)
     return {name: number for number, name in enumerate(names)}
+
+
+def _is_integer(name: str) -> bool:
+    return name.removeprefix("-").isdecimal() and name.isascii() and str(int(name[:20])) == name
 
 
 def check_class_names(names: Iterable[str], part: str) -> None:
@@ -81,8 +89,8 @@ def check_class_names(names: Iterable[str], part: str) -> None:
         )
     refuse_any(
         DatasetFault(
-            part, f"the class {name[:_LONGEST_NAME]!r} has no printable name of 1 to {_LONGEST_NAME} letters; rename it"
+            part, f"the class {name[:MOST_LETTERS]!r} has no printable name of 1 to {MOST_LETTERS} letters; rename it"
         )
         for name in names
-        if not (0 < len(name) <= _LONGEST_NAME and name.isprintable())
+        if not is_class_name(name)
     )

@@ -86,5 +86,5 @@ def _labels(rows: list[LabelRow], table: LabelTable, name: str) -> tuple[Task, t
     if table.holds_values:
         return Task.REGRESSION, (), np.array([float(row.label) for row in rows], dtype=np.float32)
     labels = [normalize("NFC", row.label) for row in rows]
-    numbers = number_classes(labels, name)
+    numbers = number_classes(labels, name, by_value=True)
     return Task.CLASSIFICATION, tuple(numbers), np.array([numbers[label] for label in labels], dtype=np.int64)

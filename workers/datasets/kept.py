@@ -1,25 +1,30 @@
 """Users' data sets as this installation keeps them: found by digest, never by a path that somebody gave.
 
 `home/indexes/<digest>/` has the index, the digests of the archives that it is of, and what was rendered of it. The
-archives themselves are where they were handed over: `home/uploads`.
+archives themselves are where they were handed over: `home/uploads`. The digest is of the index's content, of the
+archives that images are found in, and of the name: who hands over the same images packed otherwise has another one.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
+from search_spaces.datasets import DatasetInfo
 from search_spaces.network import InputContract
 from service.artifacts.store import open_path
 from service.files import write_folder_atomically
 from workers.datasets.dataset import DatasetUnavailableError
+from workers.datasets.describe import describe
 from workers.datasets.index import Index, load_index, save_index
 from workers.datasets.render import render
 from workers.progress import Progress
+from workers.single_flight import only_one
 from workers.splits import Splits
 
 UPLOADS = "uploads"
@@ -29,9 +34,14 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class KeptDataset:
-    """An index, and where the archives are that it was made of."""
+    """An index, and where the archives are that it was made of.
+
+    Attributes:
+        info: what a search has to know of it; its digest is that which the data set was found by.
+    """
 
     index: Index
+    info: DatasetInfo
     archives: tuple[Path, ...]
     folder: Path
 
@@ -40,15 +50,22 @@ class KeptDataset:
         return render(self.index, self.archives, contract, self.folder / _RENDERED, progress)
 
 
-def keep_dataset(index: Index, archives: Sequence[str], home: Path) -> None:
-    """Put an index in its place; the same data set that is there already stays as it is, with what was rendered."""
-    folder = home / "indexes" / index.digest
-    try:
-        _read(folder)
-    except DatasetUnavailableError:
-        with write_folder_atomically(folder) as scratch:
-            (scratch / _ARCHIVES_FILE).write_text(json.dumps(list(archives)))
-            save_index(index, scratch)
+def keep_dataset(index: Index, archives: Sequence[str], home: Path) -> str:
+    """Put an index in its place, and return the digest that it is found by.
+
+    The same data set that is there already stays as it is, with what was rendered.
+    """
+    origin = {"content": index.digest, "archives": list(archives), "name": index.name}
+    digest = hashlib.sha256(json.dumps(origin, sort_keys=True).encode()).hexdigest()
+    folder = home / "indexes" / digest
+    with only_one(folder.with_suffix(".lock"), lambda: None):
+        try:
+            _read(folder)
+        except DatasetUnavailableError:
+            with write_folder_atomically(folder) as scratch:
+                (scratch / _ARCHIVES_FILE).write_text(json.dumps(list(archives)))
+                save_index(index, scratch)
+    return digest
 
 
 def find_dataset(digest: str, home: Path) -> KeptDataset:
@@ -61,7 +78,8 @@ def find_dataset(digest: str, home: Path) -> KeptDataset:
         raise DatasetUnavailableError(f"{digest!r} is no digest of a data set")
     folder = home / "indexes" / digest
     index, archives = _read(folder)
-    return KeptDataset(index, find_archives(archives, home), folder)
+    info = replace(describe(index), digest=digest)
+    return KeptDataset(index, info, find_archives(archives, home), folder)
 
 
 def find_archives(digests: Sequence[str], home: Path) -> tuple[Path, ...]:

@@ -38,7 +38,7 @@ class Note:
     Attributes:
         message: for people: what it is and what it means.
         parts: the first of those that it is about.
-        count: how many there are in all.
+        count: how many of those there are in all.
     """
 
     kind: NoteKind

@@ -72,10 +72,22 @@ def picture_of(pixels: np.ndarray) -> Picture:
 
 
 def picture_digest(image: Image.Image) -> int:
-    """8-byte BLAKE2 of an image's mode, size and pixels: equal for equal images, whatever file they come from."""
+    """8-byte BLAKE2 of an image's mode, size and pixels: equal for equal images, whatever file they come from.
+
+    Colours that are all grey are grey: whichever way a picture was saved, it must not be trained on and scored on.
+    """
+    image = _without_needless_colour(image)
     digest = hashlib.blake2b(f"{image.mode} {image.width} {image.height}\n".encode(), digest_size=8)
     digest.update(image.tobytes())
     return int.from_bytes(digest.digest(), "big")
+
+
+def _without_needless_colour(image: Image.Image) -> Image.Image:
+    if image.mode != COLOUR:
+        return image
+    pixels = np.asarray(image)
+    is_grey = np.array_equal(pixels[..., 0], pixels[..., 1]) and np.array_equal(pixels[..., 0], pixels[..., 2])
+    return image.getchannel(0) if is_grey else image
 
 
 def channel_moments(image: Image.Image) -> np.ndarray:

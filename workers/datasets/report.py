@@ -123,20 +123,19 @@ def _size_notes(rows: Rows, sizes: list[tuple[int, int, int]]) -> Iterator[Note]
             f"images have {len(sizes):,} different sizes, the commonest is {sizes[0][0]} x {sizes[0][1]}: each is "
             "resized and its middle cut out, as the network's input asks for"
         )
-        parts = tuple(f"{width} x {height}: {images:,}" for width, height, images in sizes[:MOST_SIZES])
-        yield Note(NoteKind.MIXED_SIZES, message, parts, len(rows))
+        parts = (f"{width} x {height}: {images:,}" for width, height, images in sizes)
+        yield from notes_about(NoteKind.MIXED_SIZES, message, parts)
 
 
 def _mode_notes(rows: Rows, modes: Counter[str]) -> Iterator[Note]:
     grey = len(rows) - int(rows.is_colour.sum())
     if 0 < grey < len(rows):
         message = f"{grey:,} images are grey and {len(rows) - grey:,} in colour: all are taken as colour"
-        yield Note(NoteKind.MIXED_MODES, message, count=len(rows))
+        yield Note(NoteKind.MIXED_MODES, message)
     converted = {mode: count for mode, count in modes.most_common() if mode not in (GREY, COLOUR)}
-    parts = tuple(f"{_CONVERSIONS.get(mode, mode)}: {count:,}" for mode, count in converted.items())
-    if parts:
-        message = "images that are not stored as 8 bits of grey or colour are converted"
-        yield Note(NoteKind.CONVERTED, message, parts, sum(converted.values()))
+    message = "images that are not stored as 8 bits of grey or colour are converted"
+    parts = (f"{_CONVERSIONS.get(mode, mode)}: {count:,}" for mode, count in converted.items())
+    yield from notes_about(NoteKind.CONVERTED, message, parts)
 
 
 def _interval_notes(task: Task, counts: dict[str, int]) -> Iterator[Note]:
@@ -147,4 +146,4 @@ def _interval_notes(task: Task, counts: dict[str, int]) -> Iterator[Note]:
     if task is Task.CLASSIFICATION:
         told = f"an accuracy of 90% is known to within {100 * half_width(fewest):.0f} points either way"
     message = f"score has {counts['score']:,} images and confirm {counts['confirm']:,}: {told}; add images to know more"
-    yield Note(NoteKind.FEW_IMAGES, message, count=fewest)
+    yield Note(NoteKind.FEW_IMAGES, message)

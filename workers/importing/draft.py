@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from search_spaces.network import InputContract, Network, Node, Op, Shape, output_shape
+from search_spaces.network import InputContract, Network, Node, Op, Shape, output_shape, unused_name
 from workers.importing.views import Atom, View, flat_order, is_axis, plain_view, shuffle_groups
 from workers.opaque import OUTPUT, encode_body, input_name
 from workers.weights import BATCH_NORM_EPSILON, Weights
@@ -57,7 +57,7 @@ class Draft:
         Raises:
             UnsupportedError: the operator does not fit its inputs.
         """
-        node = Node(self._unused(name), op, inputs, **rest)
+        node = Node(unused_name(name, self.nodes), op, inputs, **rest)
         try:
             shape = output_shape(node, [self.shapes[name] for name in inputs])
         except ValueError as error:
@@ -92,13 +92,6 @@ class Draft:
         self.nodes[node.name] = node
         self.shapes[node.name] = shape
         return node.name
-
-    def _unused(self, name: str) -> str:
-        number, candidate = 1, name
-        while candidate in self.nodes:
-            number += 1
-            candidate = f"{name}.{number}"
-        return candidate
 
     # --- views as tensors -----------------------------------------------------------------------------------------
 

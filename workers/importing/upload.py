@@ -7,6 +7,7 @@ beyond what is allowed.
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ LARGEST_RATIO = 20
 """Of inflated to stored bytes: weights hardly shrink."""
 
 _CHUNK_BYTES = 2**20
+_UNZIP_ERRORS = (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
 
 
 class UploadKind(StrEnum):
@@ -66,7 +68,7 @@ def _unpacked(path: Path, folder: Path) -> Upload:
     try:
         with zipfile.ZipFile(path) as archive:
             files = _extract(archive, folder, LARGEST_RATIO * path.stat().st_size)
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, RuntimeError, NotImplementedError) as error:
+    except _UNZIP_ERRORS as error:
         raise refuse(f"the zip file cannot be read: {error}; make it again, without a password") from None
     models = [name for name in files if name.lower().endswith(".onnx")]
     if len(models) != 1:

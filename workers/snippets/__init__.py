@@ -20,7 +20,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9 _.-]")
 
 
 def write_snippets(model: str, contract: InputContract, class_names: Sequence[str], task: Task) -> dict[str, str]:
-    """The programs by their file names.
+    """The programs by their file names; none where no image file has as many channels as the network takes.
 
     Args:
         model: the exported file's name, `<name>.onnx` in plain ASCII.
@@ -30,6 +30,8 @@ def write_snippets(model: str, contract: InputContract, class_names: Sequence[st
     """
     stem = model.removesuffix(".onnx")
     channels, height, width = contract.shape
+    if channels not in (1, 3):
+        return {}
     plain = {
         "model": model,
         "channels": channels,
@@ -41,15 +43,15 @@ def write_snippets(model: str, contract: InputContract, class_names: Sequence[st
     }
     is_regression = task is Task.REGRESSION
     python = {
-        "script": f"{stem}.py",
+        "script": f"run_{stem}.py",
         "interpolation": str(contract.interpolation).upper(),
         "mean": json.dumps(contract.mean),
         "std": json.dumps(contract.std),
         "is_regression": is_regression,
-        "classes": json.dumps(list(class_names)),
+        "classes": repr(list(class_names)),
     }
     cpp = {
-        "script": f"{stem}.cpp",
+        "script": f"run_{stem}.cpp",
         "is_bicubic": json.dumps(contract.interpolation is Interpolation.BICUBIC),
         "mean": ", ".join(f"{float(value)!r}f" for value in contract.mean),
         "std": ", ".join(f"{float(value)!r}f" for value in contract.std),
@@ -57,8 +59,8 @@ def write_snippets(model: str, contract: InputContract, class_names: Sequence[st
         "classes": ", ".join(map(_cpp_string, class_names)),
     }
     return {
-        f"{stem}.py": _template("run.py.template").substitute(plain, **python),
-        f"{stem}.cpp": _template("run.cpp.template").substitute(plain, **cpp),
+        f"run_{stem}.py": _template("run.py.template").substitute(plain, **python),
+        f"run_{stem}.cpp": _template("run.cpp.template").substitute(plain, **cpp),
     }
 
 
