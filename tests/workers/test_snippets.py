@@ -24,7 +24,7 @@ from workers.score import predict
 from workers.snippets import write_snippets
 from workers.weights import init_weights
 
-CLASSES = ("crête", 'quo"te\\', "tab\tstop ?\u003f/", "四", "plain")
+CLASSES = ("crête", 'quo"te\\', "tab\tstop ?\u003f/", "四🐱", "plain")
 CONTRACTS = {
     "colour, cut from a larger one": InputContract((3, 24, 20), (0.4, 0.5, 0.6), (0.2, 0.25, 0.3), 28),
     "colour, bicubic": InputContract((3, 24, 20), (0.4, 0.5, 0.6), (0.2, 0.25, 0.3), 0, Interpolation.BICUBIC),
@@ -73,6 +73,7 @@ def draw_pictures(folder: Path) -> None:
         turned = Image.Exif()
         turned[0x0112] = 6
         picture.save(folder / f"{number}-turned.jpg", exif=turned)
+        grey.save(folder / f"{number}-turned.tif", exif=turned)  # Pillow maps such a file into memory
 
 
 def expected_pixels(path: Path, contract: InputContract) -> np.ndarray:
@@ -83,7 +84,7 @@ def expected_pixels(path: Path, contract: InputContract) -> np.ndarray:
 
 
 def pictures(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix in (".png", ".jpg", ".gif"))
+    return sorted(path for path in folder.iterdir() if path.suffix in (".png", ".jpg", ".gif", ".tif"))
 
 
 def load_module(path: Path) -> ModuleType:
@@ -99,7 +100,7 @@ def test_the_python_program_feeds_what_the_network_was_scored_with(folder, contr
     program = load_module(folder / "run_my-net.py")
     model = (folder / "my-net.onnx").read_bytes()
     session = program.open_session()
-    assert len(pictures(folder)) == 7 * len(SIZES)
+    assert len(pictures(folder)) == 8 * len(SIZES)
     for path in pictures(folder):
         expected = predict(model, expected_pixels(path, contract), contract)[0]
         np.testing.assert_allclose(program.run(session, path), expected, atol=1e-4, err_msg=path.name)
@@ -121,6 +122,11 @@ def test_one_output_tells_two_classes_and_a_number_is_a_number(tmp_path):
     two, value = (load_module(tmp_path / f"run_{name}.py") for name in ("two", "value"))
     assert two.describe(np.array([np.log(3.0)])) == "1 75.0%, 0 25.0%"
     assert value.describe(np.array([-12.5])) == "-12.5"
+
+
+def test_no_program_where_no_image_has_so_many_channels():
+    contract = InputContract((2, 8, 8), (0.5,) * 2, (0.5,) * 2)
+    assert write_snippets("radar.onnx", contract, (), Task.CLASSIFICATION) == {}
 
 
 # --- C++ --------------------------------------------------------------------------------------------------------
