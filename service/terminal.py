@@ -74,14 +74,21 @@ def trial_table(title: str, trials: Sequence[Json], objectives: Sequence[Objecti
     return table
 
 
+def harmless(text: str, style: str = "") -> Text:
+    """Words of others, such as names in their files: what a terminal would obey is shown as a mark."""
+    return Text(
+        "".join(one if one.isprintable() or one == "\n" else "\N{REPLACEMENT CHARACTER}" for one in text), style
+    )
+
+
 def problem_panel(error: RefusedError) -> RenderableType:
     """What was refused and, for a bad spec, each pointer beside what is wrong there."""
     heading = Text(str(error.problem.get("title") or "Refused"), style="bold red")
     if not error.faults:
-        return Group(heading, Text(str(error)))
+        return Group(heading, harmless(str(error)))
     table = Table("where", "what", box=None, header_style="bold")
     for pointer, message in error.faults:
-        table.add_row(Text(pointer or "(whole document)", style="cyan"), Text(message))
+        table.add_row(harmless(pointer or "(whole document)", "cyan"), harmless(message))
     return Group(heading, table)
 
 

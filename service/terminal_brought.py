@@ -10,7 +10,7 @@ from rich.text import Text
 
 from service.brought import Fact, class_rows, dataset_facts, fixed_parts, network_facts, notes_of, usable_version
 from service.client import Json, RefusedError
-from service.terminal import problem_panel, state_text
+from service.terminal import harmless, problem_panel, state_text
 
 MOST_ROWS = 30
 
@@ -59,7 +59,7 @@ def dataset_view(dataset: Json) -> RenderableType:
         for split in report["splits"]:
             table.add_column(split, justify="right")
         for row in classes[:MOST_ROWS]:
-            table.add_row(Text(row[0]), *row[1:])
+            table.add_row(harmless(row[0]), *row[1:])
         parts += [table, _rest(classes)]
     return Group(*parts, *_told(newest["problem"], notes_of(report)))
 
@@ -71,7 +71,7 @@ def _heading(name: str, state: str) -> Text:
 def _facts(facts: Sequence[Fact]) -> Table:
     table = Table.grid(padding=(0, 2))
     for fact in facts:
-        table.add_row(Text(fact.name), Text(fact.text))
+        table.add_row(harmless(fact.name), harmless(fact.text))
     return table
 
 
@@ -80,5 +80,5 @@ def _rest(rows: Sequence[object]) -> Text:
 
 
 def _told(problem: Json | None, notes: Sequence[str]) -> list[RenderableType]:
-    told: list[RenderableType] = [Text(f"note: {note}", style="yellow") for note in notes]
+    told: list[RenderableType] = [harmless(f"note: {note}", "yellow") for note in notes]
     return [*told, problem_panel(RefusedError(problem))] if problem else told

@@ -21,7 +21,9 @@ from service.db import reading, transaction
 from service.examples import example_path
 from service.exports.actions import finish_export, request_export
 from service.leases import claim
-from service.models import Export, Search
+from service.models import Export, ImportedNetwork, Search
+from service.networks.actions import ImportFailedError, fail_import
+from service.networks.queries import find_network
 from service.searches.actions import move
 from service.searches.queries import lock_search
 from service.states import JobState, SearchState
@@ -118,6 +120,23 @@ class TestWithService:
         assert result.exit_code == 0
         assert (tmp_path / "out.onnx").read_bytes() == b"a network"
         assert "91.00" in result.stdout
+        refused = run(["export", search_id, "--trial", "1", "-o", str(tmp_path / "out.v2")])
+        assert refused.exit_code == 2
+        assert "ends in .onnx" in refused.stderr
+
+    def test_words_of_others_do_nothing_to_the_terminal(self, client: httpx.Client, engine: Engine) -> None:
+        client.post("/v1/networks", data={"name": "odd"}, files={"file": b"x"})
+        with transaction(engine) as session:
+            row = find_network(session, "odd")
+            assert row is not None
+            attempt = claim(session, ImportedNetwork, row.id, "worker", 60)
+            assert attempt is not None
+            faults = [{"part": "node \x1b]0;owned\x07", "detail": "is \x1b[31modd"}]
+            fail_import(session, row.id, attempt, ImportFailedError("odd", extra={"faults": faults}).document())
+        result = run(["network", "show", "odd"])
+        assert "odd" in result.stdout
+        assert "\x1b" not in result.stdout
+        assert "\x07" not in result.stdout
 
     def test_no_such_search(self) -> None:
         result = run(["show", "nothing"])
