@@ -181,13 +181,23 @@ def _output_faults(own: OwnNetwork, dataset: DatasetInfo) -> Iterator[Fault]:
     if own.class_names and dataset.class_names:
         strangers = [name for name in dataset.class_names if name not in own.class_names]
         if strangers:
-            message = f"{own.name} knows no class {strangers[0]!r}; import it with class names that hold all of these"
+            message = (
+                f"{own.name} knows no class {_few(strangers)}; import it with class names that hold all of these, or "
+                "without any when its outputs are the data set's classes in their order"
+            )
             yield Fault("/dataset/name", message)
         return
+    if not dataset.classes and own.left_out:
+        message = f"{own.name} ends with {own.left_out}, which tells classes; values are told by a network without it"
+        yield Fault("/network/name", message)
     fitting = {1} if not dataset.classes else {dataset.classes} | ({1} if dataset.classes == 2 else set())
     if outputs not in fitting:
         wanted = f"{dataset.classes} classes" if dataset.classes else "one number to be told"
         yield Fault("/dataset/name", f"{dataset.name} has {wanted}, and {own.name} has {outputs} outputs")
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def _origin_warnings(own: OwnNetwork | None, dataset: DatasetInfo) -> Iterator[str]:

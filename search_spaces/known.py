@@ -24,12 +24,14 @@ class OwnNetwork:
     Attributes:
         base_key: of the base that holds its weights.
         class_names: in the order of its outputs; empty where the user gave none.
+        left_out: the operator that its file has behind the last node, such as `Sigmoid`; empty when there is none.
     """
 
     name: str
     base_key: str
     network: Network
     class_names: tuple[str, ...] = ()
+    left_out: str = ""
 
 
 class Sources(BaseModel):

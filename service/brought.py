@@ -124,7 +124,9 @@ def _outputs(report: Json) -> str:
 
 def _searchable(groups: Sequence[Json]) -> str:
     free = [group for group in groups if not group["frozen"]]
-    return f"{len(free)} of {len(groups)} channel groups, {sum(group['size'] for group in free):,} channels"
+    staying = ", ".join(dict.fromkeys(group["frozen"] for group in groups if group["frozen"]))
+    rest = f"; what stays: {staying}" if staying else ""
+    return f"{len(free)} of {len(groups)} channel groups, {sum(group['size'] for group in free):,} channels{rest}"
 
 
 def _labels(item: Json, report: Json) -> str:

@@ -110,11 +110,12 @@ def submit(
     """Hand a spec to the service."""
     with reach_service() as client:
         search = client.submit(spec.read_bytes(), yaml=_is_yaml(spec))
-        for warning in search.get("warnings") or []:
-            errors.print(f"[yellow]warning[/] {warning}", highlight=False)
         console.print(search["id"], highlight=False)
         if watch:
             _watch_to_the_end(client, search["id"])
+            return
+        for warning in search.get("warnings") or []:
+            errors.print(f"[yellow]warning[/] {warning}", highlight=False)
 
 
 @app.command(name="list")
@@ -162,13 +163,14 @@ def export(
     """Get one design as an ONNX file, and its reported beside its re-measured figures."""
     if knee and trial is not None:
         raise typer.BadParameter("give --trial or --knee, not both")
-    if not output.is_dir() and output.suffix != ".onnx":
-        raise typer.BadParameter("give a folder, or a file that ends in .onnx", param_hint="--output")
+    if not output.is_dir() and not (output.suffix == ".onnx" and output.parent.is_dir()):
+        message = "give a folder that is there, or a file that ends in .onnx in one"
+        raise typer.BadParameter(message, param_hint="--output")
     with reach_service() as client:
         done = client.await_export(client.request_export(client.resolve(search), trial))
         for path in client.download(done, output):
             console.print(f"wrote {path} ({path.stat().st_size:,} bytes)", highlight=False, soft_wrap=True)
-        console.print(terminal.report_table(done["report"]))
+        console.print(terminal.report_table(done))
 
 
 @app.command()

@@ -76,12 +76,13 @@ def _named_dataset(session: Session, name: str, digest: str | None) -> tuple[dic
 def _named_network(session: Session, name: str) -> tuple[dict[str, OwnNetwork], dict[str, str]]:
     row = find_network(session, name)
     if row is None:
-        names = [other.name for other in list_networks(session)]
+        names = [other.name for other in list_networks(session) if other.state == JobState.SUCCEEDED]
         return {}, {f"network {name}": unknown_name("network", name, names)}
     if row.network is None or row.base_key is None:
         return {}, {f"network {name}": _why_not(row)}
     class_names = tuple(row.report.get("class_names", ()))
-    return {name: OwnNetwork(name, row.base_key, network_from_json(row.network), class_names)}, {}
+    left_out = row.report.get("left_out", "")
+    return {name: OwnNetwork(name, row.base_key, network_from_json(row.network), class_names, left_out)}, {}
 
 
 def _why_not(row: ImportedNetwork | OwnDataset) -> str:

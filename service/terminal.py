@@ -14,7 +14,15 @@ from search_spaces.spec import ObjectiveSpec, SearchSpec
 from service.client import Json, RefusedError
 from service.states import JobState, SearchState
 from service.units import show_with_unit, unit_of
-from service.wording import describe_design, plot_axes, report_figures, show_value, shown_metrics, verdict
+from service.wording import (
+    describe_design,
+    describe_values,
+    plot_axes,
+    report_figures,
+    show_value,
+    shown_metrics,
+    verdict,
+)
 
 STATE_STYLES = {
     "succeeded": "green",
@@ -151,19 +159,23 @@ def result_view(search: Json, trials: Sequence[Json], front: Sequence[Json]) -> 
     """What came out: finalists beside uniform designs on `confirm`; before there are any, the front on `score`."""
     spec = SearchSpec.model_validate(search["spec"])
     confirmed = [_as_confirmed(trial) for trial in trials if _is_confirmed(trial)]
+    of_base = describe_values((search.get("base") or {}).get("values", {}), spec.objectives)
+    base = Text(f"The network itself, on the split score: {of_base}" if of_base else "", end="\n" if of_base else "")
     if not confirmed:
         uniform = [trial for trial in trials if trial["baseline"] and trial["state"] == TrialState.SUCCEEDED]
         return Group(
             trial_table("Front, on the split score", front, spec.objectives),
             trial_table("Uniform baseline, on the split score", uniform, spec.objectives),
+            base,
         )
     found = [trial for trial in confirmed if not trial["baseline"]]
     uniform = [trial for trial in confirmed if trial["baseline"]]
     return Group(
         trial_table("Found, on the split confirm (95% interval)", found, spec.objectives),
         Text(),
-        trial_table("Uniform baseline after the same fine-tuning, on the split confirm", uniform, spec.objectives),
+        trial_table("Uniform baseline, treated alike, on the split confirm", uniform, spec.objectives),
         Text(),
+        base,
         Text(verdict([trial["values"] for trial in found], [trial["values"] for trial in uniform], spec)),
     )
 
@@ -176,9 +188,12 @@ def _as_confirmed(trial: Json) -> Json:
     return {**trial, "values": trial["confirmed"]["values"]}
 
 
-def report_table(report: Json) -> Table:
+def report_table(export: Json) -> Table:
     """An export's reported figures beside those of the file itself."""
-    table = Table("figure", box=None, header_style="bold", title="What the file does", title_justify="left")
+    report = export["report"]
+    split = report.get("details", {}).get("images", {}).get("split", "")
+    title = f"What the file of trial {export['trial']} does" + (f", on the split {split}" if split else "")
+    table = Table("figure", box=None, header_style="bold", title=title, title_justify="left")
     table.add_column("reported", justify="right")
     table.add_column("of the file itself", justify="right")
     for figure in report_figures(report):

@@ -87,7 +87,8 @@ def _scene(moment: Moment, front: Sequence[Json], bar: Progress) -> RenderableTy
     )
     best = Text(f"best so far: {best_values(moment.spec.objectives, _feasible(moment))}")
     plot = Text(terminal.search_plot(moment.spec, moment.trials, front))
-    return Group(heading, bar, best, plot)
+    warnings = [Text(f"warning: {one}", style="yellow") for one in moment.search.get("warnings") or []]
+    return Group(heading, *warnings, bar, best, plot)
 
 
 def _feasible(moment: Moment) -> list[Json]:
@@ -101,6 +102,7 @@ class _Said:
     state: str = ""
     stage: str = ""
     share: float = field(default=0.0)
+    warnings: int = 0
 
 
 def _watch_in_lines(moments: Iterator[Moment], console: Console) -> Json:
@@ -119,6 +121,10 @@ def _new_lines(moment: Moment, said: _Said) -> Iterator[str]:
         said.state = state
         waiting = moment.search["waiting_for"] if state == SearchState.QUEUED else ""
         yield f"{state}: {waiting}" if waiting else str(state)
+    warnings = moment.search.get("warnings") or []
+    for warning in warnings[said.warnings :]:
+        yield f"warning: {warning}"
+    said.warnings = len(warnings)
     total = moment.search["progress"]["total"]
     for done, trial in enumerate(moment.fresh, start=len(moment.trials) - len(moment.fresh) + 1):
         yield trial_line(trial, moment.spec, f"{done}/{total}")

@@ -99,13 +99,18 @@ def verdict(found: Sequence[Mapping[str, float]], uniform: Sequence[Mapping[str,
     reference = pareto.reference_point([*found, *uniform], spec.objectives)
     ours = pareto.hypervolume(found, spec.objectives, reference)
     theirs = pareto.hypervolume(uniform, spec.objectives, reference)
-    how = "better than" if ours > theirs else "as good as" if ours == theirs else "not better than"
+    share = ours / theirs - 1 if theirs > 0 else float(ours > 0)
+    how = "as good as" if abs(share) < _NO_DIFFERENCE else "better than" if share > 0 else "not better than"
     beaten = sum(any(_beats(one, rival, spec) for one in found) for rival in uniform)
-    gain = f" ({100 * (ours / theirs - 1):+.0f} %)" if theirs > 0 else ""
+    gain = f" ({100 * share:+.0f} % hypervolume)" if theirs > 0 and abs(share) >= _NO_DIFFERENCE else ""
     return (
-        f"The designs found are {how} the best uniform ones: hypervolume {ours:.4g} against {theirs:.4g}{gain}; "
+        f"The designs found are {how} the best uniform ones{gain}; "
         f"{beaten} of {len(uniform)} uniform designs are dominated."
     )
+
+
+_NO_DIFFERENCE = 0.005
+"""Of hypervolumes: less is not worth a word."""
 
 
 def _beats(one: Mapping[str, float], other: Mapping[str, float], spec: SearchSpec) -> bool:

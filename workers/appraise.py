@@ -14,6 +14,7 @@ from search_spaces.apply import apply, design_key
 from search_spaces.costs import symbolic_values
 from search_spaces.design import Design
 from search_spaces.network import Network
+from search_spaces.objectives import Direction
 from search_spaces.spec import NetworkSpec
 from workers.anchor import main_precision
 from workers.candidate import Candidate, FineTune, build_candidate, timed
@@ -57,6 +58,28 @@ def build(
             bench.threads,
         )
         return candidate, write_checked(candidate, details)
+
+
+def build_finalist(
+    bench: Workbench, design: Design, details: Details, progress: Progress = ignore_progress
+) -> tuple[Candidate, bytes]:
+    """The candidate of a finalist: fine-tuned as the spec says, or as it was tried where that is better on `score`.
+
+    A base that was trained on more images than are here can lose by training on these. Raises as `build`.
+    """
+    if not bench.spec.evaluation.finalists.finetune_epochs:
+        return build(bench, design, details, progress)
+    tuned = build(bench, design, details, progress, is_finalist=True)
+    tried = build(bench, design, {"stage_s": {}})
+    after, before = (_main_score(bench, model) for _, model in (tuned, tried))
+    is_kept = after >= before if bench.main_direction is Direction.MAXIMIZE else after <= before
+    details["fine_tuning"] = {"metric": bench.main_score, "before": before, "after": after, "kept": is_kept}
+    return tuned if is_kept else tried
+
+
+def _main_score(bench: Workbench, model: bytes) -> float:
+    split = bench.splits.score.first(bench.spec.evaluation.most_score_images)
+    return score_split(bench, model, split, {"stage_s": {}})[bench.main_score]
 
 
 def write_checked(candidate: Candidate, details: Details, metadata: Mapping[str, str] | None = None) -> bytes:

@@ -24,7 +24,7 @@ from search_spaces.objectives import Metric, Outcome, TrialState
 from search_spaces.spec import NetworkSpec, SearchSpec
 from service.artifacts.store import ARTIFACTS, put_bytes
 from workers.anchor import get_anchor
-from workers.appraise import Details, build, final_values, measure, score_split
+from workers.appraise import Details, build, build_finalist, final_values, measure, score_split
 from workers.base import Base, BaseUnavailableError, base_key, get_base, get_settled, load_base
 from workers.candidate import timed
 from workers.export import export_file
@@ -60,19 +60,19 @@ def prepare(spec: SearchSpec, sources: Sources, home: Path, progress: Progress =
     with timed(seconds, "score"):
         progress("score", 0.0, "scoring the base")
         scored = splits.score.first(spec.evaluation.most_score_images)
-        values = score_base(base, scored, scores_of(spec, dataset), home, threads)
+        found = score_base(base, scored, scores_of(spec, dataset), home, threads)
     with timed(seconds, "anchor"):
         anchor = _anchor_report(spec, base, home, progress)
     return {
         "base_key": base.key,
-        "values": values,
+        "values": found.values,
         "anchor": anchor,
         "seconds": sum(seconds.values()),
         "stage_s": seconds,
         "splits": splits.digests(),
         "cached": cached,
         "report": {name: value for name, value in base.report.items() if name not in _LONG_PARTS},
-        "warnings": warnings_about(values, dataset, scored),
+        "warnings": warnings_about(found, dataset, scored),
     }
 
 
@@ -118,7 +118,7 @@ def confirm(
     home: Path,
     progress: Progress = ignore_progress,
 ) -> dict[str, Any]:
-    """Fine-tune a finalist, measure it again, and score it on `confirm`, which nothing was chosen by.
+    """Fine-tune a finalist where that helps, measure it again, and score it on `confirm`, which nothing was chosen by.
 
     Returns:
         values (scores with their 95% intervals, latency, sizes), the artifact of its weights, and evidence.
@@ -129,7 +129,7 @@ def confirm(
     """
     bench = set_up(spec, sources, base_key, home)
     details: Details = {"stage_s": {}}
-    candidate, model = build(bench, design, details, progress, is_finalist=True)
+    candidate, model = build_finalist(bench, design, details, progress)
     origin = {"base": base_key, "design": design_key(bench.base.network, design)}
     digest = put_bytes(home / ARTIFACTS, save(candidate.raw_weights, origin))
     progress("measure", 0.0, "measuring and scoring the finalist")

@@ -242,8 +242,8 @@ def end_trials(session: Session, search: Search, spec: SearchSpec, why: str) -> 
 
 
 def choose_finalists(trials: Sequence[Trial], spec: SearchSpec) -> list[Trial]:
-    """At most `top` of the front, and at most as many of the uniform designs' own front: the fair comparison."""
-    found = _best(trials, spec)
+    """At most `top` of the sampler's designs' own front, and as many of the uniform ones': the fair comparison."""
+    found = _best([trial for trial in trials if not trial.baseline], spec)
     uniform = _best([trial for trial in trials if trial.baseline], spec)
     return sorted({trial.id: trial for trial in (*found, *uniform)}.values(), key=lambda trial: trial.number)
 

@@ -20,7 +20,9 @@ from search_spaces.datasets import DatasetInfo
 from search_spaces.extensions import look_up
 from search_spaces.known import Sources
 from search_spaces.network import Network, infer_shapes
+from search_spaces.objectives import Direction
 from search_spaces.precision import Precision
+from search_spaces.scores import installed_scores
 from search_spaces.spec import SearchSpec
 from workers.anchor import get_anchor_in
 from workers.base import Base
@@ -56,6 +58,17 @@ class Workbench:
     device: Device | None
     anchor_in: Callable[[Precision], Anchor]
     threads: int
+
+    @property
+    def main_score(self) -> str:
+        """What decides where one score has to: the first objective that is one, else the main one of the task."""
+        objectives = (str(objective.metric) for objective in self.spec.objectives)
+        return next((name for name in objectives if name in self.scores), self.scores[0])
+
+    @property
+    def main_direction(self) -> Direction:
+        direction: Direction = look_up("metric", self.main_score, installed_scores()).info.direction
+        return direction
 
     @property
     def output_names(self) -> tuple[str, ...]:

@@ -90,7 +90,8 @@ class ScoreContract:
         if score.info.scale is not Scale.SHARE:
             pytest.skip("this one is a number of any size")
         for quality in (0.0, 0.5, 1.0):
-            assert 0 <= score.value(*draw_case(score, 300, quality)) <= 1
+            value = score.value(*draw_case(score, 300, quality))
+            assert 0 <= value <= 1, f"{value} is no share: say Scale.NUMBER in `info`"
 
     def test_the_interval_holds_the_value_and_narrows(self, score: Score) -> None:
         widths = []

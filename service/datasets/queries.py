@@ -24,7 +24,9 @@ def list_datasets(session: Session) -> list[OwnDataset]:
 
 
 def list_names(session: Session) -> list[str]:
-    return list(session.scalars(select(OwnDataset.name).distinct().order_by(OwnDataset.name)))
+    """Of those that can be used."""
+    usable = select(OwnDataset.name).where(OwnDataset.state == JobState.SUCCEEDED)
+    return list(session.scalars(usable.distinct().order_by(OwnDataset.name)))
 
 
 def find_dataset(session: Session, name: str, digest: str | None = None) -> OwnDataset | None:

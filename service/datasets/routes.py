@@ -53,7 +53,7 @@ def read_dataset(response: Response, engine: EngineDep, name: NameInPath) -> Dat
     """Read a data set that was added: its versions, and what was found in them."""
     with reading(engine) as session:
         shown = dataset_body(versions_of(session, name))
-    response.headers.update(retry_after(shown.state.is_final))
+    response.headers.update(retry_after(shown.versions[0].state.is_final))
     return shown
 
 

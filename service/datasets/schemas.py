@@ -19,7 +19,8 @@ class DatasetItem(BaseModel):
     """A data set that a spec may name.
 
     `shape` is (channels, height, width) of an image; of most images where `is_resized`, which become what a network
-    takes. `state` and `version` are those of the newest version of a data set that a user has added.
+    takes. `state` and `version` of a data set that a user has added are those of the newest version that can be used,
+    which specs mean by the name; where none can, of the newest.
     """
 
     name: str
@@ -105,12 +106,11 @@ def _version(row: OwnDataset) -> VersionBody:
 
 
 def _own_item(versions: Sequence[OwnDataset]) -> DatasetItem:
-    """What specs mean by the name: the newest version that can be used; with the newest one's state."""
-    newest = versions[0]
+    """What specs mean by the name: the newest version that can be used; where none can, the newest."""
+    newest = next((row for row in versions if row.state == JobState.SUCCEEDED), versions[0])
     state = JobState(newest.state)
-    info = next((row.info for row in versions if row.info is not None), None)
-    if info is not None:
-        return _item(dataset_from_json(info), state, newest.version, is_own=True)
+    if newest.info is not None:
+        return _item(dataset_from_json(newest.info), state, newest.version, is_own=True)
     return DatasetItem(
         name=newest.name,
         description=f"from {newest.filename}",

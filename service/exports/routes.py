@@ -37,7 +37,7 @@ def create_export(
     """Ask for a trial's ONNX file; without `trial`, for the knee's. Asking again answers with the same export."""
     wanted = _parse(request, body)
     with transaction(engine) as session:
-        trial = _find_trial(session, get_search(session, search_id), wanted.trial)
+        trial = find_wanted(session, get_search(session, search_id), wanted.trial)
         export, _ = request_export(session, trial)
         shown = export_body(get_export(session, export.id))
     response.headers.update(answer_headers(f"/v1/exports/{shown.id}", shown.state.is_final))
@@ -69,7 +69,8 @@ def _parse(request: Request, body: bytes) -> ExportRequest:
         raise InvalidRequestError("the request has faults", faults=faults) from None
 
 
-def _find_trial(session: Session, search: Search, number: int | None) -> Trial:
+def find_wanted(session: Session, search: Search, number: int | None) -> Trial:
+    """The trial of that number; without one the front's knee, as it is now."""
     if number is None:
         number = find_front(session, search).knee
         if number is None:

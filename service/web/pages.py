@@ -26,6 +26,7 @@ from service.errors import InvalidPageTokenError, NotFoundError, StateConflictEr
 from service.examples import example_path, own_example
 from service.exports.actions import request_export
 from service.exports.queries import list_exports
+from service.exports.routes import find_wanted
 from service.known import known_for
 from service.models import Search
 from service.paging import decode_token, encode_token
@@ -33,7 +34,7 @@ from service.searches import actions
 from service.searches.queries import get_search, list_searches, lock_search
 from service.states import EventKind
 from service.trials.fronts import find_front, list_finalists
-from service.trials.queries import get_trial, list_trials, progress_of
+from service.trials.queries import list_trials, progress_of
 from service.web import queries, views
 from service.web.brought_pages import router as brought
 from service.web.editor import Editor, build_editor
@@ -127,9 +128,10 @@ def front_picture(session: Reading, search_id: SearchId) -> Response:
 
 @router.post("/searches/{search_id}/exports")
 def export(engine: EngineDep, form: FormFields, search_id: SearchId) -> Response:
-    """Ask for the file of one trial."""
+    """Ask for the file of one trial; without a number, of the knee as it is now."""
+    number = form.get("trial", "")
     with transaction(engine) as session:
-        trial, _ = get_trial(session, search_id, _number(form.get("trial", "")))
+        trial = find_wanted(session, get_search(session, search_id), _number(number) if number else None)
         request_export(session, trial)
     return redirect(f"/searches/{search_id}")
 

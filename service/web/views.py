@@ -25,6 +25,7 @@ from service.wording import (
     best_values,
     describe_activity,
     describe_design,
+    describe_values,
     named_metrics,
     plot_axes,
     report_figures,
@@ -113,6 +114,7 @@ class SearchView:
     elapsed: str
     progress: Progress
     best: str
+    of_base: str
     verbs: tuple[str, ...]
     waiting_for: str
     warnings: tuple[str, ...]
@@ -145,6 +147,7 @@ def search_view(rows: SearchRows) -> SearchView:
         elapsed=_elapsed(search),
         progress=rows.progress,
         best=best_values(spec.objectives, (trial.values for trial in rows.everyone if trial.is_feasible)),
+        of_base=describe_values((search.base_report or {}).get("values", {}), spec.objectives),
         verbs=verbs_of(search.state),
         waiting_for=search.waiting_for if search.state is SearchState.QUEUED else "",
         warnings=tuple(str(warning) for warning in search.warnings),

@@ -42,11 +42,13 @@ def hand_over(
     return client.post(f"/v1/{kind}", data={"name": name, **fields}, files={"file": ("some.zip", content)})
 
 
-def imported(engine: Engine, name: str = "mine", *, outputs: int = 10, class_names: tuple[str, ...] = ()) -> None:
+def imported(
+    engine: Engine, name: str = "mine", *, outputs: int = 10, class_names: tuple[str, ...] = (), left_out: str = ""
+) -> None:
     """What a worker writes down when it has imported a network."""
     spec = NetworkSpec(family=Family.RESNET_18, width=0.25, input=(3, 32, 32))
     network = build_network(spec, outputs, (0.5,) * 3, (0.5,) * 3)
-    report = {"class_names": list(class_names)}
+    report = {"class_names": list(class_names), "left_out": left_out}
     with transaction(engine) as session:
         row = find_network(session, name)
         assert row is not None
@@ -254,15 +256,19 @@ class TestDatasets:
         assert hand_over(client, "datasets", "photos").json()["version"] == 1, "the same again"
         body = hand_over(client, "datasets", "photos", **more).json()
         assert (body["version"], body["state"], body["classes"]) == (2, "queued", 2)
+        read = client.get("/v1/datasets/photos")
+        assert (read.json()["version"], read.json()["state"]) == (1, "succeeded"), "what the name stands for"
+        assert "Retry-After" in read.headers, "there is more to come"
         with transaction(engine) as session:
             row = session.query(OwnDataset).filter(OwnDataset.version == 2).one()
             attempt = claim(session, OwnDataset, row.id, "worker", 60)
             assert attempt is not None
             assert fail_index(session, row.id, attempt, IndexFailedError("corrupt").document())
         body = client.get("/v1/datasets/photos").json()
-        assert (body["state"], body["classes"]) == ("failed", 2), "what was there is there still"
+        assert (body["state"], body["classes"]) == ("succeeded", 2), "what was there is there still"
+        assert body["versions"][0]["state"] == "failed"
         (listed,) = (one for one in client.get("/v1/datasets").json()["items"] if one["name"] == "photos")
-        assert (listed["state"], listed["classes"], listed["images"]) == ("failed", 2, 1000)
+        assert (listed["state"], listed["classes"], listed["images"]) == ("succeeded", 2, 1000)
         page = client.get("/datasets/photos").text
         assert "corrupt" in page
         assert "Search on it" in page
@@ -378,6 +384,10 @@ class TestInSpecs:
         assert "one number" in errors_of(brought.post("/v1/searches/check", json=spec))["/dataset/name"]
         checked = brought.post("/v1/searches/check", json=spec | {"network": {"name": "scales"}})
         assert checked.status_code == 200, checked.text
+        hand_over(brought, "networks", "squashed", content=b"squashed")
+        imported(engine, "squashed", outputs=1, left_out="Sigmoid")
+        errors = errors_of(brought.post("/v1/searches/check", json=spec | {"network": {"name": "squashed"}}))
+        assert "ends with Sigmoid" in errors["/network/name"]
 
     def test_catalog_networks_learn_ones_own_pictures_at_any_size(self, brought: httpx.Client) -> None:
         network = {"family": "mobilenet_v2", "width": 0.5, "input": [3, 96, 96]}

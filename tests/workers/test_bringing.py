@@ -15,6 +15,7 @@ import onnx
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812  # everybody calls it F
+from torch import nn
 
 from search_spaces.apply import structure_of
 from search_spaces.design import Design
@@ -22,7 +23,18 @@ from search_spaces.known import Sources
 from search_spaces.network import InputContract, network_from_json
 from search_spaces.objectives import TrialState
 from service.artifacts.store import ARTIFACTS, open_path
-from tests.workers.on_own import WORDS, Own, digit_pictures, export, own_spec, pack_classes, pack_values, sources, train
+from tests.workers.on_own import (
+    WORDS,
+    Net,
+    Own,
+    digit_pictures,
+    export,
+    own_spec,
+    pack_classes,
+    pack_values,
+    sources,
+    train,
+)
 from workers import jobs
 from workers.base import load_base
 from workers.datasets.index import SplitNumber
@@ -172,10 +184,17 @@ def test_norms_that_were_put_back_change_no_output(own, network, prepared):
 
 
 def test_classes_in_another_order_without_names_are_warned_of(own, pictures, dataset):
-    nameless = own.network(export(train(*pictures, 10, F.cross_entropy, epochs=1)))
+    nameless = own.network(export(train(*pictures, 10, F.cross_entropy, epochs=4)))
     said = jobs.prepare(own_spec(), sources(nameless, dataset), own.folder)
     assert said["values"]["accuracy"] < 0.3
-    assert "check the order of the classes" in said["warnings"][0]
+    assert "in another order: import it with their names" in said["warnings"][0]
+
+
+def test_a_network_that_knows_nothing_is_warned_of(own, pictures, dataset):
+    untaught = own.network(export(Net(10)), class_names=WORDS)
+    said = jobs.prepare(own_spec(), sources(untaught, dataset), own.folder)
+    assert said["values"]["accuracy"] < 0.3
+    assert "check the order of the classes, mean and std" in said["warnings"][0]
 
 
 def test_some_of_a_networks_classes_are_enough(own, network, pictures):
@@ -200,6 +219,17 @@ def test_half_of_it_is_tried(own, network, dataset, prepared):
     assert {"accuracy", "f1", "top5_accuracy", "macs"} <= outcome.values.keys()
     assert outcome.values["accuracy"] > 0.5
     assert outcome.values["top5_accuracy"] >= outcome.values["accuracy"]
+
+
+def test_fine_tuning_that_does_harm_is_not_kept(own, network, dataset, prepared):
+    rough = {"finalists": {"top": 1, "finetune_epochs": 0.5, "learning_rate": 0.5}}
+    spec, design = own_spec(evaluation=rough), half_of(network)
+    tried = jobs.evaluate(spec, sources(network, dataset), design, prepared["base_key"], own.folder)
+    found = jobs.confirm(spec, sources(network, dataset), design, prepared["base_key"], own.folder)
+    told = found["details"]["fine_tuning"]
+    assert told["before"] == tried.values["accuracy"] > told["after"]
+    assert not told["kept"]
+    assert found["values"]["accuracy"] > told["after"]
 
 
 def test_fine_tuning_mends_what_pruning_broke(own, network, dataset, prepared, confirmed):
@@ -275,12 +305,14 @@ def confirm_digests(own: Own, dataset: dict[str, Any]) -> set[int]:
 # --- other tasks ------------------------------------------------------------------------------------------------
 
 
-def test_one_output_tells_two_classes(own, pictures):
+@pytest.mark.parametrize("squashed", [False, True])
+def test_one_output_tells_two_classes(own, pictures, squashed):
     images, labels = pictures
     rows = np.flatnonzero(labels < 2)
     chosen, targets = [images[row] for row in rows], labels[rows]
     net = train(chosen, targets, 1, lambda z, t: F.binary_cross_entropy_with_logits(z[:, 0], t.float()), epochs=8)
-    network = own.network(export(net), class_names=WORDS[:2])
+    network = own.network(export(nn.Sequential(net, nn.Sigmoid()) if squashed else net), class_names=WORDS[:2])
+    assert network["report"]["left_out"] == ("Sigmoid" if squashed else "")
     dataset = own.dataset(pack_classes(chosen, targets, WORDS[:2]))
     spec = own_spec(
         {"metric": "roc_auc", "direction": "maximize"}, {"metric": "balanced_accuracy", "direction": "maximize"}

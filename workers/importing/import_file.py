@@ -94,6 +94,7 @@ def _import_onnx(upload: Upload, name: str, settings: ImportSettings, progress: 
             "source": {"producer": source.producer, "opset": source.opset},
             "parity": parity.to_json(),
             "added_norms": list(added_norms),
+            "left_out": imported.left_out,
             "fixed": [{"node": node, "reason": reason} for node, reason in describe_kept(imported)],
             "notes": notes,
         },
@@ -122,6 +123,7 @@ def _import_weights(upload: Upload, name: str, settings: ImportSettings, progres
         "source": {"producer": str(settings.family)},
         "parity": None,
         "added_norms": [],
+        "left_out": "",
         "fixed": [],
         "notes": notes,
     }

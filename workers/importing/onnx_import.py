@@ -28,8 +28,8 @@ from workers.importing.tensors import read_tensor
 from workers.importing.views import View, reshaped, transposed
 from workers.weights import Weights
 
-_LAST = frozenset({"Softmax", "LogSoftmax"})
-"""What is left out at the end: it changes no choice of class, and training needs what comes before it."""
+_LAST = frozenset({"Softmax", "LogSoftmax", "Sigmoid"})
+"""What is left out at the end: it changes no choice of class, and training and scores need what comes before it."""
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ def read_constants(graph: onnx.GraphProto, external: ExternalData) -> dict[str, 
         except ImportRefusedError as error:
             faults += error.faults
     if faults:
-        raise ImportRefusedError(faults)
+        raise ImportRefusedError(list(dict.fromkeys(faults)))
     return constants
 
 
@@ -98,7 +98,7 @@ def _external_bytes(tensor: onnx.TensorProto, external: ExternalData, part: str)
     location = entries.get("location", "")
     if location not in external:
         remedy = "hand that file over together with the model, both in one zip, or export everything into one file"
-        raise refuse(f"has its data in {location!r}, which is not there; {remedy}", part)
+        raise refuse(f"holds data of the network and is not there; {remedy}", f"file {location or 'without a name'}")
     try:
         offset, length = int(entries.get("offset") or 0), int(entries.get("length") or -1)
     except ValueError:

@@ -73,7 +73,10 @@ def _unpacked(path: Path, folder: Path) -> Upload:
     models = [name for name in files if name.lower().endswith(".onnx")]
     if len(models) != 1:
         found = ", ".join(sorted(models)) or "none"
-        raise refuse(f"the zip file has to hold one .onnx file and its data; there are {len(models)}: {found}")
+        raise refuse(
+            f"a zip file has to hold one .onnx file and its data; in this one there are {len(models)}: {found}. What "
+            "torch.save has written is a zip too: export the network with torch.onnx.export"
+        )
     return Upload(UploadKind.ONNX, files.pop(models[0]), files)
 
 
