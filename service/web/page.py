@@ -16,6 +16,8 @@ from service.edge import EngineDep
 
 HERE = Path(__file__).parent
 POLICY = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+PICTURE_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+"""Of a picture by itself, which brings its own style."""
 HEADERS = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 
 templates = Jinja2Templates(HERE / "templates")

@@ -19,7 +19,9 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from search_spaces.check import SpecError, check_spec
+from search_spaces.datasets import Task, dataset_from_json
 from search_spaces.parse import parse_document, parse_spec
+from service.datasets.queries import find_dataset
 from service.db import transaction
 from service.edge import EngineDep, NameInQuery, PageToken, SearchId, check_same_site
 from service.errors import InvalidPageTokenError, NotFoundError, StateConflictError
@@ -38,7 +40,7 @@ from service.trials.queries import list_trials, progress_of
 from service.web import queries, views
 from service.web.brought_pages import router as brought
 from service.web.editor import Editor, build_editor
-from service.web.page import HEADERS, HERE, Reading, redirect, render
+from service.web.page import HEADERS, HERE, PICTURE_POLICY, Reading, redirect, render
 
 SEARCHES_PER_PAGE = 50
 LAST_PAGE = 10_000
@@ -81,11 +83,13 @@ def list_page(request: Request, session: Reading, page_token: PageToken = None) 
 
 
 @router.get("/searches/new")
-def new_page(request: Request, network: NameInQuery = None, dataset: NameInQuery = None) -> Response:
+def new_page(request: Request, session: Reading, network: NameInQuery = None, dataset: NameInQuery = None) -> Response:
     """The form, with an example that runs as it is, or one for a network or images of one's own."""
     if network is None and dataset is None:
         return _editor_page(request, build_editor(example_path().read_text(encoding="utf-8")))
-    return _editor_page(request, build_editor(own_example(network, dataset)))
+    row = None if dataset is None else find_dataset(session, dataset)
+    task = Task.CLASSIFICATION if row is None or row.info is None else dataset_from_json(row.info).task
+    return _editor_page(request, build_editor(own_example(network, dataset, task)))
 
 
 @router.post("/searches/new")
@@ -123,7 +127,7 @@ def search_fragment(request: Request, session: Reading, search_id: SearchId, pag
 def front_picture(session: Reading, search_id: SearchId) -> Response:
     """The plot as a file, to put into a document."""
     drawing = views.picture(_read(session, get_search(session, search_id), page_number=1))
-    return Response(drawing, media_type="image/svg+xml", headers=HEADERS)
+    return Response(drawing, media_type="image/svg+xml", headers=HEADERS | {"Content-Security-Policy": PICTURE_POLICY})
 
 
 @router.post("/searches/{search_id}/exports")

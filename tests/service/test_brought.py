@@ -388,6 +388,9 @@ class TestInSpecs:
         imported(engine, "squashed", outputs=1, left_out="Sigmoid")
         errors = errors_of(brought.post("/v1/searches/check", json=spec | {"network": {"name": "squashed"}}))
         assert "ends with Sigmoid" in errors["/network/name"]
+        text = brought.get("/searches/new", params={"dataset": "weights"}).text
+        assert "mean_absolute_error, direction: minimize" in text
+        assert "weights on cpu" in text
 
     def test_catalog_networks_learn_ones_own_pictures_at_any_size(self, brought: httpx.Client) -> None:
         network = {"family": "mobilenet_v2", "width": 0.5, "input": [3, 96, 96]}
