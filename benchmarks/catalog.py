@@ -36,6 +36,7 @@ from search_spaces.reach import symbolic_reach
 from search_spaces.space import Space
 from search_spaces.spec import Family, NetworkSpec, SpaceSpec
 from workers.testing import draw_design, prune_at_random
+from workers.weights import Weights
 
 RESULTS = Path(__file__).parent / "results" / "catalog.json"
 PUBLISHED: dict[Family, tuple[float, float]] = {
@@ -134,11 +135,11 @@ def time_designs(network: Network) -> float:
     return milliseconds(lambda number: symbolic_values(apply(network, designs[number])))
 
 
-def count_prunings(network: Network, prunings: int, advance: Callable[[], None]) -> int:
+def count_prunings(network: Network, prunings: int, advance: Callable[[], None], weights: Weights | None = None) -> int:
     """How many random designs are right before the first that is not."""
     count = 0
     try:
-        for _ in prune_at_random(network, prunings, at_once=1, seed=0):
+        for _ in prune_at_random(network, prunings, 1, 0, weights):
             count += 1
             advance()
     except AssertionError as error:

@@ -112,7 +112,7 @@ def look_at(path: Path, count: int) -> dict[str, Any]:
     import_s = perf_counter() - began
     memory = (peak_bytes() - before) / path.stat().st_size
     network, report = imported.network, imported.report
-    published_macs, published_parameters = PUBLISHED.get(path.stem.split("-")[1], (None, None))
+    published_macs, published_parameters = PUBLISHED.get(path.stem.removeprefix("tv-").rpartition("-")[0], (None, None))
     return {
         "network": path.stem,
         "source": f"{report['source']['producer']}, opset {report['source']['opset']}",
@@ -128,7 +128,7 @@ def look_at(path: Path, count: int) -> dict[str, Any]:
         "memory": round(memory, 2),
         "space_ms": round(milliseconds(lambda _: make_space(network)), 1),
         "design_ms": round(time_designs(network), 2),
-        "pruned_right": f"{count_prunings(network, count, lambda: None)} of {count}",
+        "pruned_right": f"{count_prunings(network, count, lambda: None, imported.weights)} of {count}",
         "integers_right": f"{count_integers(imported, count)} of {count}",
     }
 

@@ -14,7 +14,8 @@ from pathlib import Path
 import onnx
 import onnxruntime
 
-from search_spaces.network import ACTIVATION_OPS, Network, Node
+from search_spaces.costs import fused_operators
+from search_spaces.network import COMPUTE_OPS, Network, Node
 from workers.onnx_quantize import is_quantised
 
 _INTEGER_OPERATORS = frozenset({"QLinearConv", "QGemm", "QLinearMatMul", "ConvInteger", "MatMulInteger"})
@@ -65,13 +66,14 @@ def check_executed(network: Network, model: bytes) -> dict[str, str]:
 def executed_operators(network: Network, optimised: onnx.ModelProto) -> dict[str, str]:
     """Layer name to operator, read from an optimised graph; a layer that is not found is left out.
 
-    An optimised node is named after the layer or after the activation function that was fused into it.
+    An optimised node is named after the layer, or after what was fused into it.
     """
-    readers = network.consumers()
-    layer_of: dict[str, str] = {}
-    for layer in network.compute_nodes():
-        fused = [node.name for node in readers[layer.name] if node.op in ACTIVATION_OPS]
-        layer_of |= dict.fromkeys([layer.name, *fused], layer.name)
+    layer_of = {
+        node.name: operator.nodes[0].name
+        for operator in fused_operators(network)
+        if operator.nodes[0].op in COMPUTE_OPS
+        for node in operator.nodes
+    }
     executed: dict[str, str] = {}
     for node in optimised.graph.node:
         match = _REWRITTEN.fullmatch(node.name)

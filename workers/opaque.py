@@ -88,9 +88,9 @@ class _Opaque(torch.autograd.Function):
     @staticmethod
     def forward(context: Any, body: str, *inputs: Tensor) -> Tensor:
         context.inputs = len(inputs)
-        feeds = {input_name(index): value.detach().contiguous().numpy() for index, value in enumerate(inputs)}
+        feeds = {input_name(index): value.detach().float().contiguous().numpy() for index, value in enumerate(inputs)}
         (result,) = _session(body).run([OUTPUT], feeds)
-        return torch.from_numpy(result)
+        return torch.from_numpy(result).to(inputs[0].dtype)
 
     @staticmethod
     def backward(context: Any, *_gradients: Tensor) -> tuple[None, ...]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import torch
 
@@ -17,7 +18,7 @@ from workers.importing.memory import return_freed_memory
 from workers.importing.onnx_import import Imported
 from workers.importing.reading import Source
 from workers.onnx_session import open_lean_session
-from workers.onnx_writer import INPUT_NAME, write_onnx
+from workers.onnx_writer import INPUT_NAME, build_model
 from workers.splits import normalise
 from workers.torch_network import build_module
 
@@ -79,7 +80,11 @@ def check_parity(imported: Imported, images: np.ndarray, expected: np.ndarray) -
 def _run_as_file(imported: Imported, images: np.ndarray) -> np.ndarray:
     with tempfile.TemporaryDirectory(prefix="espalier-") as folder:
         path = Path(folder) / "imported.onnx"
-        path.write_bytes(write_onnx(imported.network, imported.weights))
+        # Weights in a file beside it: a whole file in memory would take more than an import may.
+        model = build_model(imported.network, imported.weights)
+        onnx.save_model(model, path, save_as_external_data=True, location="weights", size_threshold=1024)
+        del model
+        return_freed_memory()
         session = open_lean_session(path)
         return np.concatenate([session.run(None, {INPUT_NAME: image[None]})[0] for image in images])
 

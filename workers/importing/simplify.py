@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Set
 from dataclasses import replace
 
-from search_spaces.network import COMPUTE_OPS, Network, Node
+from search_spaces.network import COMPUTE_OPS, Network, Node, Op
 from workers.fold import fold_norms
 from workers.weights import Weights
 
 
 def absorb_affines(network: Network, weights: Weights, affines: Set[str]) -> tuple[Network, Weights]:
-    """Put scales and shifts that a file has as nodes of their own into the layers, or the others, before them.
+    """Put scales and shifts that a file has as nodes of their own into the layers, norms or others before them.
 
     Real batch norms stay: a search ranks channels by raw weights, and recalibrates norms.
 
@@ -22,7 +22,7 @@ def absorb_affines(network: Network, weights: Weights, affines: Set[str]) -> tup
         nodes = network.by_name()
         followers = _only_followers(network, affines)
         into_layers = {before: norm for before, norm in followers.items() if nodes[before].op in COMPUTE_OPS}
-        pairs = [(before, norm) for before, norm in followers.items() if before in affines]
+        pairs = [(before, norm) for before, norm in followers.items() if nodes[before].op is Op.BATCH_NORM]
         if into_layers:
             network, weights = fold_norms(network, weights, into_layers)
         elif pairs:
@@ -59,7 +59,7 @@ def _only_followers(network: Network, affines: Set[str]) -> dict[str, str]:
 
 
 def _composed(network: Network, weights: Weights, first: str, second: str) -> tuple[Network, Weights]:
-    """Two scales and shifts as one, which keeps the first one's name."""
+    """A norm, or a scale and shift, with the scale and shift behind it as one, which keeps the first one's name."""
     scale, shift = weights[f"{second}.weight"], weights[f"{second}.bias"]
     one = {
         f"{first}.weight": weights[f"{first}.weight"] * scale,
