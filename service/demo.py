@@ -124,7 +124,7 @@ def _export(client: Client, search: Json, console: Console, home: Path) -> Path:
     path = client.download(export, home)[0]
     if hashlib.sha256(path.read_bytes()).hexdigest() != export["artifact"]["digest"]:
         raise DemoFailedError(f"{path} is not the file that was vouched for: its digest differs.")
-    console.print(terminal.report_table(export["report"]))
+    console.print(terminal.report_table(export))
     return path
 
 
