@@ -29,7 +29,7 @@ def test_from_spec_to_file(embedded: Embedded, first_search: str, tmp_path: Path
     assert result.returncode == 0, result.stdout + result.stderr
     told = result.stdout
     assert re.search(r"^uniform \d+ \(\d+/\d+\) succeeded: accuracy", told, re.MULTILINE)
-    assert "Uniform baseline after the same fine-tuning, on the split confirm" in told
+    assert "Uniform baseline, treated alike, on the split confirm" in told
     assert re.search(r"^The (designs|search) found", told, re.MULTILINE)
     accuracy = re.search(r"^ accuracy \(%\) +(\S+ \S+) +(\S+ \S+)", told, re.MULTILINE)
     assert accuracy is not None
