@@ -20,7 +20,7 @@ from workers.onnx_quantize import is_quantised
 
 _INTEGER_OPERATORS = frozenset({"QLinearConv", "QGemm", "QLinearMatMul", "ConvInteger", "MatMulInteger"})
 _FLOAT_OPERATORS = frozenset({"Conv", "FusedConv", "NhwcFusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul"})
-_REWRITTEN = re.compile(r"(?:fused )?(?P<name>.+?)(?:_nchwc|_nhwc|_token_\d+)*")
+_REWRITTEN = re.compile(r"(?:fused )?(?P<name>.+?)(?:_nchwc|_nhwc|_pre_q|_token_\d+)*")
 _FATAL_ONLY = 4  # errors are raised
 
 

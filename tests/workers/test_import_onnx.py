@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -19,11 +20,14 @@ from search_spaces.costs import macs, parameters
 from search_spaces.design import Design
 from search_spaces.importing import ImportSettings
 from search_spaces.network import Op, infer_shapes
+from search_spaces.precision import Precision
 from tests.random_networks import networks
 from tests.workers.onnx_files import SHAPE, Body, exported, exported_with_norms, model_of, plain_parts, run
 from tests.workers.test_parity import random_weights
 from workers.fold import fold_batch_norms
 from workers.importing.import_file import ImportedNetwork, import_file
+from workers.onnx_quantize import calibrated_tensors
+from workers.onnx_session import check_executed
 from workers.onnx_writer import write_onnx
 from workers.splits import normalise
 from workers.torch_network import build_module
@@ -251,3 +255,22 @@ def test_constants_that_scale_and_shift_become_weights(layout, tmp_path):
         Op.FLATTEN: 1,
         Op.LINEAR: 1,
     }
+
+
+@pytest.mark.parametrize(
+    "activation", [nn.LeakyReLU(0.1), nn.ELU(), nn.Softplus(), nn.SiLU()], ids=lambda one: type(one).__name__
+)
+@pytest.mark.parametrize("which", [(), (1, 2), (0, 3), (0, 1, 2, 3)], ids=str)
+def test_layers_execute_as_declared_whatever_follows_them(activation, which, tmp_path):
+    """ONNX Runtime names what it has fused after the layer, after the function, or after what it has put between."""
+    layers = [
+        nn.Sequential(nn.Conv2d(16 if n else 3, 16, 3, padding=1), nn.BatchNorm2d(16), activation) for n in range(4)
+    ]
+    found = imported(exported(nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())), tmp_path)
+    network, weights = fold_batch_norms(found.network, found.weights)
+    convs = network.compute_nodes()
+    chosen = {convs[number].name: replace(convs[number], precision=Precision(8, 8)) for number in which}
+    network = network.with_nodes(chosen)
+    model = write_onnx(network, weights, dict.fromkeys(calibrated_tensors(network), (-1.0, 4.0)))
+    executed = check_executed(network, model)
+    assert {name for name, operator in executed.items() if operator.startswith("Q")} == set(chosen)

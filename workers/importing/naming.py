@@ -10,7 +10,7 @@ from workers.onnx_writer import INPUT_NAME, OUTPUT_NAME
 _RESERVED = frozenset({INPUT_NAME, OUTPUT_NAME, "input"})
 _OF_TENSORFLOW = frozenset({"BiasAdd", "Conv2D", "FusedBatchNormV3", "MatMul", "Tensordot"})
 _WEIGHT_ENDINGS = (".weight", "_weight", "/weight", "/kernel", ".kernel")
-_ENDINGS_OF_OTHERS = re.compile(r"(\.(weight|bias|running_mean|running_var)|_nchwc|_nhwc|_token_\d+)+$")
+_ENDINGS_OF_OTHERS = re.compile(r"(\.(weight|bias|running_mean|running_var)|_nchwc|_nhwc|_pre_q|_token_\d+)+$")
 """Weights are called so, and ONNX Runtime renames nodes so: a node of that name would be taken for something else."""
 
 _LONGEST = 120
