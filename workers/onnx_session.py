@@ -42,8 +42,12 @@ def open_session(model: bytes, threads: int = 1) -> onnxruntime.InferenceSession
 
 
 def open_lean_session(path: Path) -> onnxruntime.InferenceSession:
-    """A session of a file, which may have its data beside it; for a few runs, so that it takes little memory."""
+    """A session of a file, which may have its data beside it; for a few runs, so that it takes little memory.
+
+    Nothing is optimised: that makes further copies of the weights, and the file is to be computed as it stands.
+    """
     options = _options(threads=1)
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.enable_cpu_mem_arena = False
     options.add_session_config_entry("session.disable_prepacking", "1")
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

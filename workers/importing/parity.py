@@ -107,7 +107,7 @@ def _as_the_file(imported: Imported, outputs: np.ndarray) -> np.ndarray:
     if not imported.left_out:
         return outputs
     if imported.left_out == "Sigmoid":
-        shares: np.ndarray = 1 / (1 + np.exp(-outputs))
+        shares: np.ndarray = np.exp(-np.logaddexp(0, -outputs))  # the sigmoid, without overflow
         return shares
     shifted = outputs - outputs.max(axis=1, keepdims=True)
     logarithm: np.ndarray = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
