@@ -41,7 +41,7 @@ class ImportedNetwork:
 def import_file(
     path: Path, name: str, settings: ImportSettings, progress: Progress = ignore_progress
 ) -> ImportedNetwork:
-    """Import the file that a user handed over. It takes about four times its size of memory, and what images take.
+    """Import the file that a user handed over. It takes about three times its size of memory, and what images take.
 
     Raises:
         ImportRefusedError: with every reason that was found.
