@@ -2,9 +2,9 @@
 
 A model of our own, of what the paper and its simulator make public: how many products a unit makes at given bits, the
 array's sizes, the synthesised unit's energy, the buffers and the port to the memory. What is not public is ours: how a
-layer is cut to fit the buffers (the better of keeping weights and keeping inputs), buffers' energy by the square root of
-their size, and grouped convolutions (group by group, of which each fills the array as far as it can). Leakage and what
-is between layers are left out.
+layer is cut to fit the buffers (the better of keeping weights and keeping inputs), buffers' energy by the square root
+of their size, and grouped convolutions (group by group, of which each fills the array as far as it can). Leakage and
+what is between layers are left out.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class LayerFigures:
 
 
 def speed_factor(weight_bits: Column, activation_bits: Column) -> Column:
-    """Products of a unit in a cycle: 1 at 8 x 8 bits, 4 at 4 x 4 and at 2 x 8, 16 at 2 x 2; 6 bits are no faster than 8."""
+    """Products of a unit in a cycle: 1 at 8 x 8 bits, 4 at 4 x 4 and 2 x 8, 16 at 2 x 2; 6 bits are no faster than 8."""
     weights, activations = (np.floor(WIDEST / np.maximum(bits, NARROWEST)) for bits in (weight_bits, activation_bits))
     return np.maximum(weights, 1) * np.maximum(activations, 1)
 

@@ -1,4 +1,4 @@
-"""Matrix multiplication bit by bit, as BISMO does it (Umuroglu et al., FPL 2018): each bit of an activation takes a pass.
+"""Matrix multiplication bit by bit, as BISMO does it (Umuroglu et al., FPL 2018): a pass for each activation bit.
 
 A model of our own. Its form was read off the only public cost table of such hardware, that of HAQ (Wang et al., CVPR
 2019) for MobileNet-V2 on the large configuration at batch 16: the shares that uniform and mixed bits take of 8 bits
