@@ -75,7 +75,7 @@ class LayerFigures:
 
 
 def speed_factor(weight_bits: Column, activation_bits: Column) -> Column:
-    """Products of a unit in a cycle: 1 at 8 x 8 bits, 4 at 4 x 4 and 2 x 8, 16 at 2 x 2; 6 bits are no faster than 8."""
+    """Products of a unit in a cycle: 1 at 8 x 8 bits, 4 at 4 x 4 and 2 x 8, 16 at 2 x 2; 6 bits are as fast as 8."""
     weights, activations = (np.floor(WIDEST / np.maximum(bits, NARROWEST)) for bits in (weight_bits, activation_bits))
     return np.maximum(weights, 1) * np.maximum(activations, 1)
 
