@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -26,12 +26,14 @@ from rich.table import Table
 from search_spaces.apply import apply
 from search_spaces.check import check_spec
 from search_spaces.network import Network
+from search_spaces.objectives import Metric
 from search_spaces.parse import parse_document, parse_spec
 from search_spaces.precision import FP32, W8A8, Precision
+from workers.anchor import in_precision
 from workers.announce import local_known
 from workers.calibrate import calibrate
 from workers.fold import fold_batch_norms
-from workers.hardware.base import Anchor
+from workers.hardware.base import Anchor, Deployed
 from workers.hardware.onnxruntime_cpu import OnnxRuntimeCpu
 from workers.hardware.timing import DEFAULT_PROTOCOL
 from workers.onnx_session import open_session
@@ -79,18 +81,23 @@ def _in_a_process() -> dict[str, float]:
 def measure_once() -> dict[str, float]:
     """Milliseconds that each method tells, and those of a plain loop."""
     device, files = OnnxRuntimeCpu(), make_files()
-    floating = Anchor(files["fp32"], device.measure_anchor(files["fp32"]).median)
-    integer = Anchor(files["w8a8"], device.measure(files["w8a8"], floating).median)
+
+    def tell(name: str, anchor: Anchor | None) -> float:
+        return device.measure(files[name], anchor)[Metric.LATENCY_S].median
+
+    floating = Anchor(files["fp32"], tell("fp32", None))
+    integer = Anchor(files["w8a8"], tell("w8a8", floating))
+    candidate = files["candidate"].model
     seconds = {
-        "own": device.measure(files["candidate"], integer).median,
-        "fp32": device.measure(files["candidate"], floating).median,
-        "turns": in_turns(files["candidate"], files["fp32"]) * floating.latency_s,
-        "loop": float(np.median(loop(runner(files["candidate"]), LOOP_S))),
+        "own": tell("candidate", integer),
+        "fp32": tell("candidate", floating),
+        "turns": in_turns(candidate, files["fp32"].model) * floating.latency_s,
+        "loop": float(np.median(loop(runner(candidate), LOOP_S))),
     }
     return {method: 1000 * value for method, value in seconds.items()}
 
 
-def make_files() -> dict[str, bytes]:
+def make_files() -> dict[str, Deployed]:
     spec = parse_spec(parse_document(SPEC.read_bytes(), yaml=True))
     checked = check_spec(spec, local_known())
     network, space = checked.network, checked.space
@@ -98,11 +105,11 @@ def make_files() -> dict[str, bytes]:
     return {"fp32": _write(network, FP32), "w8a8": _write(network, W8A8), "candidate": _write(pruned, W8A8)}
 
 
-def _write(network: Network, precision: Precision) -> bytes:
+def _write(network: Network, precision: Precision) -> Deployed:
     folded, weights = fold_batch_norms(network, init_weights(network, seed=0))
-    wanted = folded.with_nodes({layer.name: replace(layer, precision=precision) for layer in folded.compute_nodes()})
+    wanted = in_precision(folded, precision)
     images = np.random.default_rng(0).standard_normal((16, *network.input.shape), dtype=np.float32)
-    return write_onnx(wanted, weights, calibrate(wanted, weights, images))
+    return Deployed(wanted, write_onnx(wanted, weights, calibrate(wanted, weights, images)))
 
 
 def runner(model: bytes) -> Callable[[], object]:

@@ -19,7 +19,8 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import StrEnum
 
 from search_spaces.network import ACTIVATION_OPS, COMPUTE_OPS, Network, Node, Op, Shape, infer_shapes
 from search_spaces.objectives import Metric
@@ -68,19 +69,28 @@ class LayerCost:
         return self.macs / (self.parameters + self.input_elements + self.output_elements)
 
 
+class WorkloadKind(StrEnum):
+    OPERATOR = "operator"
+    NETWORK = "network"
+
+
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """A fused operator without names: equal signatures mean equal work.
+    """A fused operator, or a whole network, without names: equal signatures mean equal work.
 
     Attributes:
-        operator: name of the operator's first node, in this network.
-        signature: canonical JSON.
+        signature: canonical JSON. Of an operator what it computes on; of a network the digests of its operators.
         digest: SHA-256 of the signature.
+        name: of the operator's first node, or of the network, where this one was met. It decides nothing.
     """
 
-    operator: str
+    kind: WorkloadKind
     signature: str
     digest: str
+    name: str = field(compare=False)
+
+    def to_json(self) -> dict[str, str]:
+        return {"kind": str(self.kind), "signature": self.signature, "digest": self.digest, "name": self.name}
 
 
 def macs(network: Network) -> int:
@@ -126,6 +136,12 @@ def workloads(network: Network) -> tuple[Workload, ...]:
     """The signature of each fused operator, in order."""
     shapes, bits = infer_shapes(network), tensor_bits(network)
     return tuple(_workload(operator, shapes, bits) for operator in fused_operators(network))
+
+
+def network_workload(network: Network) -> Workload:
+    """The signature of a whole network: its operators in the order that they run in, batch norms folded or not."""
+    described = {"operators": [one.digest for one in workloads(network)]}
+    return _workload_of(WorkloadKind.NETWORK, network.name, described)
 
 
 def symbolic_values(network: Network) -> dict[str, float]:
@@ -237,9 +253,10 @@ def _layer_cost(operator: FusedOperator, shapes: Mapping[str, Shape], stored: Ma
 
 
 def _workload(operator: FusedOperator, shapes: Mapping[str, Shape], bits: Mapping[str, int]) -> Workload:
-    node = operator.nodes[0]
+    node, *fused = operator.nodes
+    folds = bool(fused) and node.op in COMPUTE_OPS and fused[0].op is Op.BATCH_NORM
     described = {
-        "ops": [str(fused.op) for fused in operator.nodes],
+        "ops": [str(node.op), *(str(other.op) for other in fused[folds:])],
         "inputs": [[*shapes[name], bits[name]] for name in operator.inputs],
         "output": [*shapes[operator.output], bits[operator.output]],
         "kernel": node.kernel,
@@ -247,9 +264,13 @@ def _workload(operator: FusedOperator, shapes: Mapping[str, Shape], bits: Mappin
         "dilation": node.dilation,
         "padding": node.padding,
         "groups": node.groups,
-        "bias": node.bias,
+        "bias": node.bias or folds,
         "precision": str(node.precision),
         "body": node.body,
     }
+    return _workload_of(WorkloadKind.OPERATOR, node.name, described)
+
+
+def _workload_of(kind: WorkloadKind, name: str, described: Mapping[str, object]) -> Workload:
     signature = json.dumps(described, sort_keys=True, separators=(",", ":"))
-    return Workload(node.name, signature, hashlib.sha256(signature.encode()).hexdigest())
+    return Workload(kind, signature, hashlib.sha256(signature.encode()).hexdigest(), name)

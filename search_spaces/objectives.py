@@ -20,6 +20,7 @@ class Metric(StrEnum):
     R2 = "r2"
     LATENCY_S = "latency_s"  # of one inference at batch 1, on the device
     ENERGY_J = "energy_j"  # of one inference, on the device
+    MEMORY_BYTES = "memory_bytes"  # most that is held at once for one inference, on the device
     SIZE_BYTES = "size_bytes"  # payload at the declared bits
     MACS = "macs"
     PARAMETERS = "parameters"
@@ -38,7 +39,7 @@ SYMBOLIC_METRICS = frozenset(
 )
 """Known from the applied Network alone, before any work is done."""
 
-DEVICE_METRICS = frozenset({Metric.LATENCY_S, Metric.ENERGY_J})
+DEVICE_METRICS = frozenset({Metric.LATENCY_S, Metric.ENERGY_J, Metric.MEMORY_BYTES})
 """Told by a device, and only by one that can. The rest are scores: told from a network's outputs."""
 
 

@@ -36,6 +36,7 @@ UNITS: dict[Metric, Unit] = {
     Metric.R2: Unit("R2", "%", 100.0, 2),
     Metric.LATENCY_S: Unit("latency", "ms", 1e3, 3),
     Metric.ENERGY_J: Unit("energy", "mJ", 1e3, 3),
+    Metric.MEMORY_BYTES: Unit("memory", "kB", 1e-3, 1),
     Metric.SIZE_BYTES: Unit("size", "kB", 1e-3, 1),
     Metric.MACS: Unit("MACs", "M", 1e-6, 2),
     Metric.PARAMETERS: Unit("parameters", "k", 1e-3, 1),

@@ -20,21 +20,26 @@ import numpy as np
 
 from search_spaces.costs import layer_costs
 from search_spaces.network import Network
-from search_spaces.precision import FP32, Precision
+from search_spaces.objectives import Metric
+from search_spaces.precision import FP32, Precision, parse_precision
 from service.files import write_atomically
 from workers.base import Base
 from workers.calibrate import calibrate
 from workers.fold import fold_batch_norms
-from workers.hardware.base import Anchor, Device, MeasurementResult
+from workers.hardware.base import Anchor, Deployed, Device, Results
 from workers.hardware.timing import DEFAULT_PROTOCOL
 from workers.host_lock import measuring
 from workers.onnx_writer import write_onnx
 
+Measured = dict[str, dict[str, Any]]
+"""Measurements as JSON, by metric."""
 
-def get_anchor(base: Base, device: Device, home: Path) -> tuple[Anchor, dict[str, Any]]:
-    """The anchor in floating point and its measurement as JSON, from the cache or measured now."""
-    model = write_onnx(*fold_batch_norms(base.network, base.weights))
-    return _measured_once(model, device, home, lambda: device.measure_anchor(model))
+
+def get_anchor(base: Base, device: Device, home: Path) -> tuple[Anchor, Measured]:
+    """The anchor in floating point and what was measured of it, from the cache or measured now."""
+    network, weights = fold_batch_norms(base.network, base.weights)
+    deployed = Deployed(network, write_onnx(network, weights))
+    return _measured_once(deployed, device, home, lambda: device.measure(deployed))
 
 
 def get_anchor_in(base: Base, precision: Precision, images: np.ndarray, device: Device, home: Path) -> Anchor:
@@ -51,10 +56,21 @@ def get_anchor_in(base: Base, precision: Precision, images: np.ndarray, device: 
     if precision.is_float:
         return reference
     folded, weights = fold_batch_norms(base.network, base.weights)
-    changed = {layer.name: replace(layer, precision=precision) for layer in folded.compute_nodes()}
-    network = folded.with_nodes(changed)
-    model = write_onnx(network, weights, calibrate(network, weights, images))
-    return _measured_once(model, device, home, lambda: device.measure(model, reference))[0]
+    network = in_precision(folded, precision)
+    deployed = Deployed(network, write_onnx(network, weights, calibrate(network, weights, images)))
+    return _measured_once(deployed, device, home, lambda: device.measure(deployed, reference))[0]
+
+
+def simulate_base(base: Base, device: Device) -> Measured:
+    """What a simulated device tells of the base, in the first precision that it lists: all of its figures compare."""
+    folded, _ = fold_batch_norms(base.network, base.weights)
+    precision = parse_precision(device.capabilities().precisions[0])
+    return _to_json(device.measure(Deployed(in_precision(folded, precision))))
+
+
+def in_precision(network: Network, precision: Precision) -> Network:
+    """The same network with every layer in one precision."""
+    return network.with_nodes({layer.name: replace(layer, precision=precision) for layer in network.compute_nodes()})
 
 
 def main_precision(network: Network) -> Precision:
@@ -67,15 +83,19 @@ def main_precision(network: Network) -> Precision:
 
 
 def _measured_once(
-    model: bytes, device: Device, home: Path, measure: Callable[[], MeasurementResult]
-) -> tuple[Anchor, dict[str, Any]]:
-    path = home / "anchors" / f"{_key(model, device)}.json"
+    deployed: Deployed, device: Device, home: Path, measure: Callable[[], Results]
+) -> tuple[Anchor, Measured]:
+    path = home / "anchors" / f"{_key(deployed.model, device)}.json"
     with measuring():  # also keeps two processes from measuring the same anchor
-        measurement = _read(path)
-        if measurement is None:
-            measurement = measure().to_json()
-            write_atomically(path, json.dumps(measurement).encode())
-    return Anchor(model, measurement["median"]), measurement
+        measured = _read(path)
+        if measured is None:
+            measured = _to_json(measure())
+            write_atomically(path, json.dumps(measured).encode())
+    return Anchor(deployed, measured[Metric.LATENCY_S]["median"]), measured
+
+
+def _to_json(results: Results) -> Measured:
+    return {str(metric): result.to_json() for metric, result in results.items()}
 
 
 def _key(model: bytes, device: Device) -> str:
@@ -86,9 +106,9 @@ def _key(model: bytes, device: Device) -> str:
     return hashlib.sha256(hashlib.sha256(model).digest() + told).hexdigest()
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def _read(path: Path) -> Measured | None:
     try:
-        measurement: dict[str, Any] = json.loads(path.read_bytes())
+        measured: Measured = json.loads(path.read_bytes())
     except (OSError, ValueError):
         return None
-    return measurement
+    return measured if Metric.LATENCY_S in measured else None

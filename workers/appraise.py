@@ -7,17 +7,17 @@ each stage), `executed` (layer to operator), `measurement`, `images`. Knows noth
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import nullcontext
 from typing import Any
 
-from search_spaces.apply import apply, design_key
-from search_spaces.costs import symbolic_values
+from search_spaces.apply import apply
+from search_spaces.costs import network_workload, symbolic_values
 from search_spaces.design import Design
 from search_spaces.network import Network
 from search_spaces.objectives import Direction
 from search_spaces.spec import NetworkSpec
 from workers.anchor import main_precision
 from workers.candidate import Candidate, FineTune, build_candidate, timed
+from workers.hardware.base import Deployed
 from workers.host_lock import TrainingTurn, measuring, training
 from workers.onnx_session import check_executed
 from workers.onnx_writer import write_onnx
@@ -96,24 +96,32 @@ def write_checked(candidate: Candidate, details: Details, metadata: Mapping[str,
     return model
 
 
-def measure(bench: Workbench, design: Design, model: bytes, details: Details) -> dict[str, float]:
-    """What the spec's device tells of a file, by metric; nothing when the spec names no device."""
+def measure(bench: Workbench, design: Design, deployed: Deployed, details: Details) -> dict[str, float]:
+    """What the spec's device tells of a network, by metric; nothing when the spec names no device."""
     if bench.device is None:
         return {}
     capabilities = bench.device.capabilities()
-    precision = main_precision(apply(bench.base.network, design))
-    with timed(details["stage_s"], "anchor"):
-        anchor = bench.anchor_in(precision)
-    alone = nullcontext() if capabilities.simulated else measuring()
-    with alone, timed(details["stage_s"], "measure"):
-        result = bench.device.measure(model, anchor)
-    details["measurement"] = result.to_json() | {
-        "device": capabilities.name,
-        "fingerprint": capabilities.fingerprint,
-        "anchor_precision": str(precision),
-        "workload_key": design_key(bench.base.network, design),
-    }
-    return {result.metric: result.median}
+    if capabilities.simulated:
+        results = bench.device.measure(deployed)
+        anchored = {}
+    else:
+        precision = main_precision(apply(bench.base.network, design))
+        with timed(details["stage_s"], "anchor"):
+            anchor = bench.anchor_in(precision)
+        with measuring(), timed(details["stage_s"], "measure"):
+            results = bench.device.measure(deployed, anchor)
+        anchored = {"anchor_precision": str(precision)}
+    details["measurements"] = [
+        result.to_json()
+        | anchored
+        | {
+            "device": capabilities.name,
+            "fingerprint": capabilities.fingerprint,
+            "workload": network_workload(deployed.network).to_json(),
+        }
+        for result in results.values()
+    ]
+    return {metric: result.median for metric, result in results.items()}
 
 
 def score_split(
@@ -137,7 +145,11 @@ def final_values(
     bench: Workbench, design: Design, network: Network, model: bytes, split: Split, details: Details
 ) -> dict[str, float]:
     """All that is reported of a file that may be handed out; `network` is the one that it was written from."""
-    values = {**symbolic_values(network), "file_bytes": len(model), **measure(bench, design, model, details)}
+    values = {
+        **symbolic_values(network),
+        "file_bytes": len(model),
+        **measure(bench, design, Deployed(network, model), details),
+    }
     return values | score_split(bench, model, split, details, with_intervals=True) | {"images": len(split)}
 
 

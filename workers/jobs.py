@@ -20,14 +20,15 @@ from search_spaces.datasets import DatasetInfo
 from search_spaces.design import Design
 from search_spaces.known import Sources
 from search_spaces.network import Network
-from search_spaces.objectives import Metric, Outcome, TrialState
+from search_spaces.objectives import Outcome, TrialState
 from search_spaces.spec import NetworkSpec, SearchSpec
 from service.artifacts.store import ARTIFACTS, put_bytes
-from workers.anchor import get_anchor
+from workers.anchor import get_anchor, simulate_base
 from workers.appraise import Details, build, build_finalist, final_values, measure, score_split
 from workers.base import Base, BaseUnavailableError, base_key, get_base, get_settled, load_base
 from workers.candidate import timed
 from workers.export import export_file
+from workers.hardware.base import Deployed
 from workers.host_lock import training
 from workers.limits import missed_limits
 from workers.material import base_of, dataset_of, network_of, splits_of
@@ -96,9 +97,9 @@ def evaluate(
         return Outcome(TrialState.INFEASIBLE, values, reason, details)
     bench = set_up(spec, sources, base_key, home)
     progress("build", 0.0, "building the candidate")
-    _, model = build(bench, design, details, progress)
-    progress("measure", 0.0, "measuring latency")
-    values |= measure(bench, design, model, details)
+    candidate, model = build(bench, design, details, progress)
+    progress("measure", 0.0, "measuring")
+    values |= measure(bench, design, Deployed(candidate.network, model), details)
     if reason := missed_limits(spec.limits, values):
         return Outcome(TrialState.INFEASIBLE, values, reason, details)
     progress("score", 0.0, "scoring")
@@ -209,9 +210,10 @@ def _has_base(key: str, home: Path) -> bool:
 
 
 def _anchor_report(spec: SearchSpec, base: Base, home: Path, progress: Progress) -> dict[str, Any]:
-    """The base's own latency with its measurement; empty when the spec names no device."""
+    """What the base itself takes, by metric, with the measurements; empty when the spec names no device."""
     if spec.device is None:
         return {}
+    device = device_called(spec.device)
     progress("anchor", 0.0, f"measuring the base on {spec.device}")
-    measurement = get_anchor(base, device_called(spec.device), home)[1]
-    return {Metric.LATENCY_S: measurement["median"], "measurement": measurement}
+    measured = get_anchor(base, device, home)[1] if not device.capabilities().simulated else simulate_base(base, device)
+    return {metric: one["median"] for metric, one in measured.items()} | {"measurements": list(measured.values())}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from search_spaces.objectives import Outcome, TrialState
 from service.db import transaction
@@ -17,7 +18,6 @@ DEADLINE_S = 3600.0
 _MEASUREMENT_COLUMNS = (
     "device",
     "fingerprint",
-    "workload_key",
     "metric",
     "median",
     "lower_quartile",
@@ -40,7 +40,7 @@ def run_trial(workplace: Workplace, trial_id: int) -> None:
     if ending is None:
         return
     with transaction(workplace.engine) as session:
-        outcome, measurements = split_measurement(outcome_of(ending))
+        outcome, measurements = split_measurements(outcome_of(ending))
         if finish_trial(session, trial_id, attempt, outcome, measurements):
             send_after_commit(session, TaskName.PLAN, search.id)
 
@@ -54,11 +54,15 @@ def outcome_of(ending: Ending) -> Outcome:
     return Outcome(TrialState.FAILED, reason=ending.reason, details={"fault": str(ending.fault)})
 
 
-def split_measurement(outcome: Outcome) -> tuple[Outcome, list[Measurement]]:
-    """The measurement as a row of its own, and the outcome without the raw samples."""
-    told = dict(outcome.details.get("measurement", {}))
-    if not told:
-        return outcome, []
-    columns = {name: told[name] for name in _MEASUREMENT_COLUMNS}
-    row = Measurement(**columns, samples=list(told.pop("samples")), protocol=dict(told["protocol"]))
-    return replace(outcome, details={**outcome.details, "measurement": told}), [row]
+def split_measurements(outcome: Outcome) -> tuple[Outcome, list[Measurement]]:
+    """The measurements as rows of their own, and the outcome without the raw samples."""
+    found = [dict(one) for one in outcome.details.get("measurements", ())]
+    rows = [_row(one) for one in found]
+    told = [{name: value for name, value in one.items() if name != "samples"} for one in found]
+    return replace(outcome, details={**outcome.details, "measurements": told}), rows
+
+
+def _row(found: dict[str, Any]) -> Measurement:
+    columns = {name: found[name] for name in _MEASUREMENT_COLUMNS}
+    key = found["workload"]["digest"]
+    return Measurement(**columns, workload_key=key, samples=list(found["samples"]), protocol=dict(found["protocol"]))

@@ -24,8 +24,9 @@ IMPORTANCES = {
     ImportanceName.L2: "the root of the sum of squared weights that read a channel",
 }
 COSTS = {
-    Metric.LATENCY_S: "seconds of one inference at batch 1, measured on the device",
-    Metric.ENERGY_J: "joules of one inference, measured on the device",
+    Metric.LATENCY_S: "seconds of one inference at batch 1, told by the device",
+    Metric.ENERGY_J: "joules of one inference, told by the device",
+    Metric.MEMORY_BYTES: "most bytes held at once for one inference, told by the device",
     Metric.SIZE_BYTES: "payload of the weights at their declared bits",
     Metric.MACS: "multiply-accumulates of one inference",
     Metric.PARAMETERS: "weights of convolutions and linear layers",

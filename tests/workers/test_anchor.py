@@ -45,13 +45,13 @@ def test_the_layers_with_most_work_decide_the_precision():
 def test_an_integer_anchor_is_measured_beside_the_one_in_floating_point(tmp_path):
     base, device = make_base(), OnnxRuntimeCpu()
     images = np.random.default_rng(0).standard_normal((4, 1, 8, 8), dtype=np.float32)
-    floating, measurement = get_anchor(base, device, tmp_path)
+    floating, measured = get_anchor(base, device, tmp_path)
     integer = get_anchor_in(base, W8A8, images, device, tmp_path)
-    operators = {node.op_type for node in onnx.ModelProto.FromString(integer.model).graph.node}
+    operators = {node.op_type for node in onnx.ModelProto.FromString(integer.deployed.model).graph.node}
     assert "QuantizeLinear" in operators
     assert get_anchor_in(base, FP32, images, device, tmp_path) == floating
     assert get_anchor_in(base, W8A8, images, device, tmp_path) == integer  # not measured again, so exactly
-    assert measurement["median"] == floating.latency_s
+    assert measured["latency_s"]["median"] == floating.latency_s
     assert len(list((tmp_path / "anchors").glob("*.json"))) == 2
     # Both are some microseconds; told to one scale they are of one order.
     assert integer.latency_s == pytest.approx(floating.latency_s, rel=0.9)

@@ -14,7 +14,7 @@ import torch
 
 from search_spaces.apply import apply, design_key
 from search_spaces.catalog import build_for
-from search_spaces.costs import symbolic_values
+from search_spaces.costs import network_workload, symbolic_values
 from search_spaces.datasets import DATASETS
 from search_spaces.design import Design
 from search_spaces.known import Sources
@@ -75,7 +75,7 @@ def test_a_device_needs_an_anchor_which_is_measured_once(digits_home):
     first, second = (prepare(spec, Sources(), digits_home.folder)["anchor"] for _ in range(2))
     assert json.loads(json.dumps(first)) == second
     assert 0 < first["latency_s"] < 1
-    assert first["measurement"]["provenance"] == "measured"
+    assert first["measurements"][0]["provenance"] == "measured"
 
 
 # --- evaluate ---------------------------------------------------------------------------------------------------
@@ -92,8 +92,9 @@ def test_a_design_is_measured_scored_and_proved(digits_home):
     assert symbolic_values(applied).items() <= outcome.values.items()
     assert set(outcome.details["executed"]) == {node.name for node in applied.compute_nodes()}
     assert {operator[0] for operator in outcome.details["executed"].values()} == {"Q"}
-    assert outcome.details["measurement"]["device"] == "local-cpu"
-    assert outcome.details["measurement"]["workload_key"] == design_key(base_network(), design)
+    (measurement,) = outcome.details["measurements"]
+    assert measurement["device"] == "local-cpu"
+    assert measurement["workload"] == network_workload(applied).to_json()
     assert (outcome.details["images"]["split"], outcome.details["images"]["count"]) == ("score", SCORE_IMAGES)
     assert outcome.values["accuracy"] * SCORE_IMAGES == pytest.approx(round(outcome.values["accuracy"] * SCORE_IMAGES))
     assert min(outcome.details["stage_s"].values()) > 0

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from search_spaces.capabilities import DeviceCapabilities
+from search_spaces.network import Network
 from search_spaces.objectives import Metric
 from workers.hardware.timing import DEFAULT_PROTOCOL, Protocol
 
@@ -28,10 +29,23 @@ class Provenance(StrEnum):
 
 
 @dataclass(frozen=True)
-class Anchor:
-    """A file of the same family and precision as the candidates, and its latency as once measured on the device."""
+class Deployed:
+    """A network as it is deployed: what models of hardware compute on, and what runtimes execute.
 
-    model: bytes
+    Attributes:
+        network: batch norms folded, each layer in its precision.
+        model: the same as an ONNX file, at the protocol's batch; may be empty for a simulated device.
+    """
+
+    network: Network
+    model: bytes = b""
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """A network of the same family and precision as the candidates, and its latency as once measured on the device."""
+
+    deployed: Deployed
     latency_s: float
 
 
@@ -68,7 +82,7 @@ def summarise(
     conditions: Mapping[str, Any],
     provenance: Provenance,
 ) -> MeasurementResult:
-    """Reduce values (n,) to a result; `conditions` is what the protocol does not say, such as threads."""
+    """Reduce values (n,) to a result; `conditions` is what the protocol does not say, such as the runtime."""
     lower, median, upper = (float(value) for value in np.percentile(values, [25, 50, 75]))
     kept = values[np.linspace(0, len(values) - 1, min(len(values), protocol.samples_kept)).astype(int)]
     stated = {**asdict(protocol), **conditions}
@@ -76,17 +90,21 @@ def summarise(
     return MeasurementResult(metric, median, lower, upper, samples, len(values), anchor_ratio, stated, provenance)
 
 
+Results = Mapping[Metric, MeasurementResult]
+"""What was found of one network, by metric."""
+
+
 class Device(ABC):
     """One piece of hardware, or a model of one, that candidates are judged on.
 
-    Order of calls: `capabilities` at any time, cheap, and the same for the life of the process. For a base in
-    floating point `measure_anchor` once; then `measure` for each candidate, and for anchors of other precisions,
-    against an anchor. The caller holds `host_lock.measuring()` around both, unless `capabilities().simulated`; a
-    device takes no lock itself.
+    Order of calls: `capabilities` at any time, cheap, and the same for the life of the process. `measure` in any
+    order: a network by itself, or beside an anchor, which a search's candidates are. The caller holds
+    `host_lock.measuring()` around it, unless `capabilities().simulated`; a device takes no lock itself.
 
-    What a device guarantees: `measure` answers for every file that `write_onnx` makes from precisions in
-    `capabilities().precisions`; it has the caller's core affinity, memory and files unchanged afterwards; it never
-    makes up a value. A metric that it cannot tell is in `capabilities().unavailable` with the reason.
+    What a device guarantees: `measure` answers for every network whose layers are in `capabilities().precisions`, with
+    exactly the metrics in `capabilities().metrics`; it has the caller's core affinity, memory and files unchanged
+    afterwards; it never makes up a value. A metric that it cannot tell is in `capabilities().unavailable` with the
+    reason. Batch and threads of the protocol are among `capabilities().batches` and `.thread_counts`.
 
     What may be raised: anything the runtime raises about a file that it cannot run. That fails one trial.
     """
@@ -96,9 +114,10 @@ class Device(ABC):
         """What this device executes, likes and can tell."""
 
     @abstractmethod
-    def measure_anchor(self, model: bytes, protocol: Protocol = DEFAULT_PROTOCOL) -> MeasurementResult:
-        """Latency of one inference, by itself."""
+    def measure(
+        self, deployed: Deployed, anchor: Anchor | None = None, protocol: Protocol = DEFAULT_PROTOCOL
+    ) -> Results:
+        """What one inference takes. Beside an anchor, latency is a ratio to it, so that a machine's moods cancel out.
 
-    @abstractmethod
-    def measure(self, model: bytes, anchor: Anchor, protocol: Protocol = DEFAULT_PROTOCOL) -> MeasurementResult:
-        """Latency of one inference, told as a ratio to the anchor so that the machine's moods cancel out."""
+        A simulated device has no moods, and ignores the anchor.
+        """

@@ -1,46 +1,26 @@
-"""`local-cpu`: this machine's processor, by ONNX Runtime on one thread, one image at a time.
-
-Machines drift between speeds for minutes. So a candidate and an anchor of its family take turns, and the
-median of their ratios, times the anchor's latency as once measured, is what is told; see `timing`.
-"""
+"""`local-cpu`: this machine's processor, by ONNX Runtime."""
 
 from __future__ import annotations
 
-import gc
-import os
-import platform
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 
-from search_spaces.capabilities import DeviceCapabilities
+from search_spaces.capabilities import DeviceCapabilities, TensorFormat
 from search_spaces.objectives import Metric
-from workers.hardware.base import Anchor, Device, MeasurementResult, Provenance, summarise
-from workers.hardware.timing import DEFAULT_PROTOCOL, Protocol, Run, time_alone, time_beside
+from workers.hardware.base import Anchor, Deployed, Device, Results
+from workers.hardware.processor import processor, thread_counts, time_file
+from workers.hardware.timing import DEFAULT_PROTOCOL, Protocol, Run
 from workers.onnx_session import open_session
 
 NAME = "local-cpu"
-THREADS = 1
 CHANNEL_DIVISOR = 16
 """Measured: int8 depthwise convs fall off a cliff at other channel counts, fp32 ones at other than 4."""
+BATCHES = (1, 2, 4, 8, 16, 32)
 
-_ISA_FLAGS = (
-    "avx2",
-    "avx_vnni",
-    "avx512f",
-    "avx512_vnni",
-    "avx512_bf16",
-    "amx_int8",
-    "asimd",
-    "asimddp",
-    "i8mm",
-    "sve",
-)
-_CONDITIONS = {"runtime": f"onnxruntime {onnxruntime.__version__}", "threads": THREADS, "batch": 1, "pinned": True}
+_RUNTIME = f"onnxruntime {onnxruntime.__version__}"
 
 
 class OnnxRuntimeCpu(Device):
@@ -49,78 +29,40 @@ class OnnxRuntimeCpu(Device):
     def capabilities(self) -> DeviceCapabilities:
         return _capabilities()
 
-    def measure_anchor(self, model: bytes, protocol: Protocol = DEFAULT_PROTOCOL) -> MeasurementResult:
-        with _undisturbed():
-            times = time_alone(lambda: _open(model), protocol)
-        return summarise(Metric.LATENCY_S, times, None, protocol, _CONDITIONS, Provenance.MEASURED)
-
-    def measure(self, model: bytes, anchor: Anchor, protocol: Protocol = DEFAULT_PROTOCOL) -> MeasurementResult:
-        with _undisturbed():
-            times = time_beside(lambda: (_open(model), _open(anchor.model)), protocol)
-        ratios = times[:, 0] / times[:, 1]
-        anchored, ratio = ratios * anchor.latency_s, float(np.median(ratios))
-        conditions = {**_CONDITIONS, "anchor_latency_s": anchor.latency_s}
-        return summarise(Metric.LATENCY_S, anchored, ratio, protocol, conditions, Provenance.MEASURED)
+    def measure(
+        self, deployed: Deployed, anchor: Anchor | None = None, protocol: Protocol = DEFAULT_PROTOCOL
+    ) -> Results:
+        return {Metric.LATENCY_S: time_file(deployed, anchor, protocol, _open, _RUNTIME)}
 
 
-def _open(model: bytes) -> Run:
+def _open(model: bytes, protocol: Protocol) -> Run:
     """One inference in a fresh session, on fixed data."""
-    session = open_session(model, THREADS)
+    session = open_session(model, protocol.threads)
     (image,) = session.get_inputs()
     data = np.random.default_rng(0).standard_normal(image.shape, dtype=np.float32)
     feed = {image.name: data}
     return lambda: session.run(None, feed)
 
 
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """This thread stays on one core, and the garbage collector waits."""
-    pinnable = hasattr(os, "sched_setaffinity")
-    before = os.sched_getaffinity(0) if pinnable else set()
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        if pinnable:
-            os.sched_setaffinity(0, {max(before)})
-        yield
-    finally:
-        if pinnable:
-            os.sched_setaffinity(0, before)
-        if collecting:
-            gc.enable()
-
-
 @lru_cache(maxsize=1)
 def _capabilities() -> DeviceCapabilities:
     return DeviceCapabilities(
         name=NAME,
-        description=f"{_processor()['model']}: this machine's processor by ONNX Runtime, one thread, batch 1",
+        description=f"{processor()['processor']}: this machine's processor by ONNX Runtime, one thread, batch 1",
         precisions=("fp32", "w8a8"),
+        weights=TensorFormat(dtype="int8", symmetric=True, granularity="channel"),
+        activations=TensorFormat(dtype="uint8", symmetric=False, granularity="tensor"),
         precision_scope="block",
         channel_divisor=CHANNEL_DIVISOR,
         metrics=(Metric.LATENCY_S,),
-        unavailable={Metric.ENERGY_J: _no_energy_reason()},
-        batch=1,
-        threads=THREADS,
-        fingerprint={
-            "processor": _processor()["model"],
-            "instruction_sets": _processor()["flags"],
-            "runtime": f"onnxruntime {onnxruntime.__version__}",
-            "threads": str(THREADS),
+        unavailable={
+            Metric.ENERGY_J: _no_energy_reason(),
+            Metric.MEMORY_BYTES: "ONNX Runtime does not tell what one session has held at most",
         },
+        batches=BATCHES,
+        thread_counts=thread_counts(),
+        fingerprint={**processor(), "runtime": _RUNTIME, "threads": "1"},
     )
-
-
-def _processor() -> dict[str, str]:
-    """Model and the instruction sets that decide speed; as much as the system tells."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-    present = set(fields.get("flags", fields.get("Features", "")).split())
-    model = fields.get("model name") or platform.processor() or platform.machine()
-    return {"model": model, "flags": " ".join(flag for flag in _ISA_FLAGS if flag in present)}
 
 
 def _no_energy_reason() -> str:

@@ -17,7 +17,7 @@ import pytest
 from search_spaces.network import InputContract, Network, Node, Op
 from search_spaces.objectives import DEVICE_METRICS, Metric
 from search_spaces.precision import Precision, parse_precision
-from workers.hardware.base import Anchor, Device
+from workers.hardware.base import Anchor, Deployed, Device, MeasurementResult, Provenance
 from workers.hardware.timing import Protocol
 from workers.onnx_quantize import calibrated_tensors
 from workers.onnx_writer import write_onnx
@@ -26,7 +26,7 @@ from workers.weights import init_weights
 QUICK = Protocol(rounds=2, most_rounds=2, round_s=0.03, burst_s=0.001, samples_kept=20)
 
 
-def small_model(precision: Precision, channels: int = 16) -> bytes:
+def small_network(precision: Precision, channels: int = 16) -> Network:
     """Two convs and a classifier in one precision, for 8x8 images of one channel."""
     nodes = (
         Node("input", Op.INPUT),
@@ -38,9 +38,13 @@ def small_model(precision: Precision, channels: int = 16) -> bytes:
         Node("flatten", Op.FLATTEN, ("pool",)),
         Node("classifier", Op.LINEAR, ("flatten",), channels=10, bias=True, precision=precision),
     )
-    network = Network("small", InputContract((1, 8, 8), (0.5,), (0.5,)), nodes, "classifier")
+    return Network("small", InputContract((1, 8, 8), (0.5,), (0.5,)), nodes, "classifier")
+
+
+def deploy(network: Network, batch: int = 1) -> Deployed:
+    """A folded network with a file of random weights: what it takes does not depend on them."""
     ranges = dict.fromkeys(calibrated_tensors(network), (0.0, 4.0))
-    return write_onnx(network, init_weights(network, seed=0), ranges)
+    return Deployed(network, write_onnx(network, init_weights(network, seed=0), ranges, batch))
 
 
 class DeviceContract:
@@ -57,6 +61,7 @@ class DeviceContract:
     def test_every_device_metric_is_told_or_its_absence_explained(self, device: Device) -> None:
         capabilities = device.capabilities()
         told, absent = set(capabilities.metrics), set(capabilities.unavailable)
+        assert told
         assert told | absent == DEVICE_METRICS
         assert not told & absent
         assert all(reason.strip() for reason in capabilities.unavailable.values())
@@ -67,30 +72,59 @@ class DeviceContract:
         assert type(capabilities).model_validate_json(capabilities.model_dump_json()) == capabilities
         assert capabilities.fingerprint
 
-    def test_every_listed_precision_is_executed(self, device: Device) -> None:
-        anchor = Anchor(small_model(parse_precision("fp32")), latency_s=1e-3)
-        for precision in device.capabilities().precisions:
-            result = device.measure(small_model(parse_precision(precision)), anchor, QUICK)
-            assert result.metric is Metric.LATENCY_S
-            assert 0 < result.lower_quartile <= result.median <= result.upper_quartile < math.inf
-            assert result.anchor_ratio is not None
-            assert result.median == pytest.approx(result.anchor_ratio * anchor.latency_s)
+    def test_quantised_values_have_a_stated_form(self, device: Device) -> None:
+        capabilities = device.capabilities()
+        is_quantising = any(not parse_precision(text).is_float for text in capabilities.precisions)
+        assert capabilities.precisions
+        assert (capabilities.weights is not None) == (capabilities.activations is not None) == is_quantising
+        assert capabilities.batch in capabilities.batches
+        assert capabilities.threads in capabilities.thread_counts
 
-    def test_raw_samples_and_the_protocol_are_kept(self, device: Device) -> None:
-        result = device.measure_anchor(small_model(parse_precision("fp32")), QUICK)
-        assert 0 < len(result.samples) <= min(QUICK.samples_kept, result.count)
-        assert min(result.samples) <= result.median <= max(result.samples)
-        assert {"threads", "batch", "rounds", "burst_s"} <= set(result.protocol)
-        assert result.anchor_ratio is None
-        assert result.to_json()["provenance"] == str(result.provenance)
+    def test_every_listed_precision_is_executed(self, device: Device) -> None:
+        capabilities = device.capabilities()
+        first = parse_precision(capabilities.precisions[0])
+        anchor = Anchor(deploy(small_network(first)), latency_s=1e-3)
+        for precision in capabilities.precisions:
+            results = device.measure(deploy(small_network(parse_precision(precision))), anchor, QUICK)
+            assert set(results) == set(capabilities.metrics)
+            for metric, result in results.items():
+                _check(result, metric)
+            latency = results.get(Metric.LATENCY_S)
+            if latency is not None and not capabilities.simulated:
+                assert latency.anchor_ratio is not None
+                assert latency.median == pytest.approx(latency.anchor_ratio * anchor.latency_s)
+
+    def test_a_network_by_itself_has_no_ratio(self, device: Device) -> None:
+        precision = parse_precision(device.capabilities().precisions[0])
+        for metric, result in device.measure(deploy(small_network(precision)), None, QUICK).items():
+            _check(result, metric)
+            assert result.anchor_ratio is None
+            assert {"threads", "batch", "rounds", "burst_s"} <= set(result.protocol)
+            assert result.to_json()["provenance"] == str(result.provenance)
+
+    def test_what_is_simulated_says_so(self, device: Device) -> None:
+        precision = parse_precision(device.capabilities().precisions[0])
+        for result in device.measure(deploy(small_network(precision)), None, QUICK).values():
+            is_simulated = result.provenance is Provenance.SIMULATED
+            assert is_simulated == device.capabilities().simulated
 
     def test_measuring_leaves_the_process_as_it_was(self, device: Device) -> None:
         before = os.sched_getaffinity(0)
-        device.measure_anchor(small_model(parse_precision("fp32")), QUICK)
+        device.measure(deploy(small_network(parse_precision(device.capabilities().precisions[0]))), None, QUICK)
         assert os.sched_getaffinity(0) == before
 
-    def test_a_file_against_itself_has_ratio_one(self, device: Device) -> None:
-        model = small_model(parse_precision("fp32"), channels=64)
-        ratios = [device.measure(model, Anchor(model, 1e-3), QUICK).anchor_ratio for _ in range(3)]
+    def test_a_network_against_itself_has_its_anchors_latency(self, device: Device) -> None:
+        deployed = deploy(small_network(parse_precision(device.capabilities().precisions[0]), channels=64))
+        anchor_s = device.measure(deployed, None, QUICK)[Metric.LATENCY_S].median
+        repeats = [
+            device.measure(deployed, Anchor(deployed, anchor_s), QUICK)[Metric.LATENCY_S].median for _ in range(3)
+        ]
         # Repeats within 2%; the tolerance leaves room for a machine that is busy with other things.
-        assert np.median(np.array(ratios, float)) == pytest.approx(1.0, rel=0.2)
+        assert np.median(repeats) == pytest.approx(anchor_s, rel=0.2)
+
+
+def _check(result: MeasurementResult, metric: Metric) -> None:
+    assert result.metric is metric
+    assert 0 < result.lower_quartile <= result.median <= result.upper_quartile < math.inf
+    assert 0 < len(result.samples) <= min(QUICK.samples_kept, result.count)
+    assert min(result.samples) <= result.median <= max(result.samples)

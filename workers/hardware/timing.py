@@ -34,6 +34,8 @@ class Protocol:
         discarded_runs: before a burst counts.
         clean_within: the anchor is at its best when a burst is at most this share above its fastest one.
         samples_kept: at most so many values are kept as they are.
+        batch: images of one inference.
+        threads: that the runtime may use.
     """
 
     rounds: int = 3
@@ -46,6 +48,8 @@ class Protocol:
     discarded_runs: int = 2
     clean_within: float = 0.03
     samples_kept: int = 200
+    batch: int = 1
+    threads: int = 1
 
 
 DEFAULT_PROTOCOL = Protocol()
