@@ -1,0 +1,128 @@
+"""What a network's cost is a sum of: one term for each fused operator, and one for each change of number format.
+
+Terms are told from an operator's signature alone (`search_spaces.costs`), so that whatever the database has can be
+fitted to, whichever network it came from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from math import log2, prod
+from typing import Any
+
+from search_spaces.costs import workloads
+from search_spaces.network import Network
+from search_spaces.precision import FLOAT_BITS, parse_precision
+
+ALIGNMENTS = (16, 8, 4)
+"""Channel counts that runtimes treat alike: multiples of these, or of none."""
+
+_COMPUTE = frozenset({"conv", "linear"})
+_FREE = frozenset({"relu", "relu6", "batch_norm"})
+"""Computed on the way by what they are fused into."""
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One summand.
+
+    Attributes:
+        kind: what is computed, and in which number format; terms of one kind are compared by their coordinates.
+        amounts: what the cost grows with: 1, then multiply-accumulates, elements read, written, and of weights.
+        coordinates: base-2 logarithms of the sizes that decide how well the work fits the hardware.
+    """
+
+    kind: str
+    amounts: tuple[float, ...]
+    coordinates: tuple[float, ...]
+
+
+def terms_of(network: Network) -> tuple[Term, ...]:
+    """All terms of a network, in order."""
+    return tuple(term for workload in workloads(network) for term in operator_terms(workload.signature))
+
+
+@lru_cache(maxsize=65_536)
+def operator_terms(signature: str) -> tuple[Term, ...]:
+    """The terms of one operator, from its signature.
+
+    Raises:
+        ValueError: the signature is not one that `costs.workloads` writes.
+    """
+    try:
+        return tuple(_terms(json.loads(signature)))
+    except (KeyError, TypeError, IndexError) as error:
+        raise ValueError(f"not the signature of an operator: {signature[:80]!r}") from error
+
+
+def _terms(operator: Mapping[str, Any]) -> Iterator[Term]:
+    first, *fused = operator["ops"]
+    is_integer = _is_integer(operator)
+    form = "integer" if is_integer else "float"
+    yield _layer(operator, form) if first in _COMPUTE else _other(operator, form)
+    output = operator["output"]
+    for name in fused:
+        if name not in _FREE:
+            yield _conversion(f"{name} {form}", output)
+    if is_integer:
+        for source in operator["inputs"]:
+            if source[-1] == FLOAT_BITS:
+                yield _conversion("quantise", source)
+    if is_integer and output[-1] == FLOAT_BITS:
+        yield _conversion("dequantise", output)
+    if not is_integer and output[-1] < FLOAT_BITS:
+        yield _conversion("quantise", output)
+
+
+def _is_integer(operator: Mapping[str, Any]) -> bool:
+    """Layers say it themselves; whatever else reads only quantised tensors computes on those."""
+    if operator["ops"][0] in _COMPUTE:
+        return not parse_precision(operator["precision"]).is_float
+    return all(source[-1] < FLOAT_BITS for source in operator["inputs"])
+
+
+def _layer(operator: Mapping[str, Any], form: str) -> Term:
+    (source, target), groups = (operator["inputs"][0], operator["output"]), operator["groups"]
+    inputs, outputs, pixels = source[0], target[0], prod(target[1:-1])
+    taps = prod(operator["kernel"])
+    weights = taps * inputs // groups * outputs
+    amounts = (1.0, float(weights * pixels), float(prod(source[:-1])), float(prod(target[:-1])), float(weights))
+    sizes, shape = _sizes(inputs, outputs, groups)
+    kernel = "x".join(map(str, operator["kernel"]))
+    stride = "x".join(map(str, operator["stride"]))
+    spread = "" if set(operator["dilation"]) == {1} else " dilated"
+    kind = f"{operator['ops'][0]} {kernel}/{stride}{spread} {shape} {_alignment(inputs, outputs)} {form}"
+    return Term(kind, amounts, tuple(log2(size) for size in (*sizes, max(pixels, 1))))
+
+
+def _sizes(inputs: int, outputs: int, groups: int) -> tuple[tuple[int, ...], str]:
+    if groups == 1:
+        return (inputs, outputs), "dense"
+    if groups == inputs == outputs:
+        return (inputs,), "depthwise"
+    return (inputs, outputs, inputs // groups), "grouped"
+
+
+def _alignment(inputs: int, outputs: int) -> str:
+    """Of inputs and outputs apart: three colours in front and ten classes at the end are odd in any network."""
+    return "-".join(str(next((step for step in ALIGNMENTS if count % step == 0), 1)) for count in (inputs, outputs))
+
+
+def _other(operator: Mapping[str, Any], form: str) -> Term:
+    sources: Sequence[Sequence[int]] = operator["inputs"]
+    name = operator["ops"][0]
+    if operator["body"]:
+        name = f"{name} {hashlib.sha256(json.dumps(operator['body']).encode()).hexdigest()[:12]}"
+    window = "" if operator["kernel"] in (None, [1, 1]) else " " + "x".join(map(str, operator["kernel"]))
+    read, written = sum(prod(source[:-1]) for source in sources), prod(operator["output"][:-1])
+    kind = f"{name}{window} of {len(sources)} {form}"
+    return Term(kind, (1.0, float(read), float(written)), (log2(max(written, 1)),))
+
+
+def _conversion(kind: str, tensor: Sequence[int]) -> Term:
+    elements = prod(tensor[:-1])
+    return Term(kind, (1.0, float(elements)), (log2(max(elements, 1)),))
