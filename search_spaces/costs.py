@@ -18,13 +18,14 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from search_spaces.network import ACTIVATION_OPS, COMPUTE_OPS, Network, Node, Op, Shape, infer_shapes
 from search_spaces.objectives import Metric
 from search_spaces.precision import FLOAT_BITS
+from search_spaces.quantisation import foldable_norms, plan_quantisation, without_norms
 
 WORD_BYTES = 4
 """Of a bias (fp32, or int32 in an int8 layer) and of a weight scale."""
@@ -79,7 +80,8 @@ class Workload:
     """A fused operator, or a whole network, without names: equal signatures mean equal work.
 
     Attributes:
-        signature: canonical JSON. Of an operator what it computes on; of a network the digests of its operators.
+        signature: canonical JSON. Of an operator what it computes on: shapes, and bits as `search_spaces.quantisation`
+            has them; of a network the digests of its operators and whose results each reads, -1 being the image.
         digest: SHA-256 of the signature.
         name: of the operator's first node, or of the network, where this one was met. It decides nothing.
     """
@@ -133,15 +135,28 @@ def layer_costs(network: Network) -> tuple[LayerCost, ...]:
 
 
 def workloads(network: Network) -> tuple[Workload, ...]:
-    """The signature of each fused operator, in order."""
-    shapes, bits = infer_shapes(network), tensor_bits(network)
-    return tuple(_workload(operator, shapes, bits) for operator in fused_operators(network))
+    """The signature of each fused operator, in order; the same whether batch norms are folded or not."""
+    return network_workloads(network)[1]
 
 
 def network_workload(network: Network) -> Workload:
-    """The signature of a whole network: its operators in the order that they run in, batch norms folded or not."""
-    described = {"operators": [one.digest for one in workloads(network)]}
-    return _workload_of(WorkloadKind.NETWORK, network.name, described)
+    """The signature of a whole network."""
+    return network_workloads(network)[0]
+
+
+def network_workloads(network: Network) -> tuple[Workload, tuple[Workload, ...]]:
+    """Of a network as a whole, and of its operators in the order that they run in."""
+    deployed = without_norms(network, foldable_norms(network))
+    operators = fused_operators(deployed)
+    described = _describe_operators(deployed, operators)
+    parts = tuple(
+        _workload_of(WorkloadKind.OPERATOR, operator.nodes[0].name, text)
+        for operator, text in zip(operators, described, strict=True)
+    )
+    place = {operator.output: number for number, operator in enumerate(operators)}
+    reads = [[place.get(name, -1) for name in operator.inputs] for operator in operators]
+    text = _canonical({"operators": [part.digest for part in parts], "reads": reads})
+    return _workload_of(WorkloadKind.NETWORK, network.name, text), parts
 
 
 def symbolic_values(network: Network) -> dict[str, float]:
@@ -252,25 +267,36 @@ def _layer_cost(operator: FusedOperator, shapes: Mapping[str, Shape], stored: Ma
     )
 
 
-def _workload(operator: FusedOperator, shapes: Mapping[str, Shape], bits: Mapping[str, int]) -> Workload:
-    node, *fused = operator.nodes
-    folds = bool(fused) and node.op in COMPUTE_OPS and fused[0].op is Op.BATCH_NORM
-    described = {
-        "ops": [str(node.op), *(str(other.op) for other in fused[folds:])],
-        "inputs": [[*shapes[name], bits[name]] for name in operator.inputs],
-        "output": [*shapes[operator.output], bits[operator.output]],
-        "kernel": node.kernel,
-        "stride": node.stride,
-        "dilation": node.dilation,
-        "padding": node.padding,
-        "groups": node.groups,
-        "bias": node.bias or folds,
-        "precision": str(node.precision),
-        "body": node.body,
-    }
-    return _workload_of(WorkloadKind.OPERATOR, node.name, described)
+def _describe_operators(network: Network, operators: tuple[FusedOperator, ...]) -> Iterator[str]:
+    """The signature of each operator of a network as it is deployed."""
+    shapes, plan = infer_shapes(network), plan_quantisation(network)
+    for operator in operators:
+        node = operator.nodes[0]
+        inputs = [
+            [*shapes[name], plan.bits[plan.root[name]] if plan.reads_quantised(node.name, name) else FLOAT_BITS]
+            for name in operator.inputs
+        ]
+        root = plan.root[operator.output]
+        made = plan.bits[root] if root in plan.integer_tensors else FLOAT_BITS
+        described = {
+            "ops": [str(fused.op) for fused in operator.nodes],
+            "inputs": inputs,
+            "output": [*shapes[operator.output], made],
+            "kernel": node.kernel,
+            "stride": node.stride,
+            "dilation": node.dilation,
+            "padding": node.padding,
+            "groups": node.groups,
+            "bias": node.bias,
+            "precision": str(node.precision),
+            "body": node.body,
+        }
+        yield _canonical(described)
 
 
-def _workload_of(kind: WorkloadKind, name: str, described: Mapping[str, object]) -> Workload:
-    signature = json.dumps(described, sort_keys=True, separators=(",", ":"))
+def _canonical(described: Mapping[str, object]) -> str:
+    return json.dumps(described, sort_keys=True, separators=(",", ":"))
+
+
+def _workload_of(kind: WorkloadKind, name: str, signature: str) -> Workload:
     return Workload(kind, signature, hashlib.sha256(signature.encode()).hexdigest(), name)

@@ -14,12 +14,12 @@ import numpy as np
 from scipy.optimize import nnls
 
 from search_spaces.cost_models.additive import (
-    FORMATS,
     NOMINAL,
+    NUMBERS,
     AdditiveModel,
     Array,
     KindModel,
-    format_of,
+    numbers_of,
     similarity,
 )
 from search_spaces.cost_models.terms import Term
@@ -70,7 +70,7 @@ def fit(samples: Sequence[Sample]) -> AdditiveModel:
     """
     if len(samples) < FEWEST:
         raise TooFewError(f"a cost model needs {FEWEST} measured networks at least; there are {len(samples)}")
-    noise = dict.fromkeys(FORMATS, _FIRST_NOISE)
+    noise = dict.fromkeys(NUMBERS, _FIRST_NOISE)
     rates = _fit_rates(samples)
     _, model = min(
         (_fit_scored(samples, rates, length, scale, noise) for length, scale in product(_LENGTHS, _SCALES)),
@@ -88,7 +88,7 @@ def leave_one_out(samples: Sequence[Sample], model: AdditiveModel) -> Left:
     prediction sigma^2 / (1 - h) (Rasmussen and Williams 2006, section 5.4.2, in weight space).
     """
     rows, residuals = _equations(samples, model)
-    sigma = np.array([model.noise[format_of(sample.terms)] for sample in samples])
+    sigma = np.array([model.noise[numbers_of(sample.terms)] for sample in samples])
     hats = np.einsum("ij,jk,ik->i", rows, model.covariance, rows) / sigma**2
     kept = np.clip(1 - hats, 1e-6, None)
     return Left((residuals - rows @ model.weights) / kept, sigma / np.sqrt(kept))
@@ -153,9 +153,9 @@ def _fit_corrections(
 ) -> AdditiveModel:
     columns = sum(1 + len(kind.points) for kind in kinds.values())
     empty = np.zeros(columns)
-    model = AdditiveModel(kinds, length, scale, empty, np.eye(columns), noise, dict.fromkeys(FORMATS, 1.0))
+    model = AdditiveModel(kinds, length, scale, empty, np.eye(columns), noise, dict.fromkeys(NUMBERS, 1.0))
     rows, residuals = _equations(samples, model)
-    certainty = np.array([model.noise[format_of(sample.terms)] for sample in samples]) ** -2
+    certainty = np.array([model.noise[numbers_of(sample.terms)] for sample in samples]) ** -2
     covariance = np.linalg.inv((rows.T * certainty) @ rows + np.eye(columns))
     return replace(model, weights=covariance @ (rows.T @ (certainty * residuals)), covariance=covariance)
 
@@ -170,25 +170,25 @@ def _equations(samples: Sequence[Sample], model: AdditiveModel) -> tuple[Array, 
     return np.array(rows), np.array(residuals)
 
 
-def _by_format(samples: Sequence[Sample]) -> dict[str, Array]:
-    formats = np.array([format_of(sample.terms) for sample in samples])
-    return {name: np.flatnonzero(formats == name) for name in FORMATS}
+def _by_numbers(samples: Sequence[Sample]) -> dict[str, Array]:
+    numbers = np.array([numbers_of(sample.terms) for sample in samples])
+    return {name: np.flatnonzero(numbers == name) for name in NUMBERS}
 
 
 def _noise_of(samples: Sequence[Sample], left: Left) -> dict[str, float]:
-    """What the errors of samples left out leave for noise, by number format; of all where there are few."""
+    """What the errors of samples left out leave for noise, by what they compute in; of all where there are few."""
     noise = {}
-    for name, members in _by_format(samples).items():
+    for name, members in _by_numbers(samples).items():
         chosen = members if len(members) >= FEWEST else np.arange(len(samples))
         noise[name] = max(1.4826 * float(np.median(np.abs(left.errors[chosen]))), _LEAST_NOISE)
     return noise
 
 
 def _widening(samples: Sequence[Sample], left: Left) -> dict[str, float]:
-    """The factor by which intervals would have held what they promise, by number format; of all where few are."""
+    """The factor by which intervals would have held what they promise, likewise."""
     ratios = np.abs(left.errors) / left.spreads / 1.6448536269514722
     widening = {}
-    for name, members in _by_format(samples).items():
+    for name, members in _by_numbers(samples).items():
         chosen = members if len(members) >= FEWEST else np.arange(len(samples))
         widening[name] = float(np.quantile(ratios[chosen], NOMINAL))
     return widening

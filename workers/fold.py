@@ -6,11 +6,11 @@ Pure numpy over plain data. It must not know torch, ONNX or any device.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import numpy as np
 
-from search_spaces.network import COMPUTE_OPS, Network, Node, Op
+from search_spaces.network import Network
+from search_spaces.quantisation import foldable_norms, without_norms
 from workers.weights import BATCH_NORM_EPSILON, Weights
 
 
@@ -24,27 +24,18 @@ def fold_batch_norms(network: Network, weights: Mapping[str, np.ndarray]) -> tup
         The folded network, and weights for exactly its nodes. The folded layer keeps its own name, and
         whoever read the batch norm reads the layer.
     """
-    return fold_norms(network, weights, _foldable(network))
+    return fold_norms(network, weights, foldable_norms(network))
 
 
 def fold_norms(
     network: Network, weights: Mapping[str, np.ndarray], folded: Mapping[str, str]
 ) -> tuple[Network, Weights]:
     """Fold the named batch norms: layer to the norm that alone reads it."""
-    renamed = {norm: layer for layer, norm in folded.items()}
-    nodes = tuple(
-        replace(
-            node,
-            inputs=tuple(renamed.get(name, name) for name in node.inputs),
-            bias=node.bias or node.name in folded,
-        )
-        for node in network.nodes
-        if node.name not in renamed
-    )
+    renamed = set(folded.values())
     out = {name: array for name, array in weights.items() if name.rpartition(".")[0] not in renamed}
     for layer, norm in folded.items():
         out[f"{layer}.weight"], out[f"{layer}.bias"] = _fold(layer, norm, weights)
-    return replace(network, nodes=nodes, output=renamed.get(network.output, network.output)), out
+    return without_norms(network, folded), out
 
 
 def batch_norm_affine(norm: str, weights: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -52,20 +43,6 @@ def batch_norm_affine(norm: str, weights: Mapping[str, np.ndarray]) -> tuple[np.
     scale = weights[f"{norm}.weight"] / np.sqrt(weights[f"{norm}.running_var"] + np.float32(BATCH_NORM_EPSILON))
     shift = weights[f"{norm}.bias"] - weights[f"{norm}.running_mean"] * scale
     return scale.astype(np.float32), shift.astype(np.float32)
-
-
-def _foldable(network: Network) -> dict[str, str]:
-    """Layer name to the name of the batch norm that is its only reader."""
-    nodes, readers = network.by_name(), network.consumers()
-    return {
-        node.inputs[0]: node.name
-        for node in network.nodes
-        if node.op is Op.BATCH_NORM and _is_only_reader(nodes[node.inputs[0]], readers, network)
-    }
-
-
-def _is_only_reader(layer: Node, readers: Mapping[str, list[Node]], network: Network) -> bool:
-    return layer.op in COMPUTE_OPS and len(readers[layer.name]) == 1 and layer.name != network.output
 
 
 def _fold(layer: str, norm: str, weights: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

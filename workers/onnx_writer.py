@@ -15,15 +15,13 @@ import numpy as np
 import onnx
 
 from search_spaces.network import Network, Node, Op, Shape, infer_shapes
+from search_spaces.quantisation import CONTAINER_BITS, QuantisationPlan, plan_quantisation
 from workers.onnx_quantize import (
-    CONTAINER_BITS,
     ActivationGrid,
-    QuantisationPlan,
     TensorRange,
     activation_grid,
     image_range,
     is_quantised,
-    plan_quantisation,
     quantise_bias,
     quantise_weight,
 )

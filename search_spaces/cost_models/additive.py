@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from search_spaces.cost_models.terms import Term, terms_of
+from search_spaces.cost_models.terms import Format, Term, terms_of
 from search_spaces.network import Network
 
 Array = NDArray[np.float64]
@@ -80,8 +80,8 @@ class AdditiveModel:
         scale: prior standard deviation of `g`.
         weights: posterior mean of the corrections, (columns,).
         covariance: of their posterior, (columns, columns).
-        noise: relative standard deviation of one measurement, by number format: see `format_of`.
-        widen: factor on an interval's half width, by number format: it makes intervals hold what they promise.
+        noise: relative standard deviation of one measurement, by what it computes in: see `numbers_of`.
+        widen: factor on an interval's half width, likewise: it makes intervals hold what they promise.
     """
 
     kinds: Mapping[str, KindModel]
@@ -109,9 +109,9 @@ class AdditiveModel:
         rows = self.rows(terms, guesses)
         parts = guesses + rows @ self.weights
         value = float(parts.sum())
-        total, form = rows.sum(axis=0), format_of(terms)
-        spread = float(np.hypot(np.sqrt(total @ self.covariance @ total) / value, self.noise[form]))
-        half = _HALF_WIDTH * self.widen[form] * spread * value
+        total, numbers = rows.sum(axis=0), numbers_of(terms)
+        spread = float(np.hypot(np.sqrt(total @ self.covariance @ total) / value, self.noise[numbers]))
+        half = _HALF_WIDTH * self.widen[numbers] * spread * value
         return Prediction(value, max(value - half, 0.0), value + half, spread, tuple(map(float, parts)))
 
     def guesses(self, terms: Sequence[Term]) -> Array:
@@ -138,13 +138,13 @@ class AdditiveModel:
 _HALF_WIDTH = 1.6448536269514722
 """Standard deviations of a normal distribution that hold `NOMINAL` of it."""
 
-FORMATS = ("float", "integer", "mixed")
+NUMBERS = ("float", "integer", "mixed")
 
 
-def format_of(terms: Sequence[Term]) -> str:
+def numbers_of(terms: Sequence[Term]) -> str:
     """Whether a network's layers compute in floating point, in integers, or some in each."""
-    forms = {term.kind.rpartition(" ")[2] for term in terms if len(term.amounts) == _LAYER_AMOUNTS}
-    return "mixed" if len(forms) > 1 else next(iter(forms), "float")
+    integer = {term.kind.endswith(Format.INTEGER) for term in terms if len(term.amounts) == _LAYER_AMOUNTS}
+    return "mixed" if len(integer) > 1 else "integer" if True in integer else "float"
 
 
 _LAYER_AMOUNTS = 5

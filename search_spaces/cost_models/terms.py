@@ -1,7 +1,8 @@
-"""What a network's cost is a sum of: one term for each fused operator, and one for each change of number format.
+"""What a network's cost is a sum of: one term for each fused operator, and one for each change of a tensor's format.
 
-Terms are told from an operator's signature alone (`search_spaces.costs`), so that whatever the database has can be
-fitted to, whichever network it came from.
+Terms are told from signatures alone (`search_spaces.costs`), so that whatever the database has can be fitted to. A
+tensor is in integers, in floating point, or in floating point packed by channels, as convolutions leave it: runtimes
+turn one into another where reader and writer differ, which on small maps costs more than the work.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import lru_cache
 from math import log2, prod
 from typing import Any
 
-from search_spaces.costs import workloads
+from search_spaces.costs import network_workloads
 from search_spaces.network import Network
 from search_spaces.precision import FLOAT_BITS, parse_precision
 
@@ -31,7 +33,7 @@ class Term:
     """One summand.
 
     Attributes:
-        kind: what is computed, and in which number format; terms of one kind are compared by their coordinates.
+        kind: what is computed, and in which format; terms of one kind are compared by their coordinates.
         amounts: what the cost grows with: 1, then multiply-accumulates, elements read, written, and of weights.
         coordinates: base-2 logarithms of the sizes that decide how well the work fits the hardware.
     """
@@ -41,51 +43,89 @@ class Term:
     coordinates: tuple[float, ...]
 
 
+class Format(StrEnum):
+    """How a tensor lies in memory."""
+
+    INTEGER = "integer"
+    FLOAT = "float"
+    PACKED = "packed"
+
+
 def terms_of(network: Network) -> tuple[Term, ...]:
     """All terms of a network, in order."""
-    return tuple(term for workload in workloads(network) for term in operator_terms(workload.signature))
+    whole, operators = network_workloads(network)
+    reads = json.loads(whole.signature)["reads"]
+    return network_terms([operator.signature for operator in operators], reads)
+
+
+def network_terms(operators: Sequence[str], reads: Sequence[Sequence[int]]) -> tuple[Term, ...]:
+    """All terms of a network.
+
+    Args:
+        operators: the signature of each, in order.
+        reads: whose results each reads, by number; -1 is the image.
+
+    Raises:
+        ValueError: a signature is not one that `costs.workloads` writes.
+    """
+    terms: list[Term] = []
+    made: list[Format] = []
+    for signature, sources in zip(operators, reads, strict=True):
+        found = tuple(made[source] if source >= 0 else Format.FLOAT for source in sources)
+        own, result = operator_terms(signature, found)
+        terms += own
+        made.append(result)
+    return tuple(terms)
 
 
 @lru_cache(maxsize=65_536)
-def operator_terms(signature: str) -> tuple[Term, ...]:
-    """The terms of one operator, from its signature.
+def operator_terms(signature: str, found: tuple[Format, ...]) -> tuple[tuple[Term, ...], Format]:
+    """The terms of one operator that finds its inputs in these formats, and the format of its result.
 
     Raises:
         ValueError: the signature is not one that `costs.workloads` writes.
     """
     try:
-        return tuple(_terms(json.loads(signature)))
+        operator = json.loads(signature)
+        form = _form(operator, found)
+        return tuple(_terms(operator, form, found)), _result(operator, form)
     except (KeyError, TypeError, IndexError) as error:
         raise ValueError(f"not the signature of an operator: {signature[:80]!r}") from error
 
 
-def _terms(operator: Mapping[str, Any]) -> Iterator[Term]:
+def _terms(operator: Mapping[str, Any], form: Format, found: tuple[Format, ...]) -> Iterator[Term]:
     first, *fused = operator["ops"]
-    is_integer = _is_integer(operator)
-    form = "integer" if is_integer else "float"
     yield _layer(operator, form) if first in _COMPUTE else _other(operator, form)
     output = operator["output"]
     for name in fused:
         if name not in _FREE:
             yield _conversion(f"{name} {form}", output)
-    if is_integer:
-        for source in operator["inputs"]:
-            if source[-1] == FLOAT_BITS:
-                yield _conversion("quantise", source)
-    if is_integer and output[-1] == FLOAT_BITS:
-        yield _conversion("dequantise", output)
-    if not is_integer and output[-1] < FLOAT_BITS:
-        yield _conversion("quantise", output)
+    for source, was in zip(operator["inputs"], found, strict=True):
+        if was is not form:
+            yield _conversion(f"{was} to {form}", source)
+    if form is Format.INTEGER and output[-1] == FLOAT_BITS:
+        yield _conversion(f"{form} to {Format.FLOAT}", output)
 
 
-def _is_integer(operator: Mapping[str, Any]) -> bool:
-    """Layers say it themselves; whatever else reads only quantised tensors computes on those."""
-    if operator["ops"][0] in _COMPUTE:
-        return not parse_precision(operator["precision"]).is_float
-    return all(source[-1] < FLOAT_BITS for source in operator["inputs"])
+def _form(operator: Mapping[str, Any], found: tuple[Format, ...]) -> Format:
+    """What an operator computes on. Packed: convs, and what reads packed tensors only."""
+    first = operator["ops"][0]
+    if first in _COMPUTE:
+        is_integer = not parse_precision(operator["precision"]).is_float
+        return Format.INTEGER if is_integer else Format.PACKED if first == "conv" else Format.FLOAT
+    if all(source[-1] < FLOAT_BITS for source in operator["inputs"]):
+        return Format.INTEGER
+    return Format.PACKED if set(found) == {Format.PACKED} else Format.FLOAT
 
 
-def _layer(operator: Mapping[str, Any], form: str) -> Term:
+def _result(operator: Mapping[str, Any], form: Format) -> Format:
+    """Whatever has one value for each channel left is packed no more."""
+    if form is Format.INTEGER:
+        return Format.INTEGER if operator["output"][-1] < FLOAT_BITS else Format.FLOAT
+    return form if prod(operator["output"][1:-1]) > 1 else Format.FLOAT
+
+
+def _layer(operator: Mapping[str, Any], form: Format) -> Term:
     (source, target), groups = (operator["inputs"][0], operator["output"]), operator["groups"]
     inputs, outputs, pixels = source[0], target[0], prod(target[1:-1])
     taps = prod(operator["kernel"])
@@ -112,7 +152,7 @@ def _alignment(inputs: int, outputs: int) -> str:
     return "-".join(str(next((step for step in ALIGNMENTS if count % step == 0), 1)) for count in (inputs, outputs))
 
 
-def _other(operator: Mapping[str, Any], form: str) -> Term:
+def _other(operator: Mapping[str, Any], form: Format) -> Term:
     sources: Sequence[Sequence[int]] = operator["inputs"]
     name = operator["ops"][0]
     if operator["body"]:

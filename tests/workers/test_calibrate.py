@@ -11,10 +11,11 @@ import torch
 from search_spaces.catalog import build_network
 from search_spaces.network import InputContract, Network, Op
 from search_spaces.precision import FP32, W8A8
+from search_spaces.quantisation import plan_quantisation
 from search_spaces.spec import Family, NetworkSpec
 from workers.calibrate import CalibrationMethod, calibrate
 from workers.fold import fold_batch_norms
-from workers.onnx_quantize import activation_grid, calibrated_tensors, image_range, plan_quantisation, quantise_weight
+from workers.onnx_quantize import activation_grid, calibrated_tensors, image_range, quantise_weight
 from workers.torch_network import build_module
 from workers.weights import Weights, init_weights
 

@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from search_spaces.catalog import build_network
 from search_spaces.network import ACTIVATION_OPS, InputContract, Network, Node, Op, Shape, infer_shapes
 from search_spaces.precision import FP32, W8A8, Precision
+from search_spaces.quantisation import plan_quantisation
 from search_spaces.spec import Family, NetworkSpec
 from workers.calibrate import calibrate
 from workers.fold import fold_batch_norms
@@ -25,7 +26,6 @@ from workers.onnx_quantize import (
     activation_grid,
     image_range,
     is_quantised,
-    plan_quantisation,
     quantise_bias,
     quantise_weight,
 )
