@@ -10,24 +10,24 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from search_spaces.network import InputContract, Network, Node, Op
-from search_spaces.quantisation import CONTAINER_BITS, is_quantised_layer, plan_quantisation
+from search_spaces.network import InputContract, Network, Op
+from search_spaces.quantisation import CONTAINER_BITS, plan_quantisation
 
 TensorRange = tuple[float, float]
 
 
-def is_quantised(node: Node) -> bool:
-    """Whether a layer computes in integers.
+def check_writable(network: Network) -> None:
+    """Whether every layer can be in a file.
 
     Raises:
-        ValueError: its precision is neither fp32 nor 2 to 8 bits on both sides.
+        ValueError: a layer's precision is neither fp32 nor 2 to 8 bits on both sides.
     """
-    if not is_quantised_layer(node):
-        return False
-    bits = (node.precision.weight_bits, node.precision.activation_bits)
-    if min(bits) < 2 or max(bits) > CONTAINER_BITS:
-        raise ValueError(f"layer {node.name!r}: {node.precision} cannot be written; 2 to 8 bits on both sides can")
-    return True
+    for layer in network.compute_nodes():
+        bits = (layer.precision.weight_bits, layer.precision.activation_bits)
+        if not layer.precision.is_float and (min(bits) < 2 or max(bits) > CONTAINER_BITS):
+            raise ValueError(
+                f"layer {layer.name!r}: {layer.precision} cannot be written; 2 to 8 bits on both sides can"
+            )
 
 
 def calibrated_tensors(network: Network) -> tuple[str, ...]:

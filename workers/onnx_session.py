@@ -16,7 +16,7 @@ import onnxruntime
 
 from search_spaces.costs import fused_operators
 from search_spaces.network import COMPUTE_OPS, Network, Node
-from workers.onnx_quantize import is_quantised
+from search_spaces.quantisation import is_quantised_layer
 
 _INTEGER_OPERATORS = frozenset({"QLinearConv", "QGemm", "QLinearMatMul", "ConvInteger", "MatMulInteger"})
 _FLOAT_OPERATORS = frozenset({"Conv", "FusedConv", "NhwcFusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul"})
@@ -98,7 +98,7 @@ def _compare(network: Network, executed: Mapping[str, str]) -> None:
 
 
 def _is_as_declared(layer: Node, operator: str) -> bool:
-    return operator in (_INTEGER_OPERATORS if is_quantised(layer) else _FLOAT_OPERATORS)
+    return operator in (_INTEGER_OPERATORS if is_quantised_layer(layer) else _FLOAT_OPERATORS)
 
 
 def _options(threads: int) -> onnxruntime.SessionOptions:

@@ -15,13 +15,13 @@ import numpy as np
 import onnx
 
 from search_spaces.network import Network, Node, Op, Shape, infer_shapes
-from search_spaces.quantisation import CONTAINER_BITS, QuantisationPlan, plan_quantisation
+from search_spaces.quantisation import CONTAINER_BITS, QuantisationPlan, is_quantised_layer, plan_quantisation
 from workers.onnx_quantize import (
     ActivationGrid,
     TensorRange,
     activation_grid,
+    check_writable,
     image_range,
-    is_quantised,
     quantise_bias,
     quantise_weight,
 )
@@ -105,6 +105,7 @@ class _Writer:
         self.network = network
         self.weights = weights
         self.shapes = infer_shapes(network)
+        check_writable(network)
         self.plan: QuantisationPlan = plan_quantisation(network)
         self.model = onnx.ModelProto(ir_version=IR_VERSION, producer_name="espalier")
         self.graph = self.model.graph
@@ -229,7 +230,7 @@ def _contract_metadata(network: Network) -> dict[str, str]:
 
 def _write_layer(writer: _Writer, node: Node) -> None:
     source = writer.read(node.name, node.inputs[0])
-    parameters = _integer_parameters(writer, node) if is_quantised(node) else _float_parameters(writer, node)
+    parameters = _integer_parameters(writer, node) if is_quantised_layer(node) else _float_parameters(writer, node)
     if node.op is Op.LINEAR:
         writer.add("Gemm", node.name, [source, *parameters], node.name, transB=1)
     else:

@@ -25,7 +25,6 @@ from workers.fold import fold_batch_norms
 from workers.onnx_quantize import (
     activation_grid,
     image_range,
-    is_quantised,
     quantise_bias,
     quantise_weight,
 )
