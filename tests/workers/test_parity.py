@@ -74,7 +74,7 @@ def fake_quantised(network: Network, weights: Weights, ranges: dict, images: np.
     ranges = {**ranges, network.nodes[0].name: image_range(network.input)}
     grids = {name: activation_grid(ranges[name], bits) for name, bits in plan.bits.items()}
     rounded = dict(weights)
-    for layer in filter(is_quantised, network.compute_nodes()):
+    for layer in filter(is_quantised_layer, network.compute_nodes()):
         integers, scale = quantise_weight(weights[f"{layer.name}.weight"], layer.precision.weight_bits)
         rounded[f"{layer.name}.weight"] = integers * scale.reshape(-1, *[1] * (integers.ndim - 1))
         if layer.bias:
