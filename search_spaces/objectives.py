@@ -43,6 +43,15 @@ DEVICE_METRICS = frozenset({Metric.LATENCY_S, Metric.ENERGY_J, Metric.MEMORY_BYT
 """Told by a device, and only by one that can. The rest are scores: told from a network's outputs."""
 
 
+class Provenance(StrEnum):
+    """Where a figure comes from. Told with every figure."""
+
+    MEASURED = "measured"
+    IMPORTED = "imported"
+    SIMULATED = "simulated"
+    PREDICTED = "predicted"
+
+
 class Direction(StrEnum):
     MAXIMIZE = "maximize"
     MINIMIZE = "minimize"

@@ -289,37 +289,110 @@ class Artifact(Row):
 
 
 class Device(Row):
-    """A device as its worker announced it. `seen_at` is the worker's last sign of life."""
+    """A device as its worker announced it.
+
+    Attributes:
+        fingerprint_digest: of the fingerprint in its capabilities, see `service.measurements.conditions`. Figures that
+            were taken under another are stale.
+        seen_at: the worker's last sign of life.
+    """
 
     __tablename__ = "devices"
 
     name: Mapped[str] = mapped_column(String(100), primary_key=True)
     capabilities: Mapped[dict[str, Any]]
+    fingerprint_digest: Mapped[str] = mapped_column(String(64))
     announced_at: Mapped[datetime] = mapped_column(default=utc_now)
     seen_at: Mapped[datetime] = mapped_column(default=utc_now)
 
 
+class Workload(Row):
+    """What was measured: see `search_spaces.costs.Workload`. Written once, never changed.
+
+    Attributes:
+        signature: empty where only the digest is known.
+    """
+
+    __tablename__ = "workloads"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    digest: Mapped[str] = mapped_column(String(64), unique=True)
+    kind: Mapped[str] = mapped_column(String(20))
+    signature: Mapped[str] = mapped_column(Text)
+
+
+class Conditions(Row):
+    """What figures must share to be compared: the device, how it was set up, how it was measured. Never changed.
+
+    Attributes:
+        digest: of all three, see `service.measurements.conditions`.
+        device: a name; of a table that was imported no worker need ever have announced it.
+    """
+
+    __tablename__ = "conditions"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    digest: Mapped[str] = mapped_column(String(64), unique=True)
+    device: Mapped[str] = mapped_column(String(100), index=True)
+    fingerprint_digest: Mapped[str] = mapped_column(String(64))
+    fingerprint: Mapped[dict[str, Any]]
+    protocol: Mapped[dict[str, Any]]
+
+
+class MeasurementImport(Row):
+    """A table of figures that somebody has handed over.
+
+    Attributes:
+        digest: of the file and all that was said of it: the same again is the same import.
+        report: what it brought, in counts.
+    """
+
+    __tablename__ = "measurement_imports"
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    digest: Mapped[str] = mapped_column(String(64), unique=True)
+    filename: Mapped[str] = mapped_column(String(200))
+    report: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+
 class Measurement(Row):
-    """Statistics of one workload on one device, with its protocol. At most one of each metric for a trial."""
+    """Statistics of one metric of one workload under some conditions. At most one of each metric for a trial.
+
+    Attributes:
+        median, lower_quartile, upper_quartile: in the metric's own unit.
+        count: how many values the statistics are of.
+        samples: some of them, in the order taken; none where nobody kept any.
+        anchor_ratio: median of candidate / anchor; None when there was no anchor.
+        provenance: see `search_spaces.objectives.Provenance`.
+        origin: of an imported row, what it was where it comes from, as far as that was said.
+        created_at: when it was taken; of an imported row that does not say, when it was imported.
+    """
 
     __tablename__ = "measurements"
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    device: Mapped[str] = mapped_column(String(100))
-    fingerprint: Mapped[dict[str, Any]]
-    workload_key: Mapped[str] = mapped_column(String(64), index=True)
+    workload_id: Mapped[int] = mapped_column(ForeignKey("workloads.id"))
+    conditions_id: Mapped[int] = mapped_column(ForeignKey("conditions.id"))
     metric: Mapped[str] = mapped_column(String(40))
     median: Mapped[float]
     lower_quartile: Mapped[float]
     upper_quartile: Mapped[float]
+    count: Mapped[int]
     samples: Mapped[list[Any]]
     anchor_ratio: Mapped[float | None]
-    protocol: Mapped[dict[str, Any]]
     provenance: Mapped[str] = mapped_column(String(20))
+    origin: Mapped[str | None] = mapped_column(String(20))
     trial_id: Mapped[int | None] = mapped_column(ForeignKey("trials.id"))
+    import_id: Mapped[str | None] = mapped_column(ForeignKey("measurement_imports.id"))
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
 
-    __table_args__ = (UniqueConstraint("trial_id", "metric"),)
+    __table_args__ = (
+        UniqueConstraint("trial_id", "metric"),
+        # What a network's operators take, among a million rows, is found by these numbers alone.
+        Index("ix_measurements_workload_id_conditions_id", "workload_id", "conditions_id"),
+        Index("ix_measurements_conditions_id_id", "conditions_id", "id"),
+    )
 
 
 class Event(Row):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from search_spaces.objectives import Outcome, TrialState
 from service.db import transaction
-from service.models import Measurement, Search, Trial
+from service.measurements.actions import NewMeasurement, measurement_from_json
+from service.models import Search, Trial
 from service.queue import TaskName, send_after_commit
 from service.states import JobState
 from service.trials.actions import finish_trial, start_trial
@@ -15,16 +15,6 @@ from workers.evaluator import JobName
 from workers.workplace import LEASE_S, Claim, Ending, Workplace, arguments_of, work
 
 DEADLINE_S = 3600.0
-_MEASUREMENT_COLUMNS = (
-    "device",
-    "fingerprint",
-    "metric",
-    "median",
-    "lower_quartile",
-    "upper_quartile",
-    "anchor_ratio",
-    "provenance",
-)
 
 
 def run_trial(workplace: Workplace, trial_id: int) -> None:
@@ -54,15 +44,9 @@ def outcome_of(ending: Ending) -> Outcome:
     return Outcome(TrialState.FAILED, reason=ending.reason, details={"fault": str(ending.fault)})
 
 
-def split_measurements(outcome: Outcome) -> tuple[Outcome, list[Measurement]]:
+def split_measurements(outcome: Outcome) -> tuple[Outcome, list[NewMeasurement]]:
     """The measurements as rows of their own, and the outcome without the raw samples."""
     found = [dict(one) for one in outcome.details.get("measurements", ())]
-    rows = [_row(one) for one in found]
+    rows = [measurement_from_json(one) for one in found]
     told = [{name: value for name, value in one.items() if name != "samples"} for one in found]
     return replace(outcome, details={**outcome.details, "measurements": told}), rows
-
-
-def _row(found: dict[str, Any]) -> Measurement:
-    columns = {name: found[name] for name in _MEASUREMENT_COLUMNS}
-    key = found["workload"]["digest"]
-    return Measurement(**columns, workload_key=key, samples=list(found["samples"]), protocol=dict(found["protocol"]))

@@ -12,6 +12,7 @@ from service.db import insert_if_new
 from service.errors import InvalidSpecError
 from service.events.actions import append_event
 from service.known import known_for_search
+from service.measurements.conditions import digest_of
 from service.models import Device, Search, utc_now
 from service.searches.actions import fail, send_for_preparation
 from service.searches.queries import lock_search
@@ -21,17 +22,27 @@ from service.states import EventKind, SearchState
 def announce(session: Session, capabilities: DeviceCapabilities) -> None:
     """Write down a device, or that it is still there. Workers repeat this as their sign of life.
 
+    Figures that were taken under another fingerprint are stale from then on.
+
     Each time searches that wait are looked at: one that was submitted while the device was being announced for the
     first time has not seen it, and was not seen.
     """
     told = capabilities.model_dump(mode="json")
+    fingerprint_digest = digest_of(told["fingerprint"])
     now = utc_now()
-    row = {"name": capabilities.name, "capabilities": told, "announced_at": now, "seen_at": now}
+    row = {
+        "name": capabilities.name,
+        "capabilities": told,
+        "fingerprint_digest": fingerprint_digest,
+        "announced_at": now,
+        "seen_at": now,
+    }
     is_new = insert_if_new(session, Device, row)
     device = session.get_one(Device, capabilities.name, populate_existing=True, with_for_update=True)
     device.seen_at = now
     if is_new or device.capabilities != told:
         device.capabilities, device.announced_at = told, now
+        device.fingerprint_digest = fingerprint_digest
     session.flush()
     wake_waiting(session)
 

@@ -14,7 +14,8 @@ from search_spaces.design import Design
 from search_spaces.objectives import Outcome, TrialState
 from service import leases
 from service.events.actions import append_event
-from service.models import Measurement, Search, Trial
+from service.measurements.actions import NewMeasurement, record
+from service.models import Search, Trial
 from service.searches.actions import settle
 from service.searches.queries import lock_search
 from service.states import EventKind, SearchState
@@ -67,7 +68,7 @@ def start_trial(session: Session, trial_id: int, owner: str, lease_s: float) -> 
 
 
 def finish_trial(
-    session: Session, trial_id: int, attempt: int, outcome: Outcome, measurements: Sequence[Measurement] = ()
+    session: Session, trial_id: int, attempt: int, outcome: Outcome, measurements: Sequence[NewMeasurement] = ()
 ) -> bool:
     """Write a trial's outcome, once. False: the lease was lost, and nothing is written.
 
@@ -90,9 +91,7 @@ def finish_trial(
         return False
     if outcome.state is not TrialState.CANCELLED:
         search.finished_count += 1
-    for measurement in measurements:
-        measurement.trial_id = trial_id
-        session.add(measurement)
+    record(session, measurements, trial_id=trial_id)
     _tell(session, trial_id)
     settle(session, search)
     return True

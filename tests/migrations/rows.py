@@ -16,8 +16,24 @@ from pathlib import Path
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from search_spaces.costs import WorkloadKind
+from search_spaces.objectives import Metric, Provenance
 from service.db import make_engine, transaction, upgrade
-from service.models import Artifact, Device, Event, Export, Finalist, Measurement, Preparation, Search, Trial
+from service.measurements.actions import NewMeasurement, WorkloadKey, record
+from service.measurements.conditions import conditions_digest, digest_of
+from service.models import (
+    Artifact,
+    Conditions,
+    Device,
+    Event,
+    Export,
+    Finalist,
+    Measurement,
+    Preparation,
+    Search,
+    Trial,
+    Workload,
+)
 from service.states import SearchState
 from tests.servers import find_postgres, running_postgres
 
@@ -42,7 +58,15 @@ def add_rows(session: Session) -> None:
             created_at=WHEN,
         )
     )
-    session.add(Device(name="local-cpu", capabilities={"name": "local-cpu"}, announced_at=WHEN, seen_at=WHEN))
+    session.add(
+        Device(
+            name="local-cpu",
+            capabilities={"name": "local-cpu"},
+            fingerprint_digest=digest_of({}),
+            announced_at=WHEN,
+            seen_at=WHEN,
+        )
+    )
     session.add(
         Artifact(
             digest="a" * 64, filename="net.onnx", media_type="application/onnx", size_bytes=3 * 2**31, created_at=WHEN
@@ -66,21 +90,23 @@ def add_rows(session: Session) -> None:
             Finalist(search_id=SEARCH_ID, trial_id=trial.id, state="succeeded", values={"accuracy": 0.89}),
             Export(id="e" * 36, search_id=SEARCH_ID, trial_id=trial.id, state="succeeded", artifact_digest="a" * 64),
             Event(search_id=SEARCH_ID, seq=1, kind="state", data={"state": "queued"}),
-            Measurement(
-                device="local-cpu",
-                fingerprint={"cpu": "x"},
-                workload_key="w" * 64,
-                metric="latency_s",
-                median=1e-3,
-                lower_quartile=9e-4,
-                upper_quartile=2e-3,
-                samples=[1e-3],
-                protocol={"batch": 1},
-                provenance="measured",
-                trial_id=trial.id,
-            ),
         ]
     )
+    measured = NewMeasurement(
+        workload=WorkloadKey(WorkloadKind.NETWORK, "w" * 64, ""),
+        device="local-cpu",
+        fingerprint={"cpu": "x"},
+        protocol={"batch": 1},
+        metric=Metric.LATENCY_S,
+        median=1e-3,
+        lower_quartile=9e-4,
+        upper_quartile=2e-3,
+        count=1,
+        samples=(1e-3,),
+        anchor_ratio=None,
+        provenance=Provenance.MEASURED,
+    )
+    record(session, [measured], trial_id=trial.id)
 
 
 def check_rows(session: Session) -> None:
@@ -91,11 +117,30 @@ def check_rows(session: Session) -> None:
     assert (trial.design, trial.values, trial.attempt, trial.baseline) == (DESIGN, {"accuracy": 0.9}, 2, False)
     assert session.scalars(select(Finalist)).one().trial_id == trial.id
     assert session.scalars(select(Export)).one().artifact_digest == "a" * 64
-    assert session.scalars(select(Measurement)).one().median == 1e-3
+    _check_measurement(session, trial.id)
     assert session.scalars(select(Event)).one().data == {"state": "queued"}
     assert session.get_one(Artifact, "a" * 64).size_bytes == 3 * 2**31
     assert session.get_one(Device, "local-cpu").seen_at == WHEN
     assert session.scalars(select(Preparation)).one().state == "succeeded"
+
+
+def _check_measurement(session: Session, trial_id: int) -> None:
+    measured, workload, conditions = session.execute(
+        select(Measurement, Workload, Conditions).join_from(Measurement, Workload).join(Conditions)
+    ).one()
+    figures = (measured.lower_quartile, measured.median, measured.upper_quartile, measured.count, measured.samples)
+    assert figures == (9e-4, 1e-3, 2e-3, 1, [1e-3])
+    assert (measured.metric, measured.provenance, measured.trial_id) == ("latency_s", "measured", trial_id)
+    assert (measured.anchor_ratio, measured.origin, measured.import_id) == (None, None, None)
+    assert (workload.kind, workload.digest, workload.signature) == ("network", "w" * 64, "")
+    assert (conditions.device, conditions.fingerprint, conditions.protocol) == (
+        "local-cpu",
+        {"cpu": "x"},
+        {"batch": 1},
+    )
+    assert conditions.fingerprint_digest == digest_of({"cpu": "x"})
+    assert conditions.digest == conditions_digest("local-cpu", {"cpu": "x"}, {"batch": 1})
+    assert session.get_one(Device, "local-cpu").fingerprint_digest == digest_of({})
 
 
 def _fill(url: str) -> None:

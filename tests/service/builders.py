@@ -13,13 +13,15 @@ from sqlalchemy import Engine
 
 from search_spaces.capabilities import DeviceCapabilities
 from search_spaces.check import check_spec
+from search_spaces.costs import WorkloadKind
 from search_spaces.design import Design
 from search_spaces.known import Known
-from search_spaces.objectives import Metric, Outcome, TrialState
+from search_spaces.objectives import Metric, Outcome, Provenance, TrialState
 from search_spaces.parse import parse_spec
 from service.config import Settings
 from service.db import transaction
 from service.devices.actions import announce
+from service.measurements.actions import NewMeasurement, WorkloadKey
 from service.models import Preparation, Search, Trial
 from service.preparations.actions import finish_preparation, start_preparation
 from service.searches.actions import create_search
@@ -102,3 +104,22 @@ def waiting_messages(settings: Settings) -> list[tuple[str, Any]]:
     messages = [json.loads(path.read_text()) for path in sorted(folder.glob("*.msg"))]
     arguments = [json.loads(base64.b64decode(message["body"]))[0] for message in messages]
     return [(message["headers"]["task"], row_id) for message, (row_id,) in zip(messages, arguments, strict=True)]
+
+
+def new_measurement(**changes: Any) -> NewMeasurement:
+    """A latency of a network on the local processor, with some of its parts replaced."""
+    values: dict[str, Any] = {
+        "workload": WorkloadKey(WorkloadKind.NETWORK, "w" * 64, "{}"),
+        "device": LOCAL_CPU.name,
+        "fingerprint": LOCAL_CPU.fingerprint,
+        "protocol": {"batch": 1, "threads": 1},
+        "metric": Metric.LATENCY_S,
+        "median": 1e-3,
+        "lower_quartile": 9e-4,
+        "upper_quartile": 2e-3,
+        "count": 3,
+        "samples": (9e-4, 1e-3, 2e-3),
+        "anchor_ratio": None,
+        "provenance": Provenance.MEASURED,
+    }
+    return NewMeasurement(**(values | changes))

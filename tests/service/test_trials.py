@@ -23,7 +23,14 @@ from service.searches.actions import cancel, move
 from service.searches.queries import lock_search
 from service.states import JobState, SearchState
 from service.trials.actions import finish_trial, start_trial
-from tests.service.builders import add_running_search, add_trial_rows, run_trial, success, waiting_messages
+from tests.service.builders import (
+    add_running_search,
+    add_trial_rows,
+    new_measurement,
+    run_trial,
+    success,
+    waiting_messages,
+)
 
 
 @pytest.fixture
@@ -106,28 +113,14 @@ class TestTrials:
     def test_measurement_is_stored_with_the_outcome_and_not_without(self, engine: Engine, search_id: str) -> None:
         (trial,) = add_trial_rows(engine, search_id, 1)
 
-        def measurement() -> Measurement:
-            return Measurement(
-                device="local-cpu",
-                fingerprint={"cpu": "a"},
-                workload_key="w",
-                metric="latency_s",
-                median=1e-3,
-                lower_quartile=9e-4,
-                upper_quartile=2e-3,
-                samples=[1e-3],
-                anchor_ratio=None,
-                protocol={"batch": 1},
-                provenance="measured",
-            )
-
+        measurement = new_measurement()
         with transaction(engine) as session:
             attempt = start_trial(session, trial.id, "worker", 60)
             assert attempt == 1
-            assert not finish_trial(session, trial.id, 7, success(0.9, 1e-3), [measurement()])
-            assert finish_trial(session, trial.id, attempt, success(0.9, 1e-3), [measurement()])
+            assert not finish_trial(session, trial.id, 7, success(0.9, 1e-3), [measurement])
+            assert finish_trial(session, trial.id, attempt, success(0.9, 1e-3), [measurement])
         with reading(engine) as session:
-            assert [row.trial_id for row in session.scalars(select(Measurement))] == [trial.id]
+            assert [(row.trial_id, row.median) for row in session.scalars(select(Measurement))] == [(trial.id, 1e-3)]
 
     def test_search_being_cancelled_ends_with_its_last_trial(
         self, client: httpx.Client, engine: Engine, search_id: str

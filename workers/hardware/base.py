@@ -8,7 +8,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -16,16 +15,8 @@ import numpy as np
 from search_spaces.capabilities import DeviceCapabilities
 from search_spaces.network import Network
 from search_spaces.objectives import Metric
+from search_spaces.objectives import Provenance as Provenance  # devices take it from here
 from workers.hardware.timing import DEFAULT_PROTOCOL, Protocol
-
-
-class Provenance(StrEnum):
-    """Where a figure comes from. Told with every figure."""
-
-    MEASURED = "measured"
-    IMPORTED = "imported"
-    SIMULATED = "simulated"
-    PREDICTED = "predicted"
 
 
 @dataclass(frozen=True)

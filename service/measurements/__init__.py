@@ -1,0 +1,1 @@
+"""Measurements: what workloads take on devices, and where each figure comes from."""
