@@ -42,7 +42,6 @@ def test_a_larger_network_is_slower_than_its_anchor():
     assert result.anchor_ratio is not None
     assert result.anchor_ratio > 2
     assert result.median == pytest.approx(result.anchor_ratio * 1e-3)
-    assert result.protocol["anchor_latency_s"] == 1e-3
     assert result.provenance is Provenance.MEASURED
 
 

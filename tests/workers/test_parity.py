@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from search_spaces.catalog import build_network
 from search_spaces.network import ACTIVATION_OPS, InputContract, Network, Node, Op, Shape, infer_shapes
 from search_spaces.precision import FP32, W8A8, Precision
-from search_spaces.quantisation import plan_quantisation
+from search_spaces.quantisation import is_quantised_layer, plan_quantisation
 from search_spaces.spec import Family, NetworkSpec
 from workers.calibrate import calibrate
 from workers.fold import fold_batch_norms

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -42,7 +41,7 @@ def time_file(
     deployed: Deployed, anchor: Anchor | None, protocol: Protocol, open_run: OpenRun, runtime: str
 ) -> MeasurementResult:
     """Latency of one inference of a file on this machine's processor, beside the anchor if there is one."""
-    conditions: dict[str, Any] = {"runtime": runtime, "pinned": is_pinnable(protocol)}
+    conditions = {"runtime": runtime, "pinned": is_pinnable(protocol)}
     ratio = None
     with undisturbed(protocol):
         if anchor is None:
@@ -52,7 +51,6 @@ def time_file(
             pairs = time_beside(lambda: (open_run(files[0], protocol), open_run(files[1], protocol)), protocol)
             ratios = pairs[:, 0] / pairs[:, 1]
             times, ratio = ratios * anchor.latency_s, float(np.median(ratios))
-            conditions["anchor_latency_s"] = anchor.latency_s
     return summarise(Metric.LATENCY_S, times, ratio, protocol, conditions, Provenance.MEASURED)
 
 
