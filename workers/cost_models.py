@@ -12,8 +12,10 @@ from itertools import product
 
 import numpy as np
 from scipy.optimize import nnls
+from scipy.sparse import csr_array
 
 from search_spaces.cost_models.additive import (
+    HALF_WIDTH,
     NOMINAL,
     NUMBERS,
     AdditiveModel,
@@ -62,71 +64,88 @@ class Left:
     spreads: Array
 
 
+@dataclass(frozen=True)
+class _Samples:
+    """Samples as matrices: many have terms in common.
+
+    Attributes:
+        terms: those that differ.
+        counts: how often each sample has each, divided by its cost, (samples, terms).
+        numbers: what each sample computes in.
+    """
+
+    terms: tuple[Term, ...]
+    counts: csr_array
+    numbers: tuple[str, ...]
+
+    def noise(self, by_numbers: Mapping[str, float]) -> Array:
+        return np.array([by_numbers[name] for name in self.numbers])
+
+    def members(self, name: str) -> Array:
+        """The samples that compute in these numbers; all, where those are few."""
+        chosen = np.array([number for number, own in enumerate(self.numbers) if own == name])
+        return chosen if len(chosen) >= FEWEST else np.arange(len(self.numbers))
+
+
 def fit(samples: Sequence[Sample]) -> AdditiveModel:
-    """Fit a model.
+    """Fit a model; seconds for a thousand samples.
 
     Raises:
         TooFewError: fewer than `FEWEST` samples.
     """
     if len(samples) < FEWEST:
         raise TooFewError(f"a cost model needs {FEWEST} measured networks at least; there are {len(samples)}")
-    noise = dict.fromkeys(NUMBERS, _FIRST_NOISE)
-    rates = _fit_rates(samples)
-    _, model = min(
-        (_fit_scored(samples, rates, length, scale, noise) for length, scale in product(_LENGTHS, _SCALES)),
-        key=lambda scored: scored[0],
-    )
-    noise = _noise_of(samples, leave_one_out(samples, model))
-    _, model = _fit_scored(samples, rates, model.length, model.scale, noise)
-    return replace(model, widen=_widening(samples, leave_one_out(samples, model)))
+    table = _tabulate(samples)
+    rates = _fit_rates(table)
+    first = dict.fromkeys(NUMBERS, _FIRST_NOISE)
+    fitted = [_fit_all(table, rates, length, scale, first) for length, scale in product(_LENGTHS, _SCALES)]
+    model, left = min(fitted, key=lambda pair: _surprise(pair[1]))
+    model, left = _fit_all(table, rates, model.length, model.scale, _noise_of(table, left))
+    return replace(model, widen=_widening(table, left))
 
 
-def leave_one_out(samples: Sequence[Sample], model: AdditiveModel) -> Left:
-    """Errors and spreads of predicting each sample from all others, in closed form.
-
-    For a linear model with hat value h, the error without a sample is its residual / (1 - h), and the variance of its
-    prediction sigma^2 / (1 - h) (Rasmussen and Williams 2006, section 5.4.2, in weight space).
-    """
-    rows, residuals = _equations(samples, model)
-    sigma = np.array([model.noise[numbers_of(sample.terms)] for sample in samples])
-    hats = np.einsum("ij,jk,ik->i", rows, model.covariance, rows) / sigma**2
-    kept = np.clip(1 - hats, 1e-6, None)
-    return Left((residuals - rows @ model.weights) / kept, sigma / np.sqrt(kept))
+def _surprise(left: Left) -> float:
+    """Negative logarithm of the density that the predictions gave to what was left out, per sample."""
+    return float(np.mean(np.log(left.spreads) + 0.5 * (left.errors / left.spreads) ** 2))
 
 
-def _fit_scored(
-    samples: Sequence[Sample], rates: Mapping[str, Array], length: float, scale: float, noise: Mapping[str, float]
-) -> tuple[float, AdditiveModel]:
-    """The model with these choices, and its negative log predictive density of what was left out, per sample."""
-    model = _fit_corrections(samples, _lay_out(samples, rates, length), length, scale, noise)
-    left = leave_one_out(samples, model)
-    return float(np.mean(np.log(left.spreads) + 0.5 * (left.errors / left.spreads) ** 2)), model
-
-
-def _fit_rates(samples: Sequence[Sample]) -> dict[str, Array]:
-    """The physical guess: non-negative least squares on relative errors."""
-    widths = {term.kind: len(term.amounts) for sample in samples for term in sample.terms}
-    starts = dict(zip(widths, np.cumsum([0, *widths.values()]), strict=False))
-    amounts = np.zeros((len(samples), sum(widths.values())))
-    for row, sample in zip(amounts, samples, strict=True):
+def _tabulate(samples: Sequence[Sample]) -> _Samples:
+    places: dict[Term, int] = {}
+    rows, columns, values = [], [], []
+    for number, sample in enumerate(samples):
         for term in sample.terms:
-            row[starts[term.kind] : starts[term.kind] + widths[term.kind]] += term.amounts
+            rows.append(number)
+            columns.append(places.setdefault(term, len(places)))
+            values.append(1 / sample.cost)
+    counts = csr_array((values, (rows, columns)), shape=(len(samples), len(places)))
+    return _Samples(tuple(places), counts, tuple(numbers_of(sample.terms) for sample in samples))
+
+
+def _fit_rates(table: _Samples) -> dict[str, Array]:
+    """The physical guess: non-negative least squares on relative errors."""
+    widths = {term.kind: len(term.amounts) for term in table.terms}
+    starts = dict(zip(widths, np.cumsum([0, *widths.values()]).tolist(), strict=False))
+    amounts = np.zeros((len(table.terms), sum(widths.values())))
+    for row, term in zip(amounts, table.terms, strict=True):
+        row[starts[term.kind] : starts[term.kind] + widths[term.kind]] = term.amounts
     largest = np.maximum(amounts.max(axis=0), 1.0)
-    relative = amounts / largest / np.array([[sample.cost] for sample in samples])
+    relative = table.counts @ (amounts / largest)
     pull = _PULL * relative.mean() * np.eye(relative.shape[1])
-    wanted = np.concatenate([np.ones(len(samples)), np.zeros(len(pull))])
+    wanted = np.concatenate([np.ones(len(relative)), np.zeros(len(pull))])
     found, _ = nnls(np.concatenate([relative, pull]), wanted, maxiter=30 * relative.shape[1])
     rates = found / largest
     return {kind: rates[start : start + widths[kind]] for kind, start in starts.items()}
 
 
-def _lay_out(samples: Sequence[Sample], rates: Mapping[str, Array], length: float) -> dict[str, KindModel]:
+def _lay_out(table: _Samples, rates: Mapping[str, Array], length: float) -> dict[str, KindModel]:
     """The kinds with their inducing points and columns."""
+    places: dict[str, set[tuple[float, ...]]] = {kind: set() for kind in rates}
+    for term in table.terms:
+        places[term.kind].add(term.coordinates)
     kinds: dict[str, KindModel] = {}
     start = 0
     for kind, own in rates.items():
-        places = {term.coordinates for sample in samples for term in sample.terms if term.kind == kind}
-        points = _spread_points(np.array(sorted(places)))
+        points = _spread_points(np.array(sorted(places[kind])))
         covariance = similarity(points, points, length) + _JITTER * np.eye(len(points))
         kinds[kind] = KindModel(own, points, np.linalg.inv(np.linalg.cholesky(covariance)), start)
         start += 1 + len(points)
@@ -144,51 +163,36 @@ def _spread_points(places: Array) -> Array:
     return places[chosen]
 
 
-def _fit_corrections(
-    samples: Sequence[Sample],
-    kinds: Mapping[str, KindModel],
-    length: float,
-    scale: float,
-    noise: Mapping[str, float],
-) -> AdditiveModel:
+def _fit_all(
+    table: _Samples, rates: Mapping[str, Array], length: float, scale: float, noise: Mapping[str, float]
+) -> tuple[AdditiveModel, Left]:
+    """The model with these choices, and what it says of samples left out, in closed form.
+
+    For a linear model with hat value h, the error without a sample is its residual / (1 - h), and the variance of that
+    error sigma^2 / (1 - h) (Rasmussen and Williams 2006, section 5.4.2, in weight space).
+    """
+    kinds = _lay_out(table, rates, length)
     columns = sum(1 + len(kind.points) for kind in kinds.values())
-    empty = np.zeros(columns)
-    model = AdditiveModel(kinds, length, scale, empty, np.eye(columns), noise, dict.fromkeys(NUMBERS, 1.0))
-    rows, residuals = _equations(samples, model)
-    certainty = np.array([model.noise[numbers_of(sample.terms)] for sample in samples]) ** -2
-    covariance = np.linalg.inv((rows.T * certainty) @ rows + np.eye(columns))
-    return replace(model, weights=covariance @ (rows.T @ (certainty * residuals)), covariance=covariance)
+    widen = dict.fromkeys(NUMBERS, 1.0)
+    model = AdditiveModel(kinds, length, scale, np.zeros(columns), np.eye(columns), noise, widen)
+    guesses = model.guesses(table.terms)
+    rows, residuals = table.counts @ model.rows(table.terms, guesses), 1 - table.counts @ guesses
+    sigma = table.noise(noise)
+    weighted = rows.T / sigma**2
+    covariance = np.linalg.inv(weighted @ rows + np.eye(columns))
+    weights = covariance @ (weighted @ residuals)
+    kept = np.clip(1 - ((rows @ covariance) * rows).sum(axis=1) / sigma**2, 1e-6, None)
+    left = Left((residuals - rows @ weights) / kept, sigma / np.sqrt(kept))
+    return replace(model, weights=weights, covariance=covariance), left
 
 
-def _equations(samples: Sequence[Sample], model: AdditiveModel) -> tuple[Array, Array]:
-    """Of each sample, relative to its cost: its row (samples, columns), and what the guess leaves (samples,)."""
-    rows, residuals = [], []
-    for sample in samples:
-        guesses = model.guesses(sample.terms)
-        rows.append(model.rows(sample.terms, guesses).sum(axis=0) / sample.cost)
-        residuals.append(1 - guesses.sum() / sample.cost)
-    return np.array(rows), np.array(residuals)
+def _noise_of(table: _Samples, left: Left) -> dict[str, float]:
+    """What the errors of samples left out leave for noise."""
+    typical = {name: 1.4826 * float(np.median(np.abs(left.errors[table.members(name)]))) for name in NUMBERS}
+    return {name: max(value, _LEAST_NOISE) for name, value in typical.items()}
 
 
-def _by_numbers(samples: Sequence[Sample]) -> dict[str, Array]:
-    numbers = np.array([numbers_of(sample.terms) for sample in samples])
-    return {name: np.flatnonzero(numbers == name) for name in NUMBERS}
-
-
-def _noise_of(samples: Sequence[Sample], left: Left) -> dict[str, float]:
-    """What the errors of samples left out leave for noise, by what they compute in; of all where there are few."""
-    noise = {}
-    for name, members in _by_numbers(samples).items():
-        chosen = members if len(members) >= FEWEST else np.arange(len(samples))
-        noise[name] = max(1.4826 * float(np.median(np.abs(left.errors[chosen]))), _LEAST_NOISE)
-    return noise
-
-
-def _widening(samples: Sequence[Sample], left: Left) -> dict[str, float]:
-    """The factor by which intervals would have held what they promise, likewise."""
-    ratios = np.abs(left.errors) / left.spreads / 1.6448536269514722
-    widening = {}
-    for name, members in _by_numbers(samples).items():
-        chosen = members if len(members) >= FEWEST else np.arange(len(samples))
-        widening[name] = float(np.quantile(ratios[chosen], NOMINAL))
-    return widening
+def _widening(table: _Samples, left: Left) -> dict[str, float]:
+    """The factor by which intervals would have held what they promise."""
+    ratios = np.abs(left.errors) / left.spreads / HALF_WIDTH
+    return {name: float(np.quantile(ratios[table.members(name)], NOMINAL)) for name in NUMBERS}

@@ -111,7 +111,7 @@ class AdditiveModel:
         value = float(parts.sum())
         total, numbers = rows.sum(axis=0), numbers_of(terms)
         spread = float(np.hypot(np.sqrt(total @ self.covariance @ total) / value, self.noise[numbers]))
-        half = _HALF_WIDTH * self.widen[numbers] * spread * value
+        half = HALF_WIDTH * self.widen[numbers] * spread * value
         return Prediction(value, max(value - half, 0.0), value + half, spread, tuple(map(float, parts)))
 
     def guesses(self, terms: Sequence[Term]) -> Array:
@@ -135,7 +135,7 @@ class AdditiveModel:
         return rows
 
 
-_HALF_WIDTH = 1.6448536269514722
+HALF_WIDTH = 1.6448536269514722
 """Standard deviations of a normal distribution that hold `NOMINAL` of it."""
 
 NUMBERS = ("float", "integer", "mixed")
