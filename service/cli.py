@@ -8,51 +8,29 @@ from __future__ import annotations
 
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
-from typer.main import get_group
 
 from search_spaces.check import check_spec
 from search_spaces.known import Known
 from search_spaces.parse import parse_document, parse_spec
 from search_spaces.spec import SearchSpec
 from service import terminal
+from service.assembled import assembled
 from service.bring_commands import datasets_app, networks_app
 from service.client import Client, Json
 from service.config import get_settings
 from service.console import console, errors, failures_explained, reach_service
 from service.demo import run_demo
+from service.device_commands import devices_app
 from service.examples import example_path
 from service.searches.schemas import check_body
 from service.watch import watch_search
 
-
-class AssembledGroup(TyperGroup):
-    """The commands here, and behind them those of installed entry points, loaded as late as possible."""
-
-    def list_commands(self, ctx: Any) -> list[str]:
-        self._assemble()
-        return super().list_commands(ctx)
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        if cmd_name not in self.commands:
-            self._assemble()
-        return super().get_command(ctx, cmd_name)
-
-    def _assemble(self) -> None:
-        for point in entry_points(group="espalier.commands"):
-            try:
-                found = get_group(point.load()).commands
-            except ModuleNotFoundError:  # a service-only install has the entry point, not what it imports
-                continue
-            self.commands.update({name: command for name, command in found.items() if name not in self.commands})
-
-
 app = typer.Typer(
     name="espalier",
-    cls=AssembledGroup,
+    cls=assembled("espalier.commands"),
     help="Finds the best compressed form of a neural network for a given piece of hardware.",
     no_args_is_help=True,
     add_completion=False,
@@ -60,6 +38,7 @@ app = typer.Typer(
 
 app.add_typer(networks_app, name="network")
 app.add_typer(datasets_app, name="dataset")
+app.add_typer(devices_app, name="device")
 
 SpecPath = Annotated[
     Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="a search spec, YAML or JSON")

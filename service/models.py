@@ -9,7 +9,18 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from sqlalchemy import JSON, BigInteger, DateTime, ForeignKey, Index, MetaData, String, Text, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    DateTime,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    MetaData,
+    String,
+    Text,
+    UniqueConstraint,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
@@ -393,6 +404,54 @@ class Measurement(Row):
         Index("ix_measurements_workload_id_conditions_id", "workload_id", "conditions_id"),
         Index("ix_measurements_conditions_id_id", "conditions_id", "id"),
     )
+
+
+class CostModel(Row):
+    """One version of a cost model: what a metric is expected to be under some conditions. Never changed.
+
+    Attributes:
+        content: see `search_spaces.cost_models.additive.model_to_bytes`.
+        samples: networks that it was fitted to.
+        report: its error on networks that it was not fitted to, see `service.cost_models.actions`.
+    """
+
+    __tablename__ = "cost_models"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    conditions_id: Mapped[int] = mapped_column(ForeignKey("conditions.id"))
+    metric: Mapped[str] = mapped_column(String(40))
+    version: Mapped[int]
+    content: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
+    samples: Mapped[int]
+    report: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+    __table_args__ = (UniqueConstraint("conditions_id", "metric", "version"),)
+
+
+class Residual(Row):
+    """What a cost model said of a trial that was measured all the same. At most one of each metric for a trial.
+
+    Attributes:
+        predicted, low, high: value and interval, in the metric's own unit.
+        measured: likewise.
+        reason: why it was measured, see `workers.foresight`.
+    """
+
+    __tablename__ = "residuals"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    cost_model_id: Mapped[int] = mapped_column(ForeignKey("cost_models.id"), index=True)
+    trial_id: Mapped[int] = mapped_column(ForeignKey("trials.id"))
+    metric: Mapped[str] = mapped_column(String(40))
+    predicted: Mapped[float]
+    low: Mapped[float]
+    high: Mapped[float]
+    measured: Mapped[float]
+    reason: Mapped[str] = mapped_column(String(40))
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+    __table_args__ = (UniqueConstraint("trial_id", "metric"),)
 
 
 class Event(Row):

@@ -81,10 +81,10 @@ class _Samples:
     def noise(self, by_numbers: Mapping[str, float]) -> Array:
         return np.array([by_numbers[name] for name in self.numbers])
 
-    def members(self, name: str) -> Array:
+    def members(self, name: str) -> list[int]:
         """The samples that compute in these numbers; all, where those are few."""
-        chosen = np.array([number for number, own in enumerate(self.numbers) if own == name])
-        return chosen if len(chosen) >= FEWEST else np.arange(len(self.numbers))
+        chosen = [number for number, own in enumerate(self.numbers) if own == name]
+        return chosen if len(chosen) >= FEWEST else list(range(len(self.numbers)))
 
 
 def fit(samples: Sequence[Sample]) -> AdditiveModel:

@@ -71,6 +71,31 @@ def measuring() -> Iterator[None]:
         yield
 
 
+class HostBusyError(RuntimeError):
+    """Something else is being measured on this host."""
+
+
+@contextmanager
+def measuring_for_long() -> Iterator[None]:
+    """Be the only one on this host who measures for minutes; each figure still takes `measuring`, so others get turns.
+
+    Raises:
+        HostBusyError: another does so, or a figure is being taken just now.
+        HostLockError: a lock file is not ours.
+    """
+    with _open_lock("long") as long, _open_lock("gate") as gate:
+        try:
+            fcntl.flock(long, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(gate, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise HostBusyError(
+                "something else is being measured on this machine; two measurements would disturb each other: "
+                "try again when it is done"
+            ) from None
+        fcntl.flock(gate, fcntl.LOCK_UN)
+        yield
+
+
 @contextmanager
 def _open_lock(name: str) -> Iterator[int]:
     """A descriptor of its own for each caller, since locks belong to descriptors; closing it frees the lock."""

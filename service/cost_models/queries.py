@@ -1,0 +1,140 @@
+"""Reads what cost models are fitted to, the model that holds now, and how right it was."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from search_spaces.capabilities import DeviceCapabilities
+from search_spaces.cost_models.additive import AdditiveModel, model_from_bytes
+from search_spaces.costs import WorkloadKind
+from search_spaces.objectives import Metric, Provenance
+from service.measurements.actions import in_chunks
+from service.models import Conditions, CostModel, Device, Measurement, Workload
+
+
+@dataclass(frozen=True)
+class MeasuredNetwork:
+    """A network that was measured once or more.
+
+    Attributes:
+        operators: the signature of each of its operators.
+        reads: whose results each reads.
+        costs: what was measured, in the order that it was.
+    """
+
+    digest: str
+    operators: tuple[str, ...]
+    reads: tuple[tuple[int, ...], ...]
+    costs: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A cost model with the number of its row."""
+
+    id: int
+    version: int
+    model: AdditiveModel
+
+
+def measured_networks(session: Session, conditions_id: int, metric: Metric) -> list[MeasuredNetwork]:
+    """All networks that were measured under some conditions, in the order of their first measurement."""
+    query = (
+        select(Workload.digest, Workload.signature, Measurement.median)
+        .join_from(Measurement, Workload)
+        .where(
+            Measurement.conditions_id == conditions_id,
+            Measurement.metric == str(metric),
+            Measurement.provenance == str(Provenance.MEASURED),
+            Workload.kind == str(WorkloadKind.NETWORK),
+            Workload.signature != "",
+        )
+        .order_by(Measurement.id)
+    )
+    rows = session.execute(query).all()
+    described = {digest: json.loads(signature) for digest, signature, _ in rows}
+    signatures = _signatures(session, {one for network in described.values() for one in network["operators"]})
+    found: dict[str, MeasuredNetwork] = {}
+    for digest, _, cost in rows:
+        network = described[digest]
+        if digest not in found and all(one in signatures for one in network["operators"]):
+            operators = tuple(signatures[one] for one in network["operators"])
+            found[digest] = MeasuredNetwork(digest, operators, tuple(map(tuple, network["reads"])))
+        if digest in found:
+            found[digest].costs.append(cost)
+    return list(found.values())
+
+
+def count_networks(session: Session, conditions_id: int, metric: Metric) -> int:
+    """How many networks were measured under some conditions."""
+    query = (
+        select(func.count(Measurement.workload_id.distinct()))
+        .join(Workload)
+        .where(
+            Measurement.conditions_id == conditions_id,
+            Measurement.metric == str(metric),
+            Workload.kind == str(WorkloadKind.NETWORK),
+        )
+    )
+    return session.scalar(query) or 0
+
+
+def _signatures(session: Session, digests: set[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for chunk in in_chunks(sorted(digests)):
+        rows = session.execute(select(Workload.digest, Workload.signature).where(Workload.digest.in_(chunk)))
+        found.update((digest, signature) for digest, signature in rows if signature)
+    return found
+
+
+def current_conditions(session: Session, device: Device) -> Sequence[int]:
+    """Conditions that a device's figures are taken under now, at the batch and threads of searches; newest first."""
+    told = DeviceCapabilities.model_validate(device.capabilities)
+    query = select(Conditions).where(
+        Conditions.device == device.name, Conditions.fingerprint_digest == device.fingerprint_digest
+    )
+    return [
+        row.id
+        for row in session.scalars(query.order_by(Conditions.id.desc()))
+        if (row.protocol.get("batch"), row.protocol.get("threads")) == (told.batch, told.threads)
+    ]
+
+
+def current_model(session: Session, device: Device, metric: Metric) -> Fitted | None:
+    """The newest model of what a device is now; None when none was fitted, or only to what is stale."""
+    conditions = current_conditions(session, device)
+    newest = (
+        select(CostModel.id, CostModel.version)
+        .where(CostModel.conditions_id.in_(conditions), CostModel.metric == str(metric))
+        .order_by(CostModel.id.desc())
+        .limit(1)
+    )
+    row = session.execute(newest).first()
+    return None if row is None else Fitted(row.id, row.version, load_model(session, row.id))
+
+
+def load_model(session: Session, model_id: int) -> AdditiveModel:
+    """A model by its number; those used last are kept, since rows never change."""
+    kept = _kept().get(model_id)
+    if kept is None:
+        content = session.scalar(select(CostModel.content).where(CostModel.id == model_id))
+        assert content is not None, "the row was found just now"
+        kept = model_from_bytes(content)
+        while len(_kept()) >= _MOST_KEPT:
+            _kept().pop(next(iter(_kept())))
+        _kept()[model_id] = kept
+    return kept
+
+
+_MOST_KEPT = 8
+
+
+@lru_cache(maxsize=1)
+def _kept() -> dict[int, AdditiveModel]:
+    return {}

@@ -1,0 +1,175 @@
+"""`espalier device profile`: measures here what networks take, so that searches can be told without measuring."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import product
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from sqlalchemy import Engine
+
+from search_spaces.build_space import SpaceError
+from search_spaces.capabilities import DeviceCapabilities
+from search_spaces.catalog import build_network
+from search_spaces.network import Network, network_from_json
+from search_spaces.spec import Family, NetworkSpec
+from service.config import get_settings
+from service.db import make_engine, reading, transaction, upgrade
+from service.devices.actions import announce
+from service.models import CostModel
+from service.networks.queries import find_network
+
+app = typer.Typer(help="What runs networks, and what they take there.", no_args_is_help=True)
+console = Console()
+
+_CLASSES = 10
+"""Of a catalog network that is profiled: the last layer is a small part of it."""
+
+
+@app.command()
+def profile(
+    device: Annotated[str, typer.Argument(metavar="NAME[=KIND]", help="as specs call it, such as local-cpu")],
+    network: Annotated[list[str], typer.Option(help="a family of the catalog, or a network that you have imported")],
+    input: Annotated[str, typer.Option(help="channels,height,width of catalog networks")] = "3,32,32",
+    width: Annotated[float, typer.Option(min=0.05, max=4.0, help="of catalog networks")] = 1.0,
+    minutes: Annotated[float, typer.Option(min=0.1, help="to measure for, all networks together")] = 5.0,
+    batch: Annotated[list[int] | None, typer.Option(help="images at a time; each is a profile of its own")] = None,
+    threads: Annotated[list[int] | None, typer.Option(help="likewise; default: as searches measure")] = None,
+) -> None:
+    """Measure what networks take on a device of this machine, and fit its cost model; can be stopped and resumed."""
+    # Imported here: the runtimes take seconds, and `--help` needs none.
+    from workers.hardware.timing import DEFAULT_PROTOCOL
+    from workers.host_lock import HostBusyError, measuring_for_long
+    from workers.profile import Profile
+
+    settings = get_settings()
+    upgrade(settings.resolved_database_url)
+    engine = make_engine(settings.resolved_database_url)
+    found, capabilities = _find_device(device)
+    networks = [_find_network(engine, name, input, width) for name in network]
+    combinations = list(product(batch or [capabilities.batch], threads or [capabilities.threads]))
+    _check_offered(capabilities, combinations)
+    with transaction(engine) as session:
+        announce(session, capabilities)
+    try:
+        with measuring_for_long():
+            for one_batch, one_threads in combinations:
+                protocol = replace(DEFAULT_PROTOCOL, batch=one_batch, threads=one_threads)
+                taken = Profile(engine, found, capabilities, protocol)
+                _take(taken, networks, 60 * minutes / len(combinations))
+    except HostBusyError as error:
+        _fail(str(error))
+    except SpaceError as error:
+        _fail(str(error))
+
+
+def _take(taken: Any, networks: Sequence[Network], seconds: float) -> None:
+    from workers.cost_models import TooFewError
+    from workers.fit_models import fit_model
+    from workers.profile import conditions_of, take_profile
+
+    try:
+        with _bar() as bar:
+            task = bar.add_task("starting", total=1.0)
+            for step in take_profile(taken, networks, seconds):
+                told = f"{step.network}: {step.done} measured, the last {1e3 * step.latency_s:.3f} ms"
+                bar.update(task, completed=step.share, description=told)
+    except KeyboardInterrupt:
+        console.print("stopped; what was measured is kept, and the same command goes on from here")
+        raise typer.Exit(130) from None
+    with reading(taken.engine) as session:
+        conditions_id = conditions_of(session, taken, networks[0])
+    try:
+        with console.status("fitting the cost model"):
+            fitted = fit_model(taken.engine, conditions_id)
+    except TooFewError as error:
+        _fail(f"{error}; give it more --minutes")
+    _show(fitted, taken.capabilities.name, taken.protocol.batch, taken.protocol.threads)
+
+
+def _find_device(text: str) -> tuple[Any, DeviceCapabilities]:
+    from workers.hardware import installed_devices
+
+    installed = installed_devices()
+    if text not in installed:
+        _fail(f"this machine has no device {text!r}; there are {', '.join(sorted(installed))}")
+    device = installed[text]()
+    capabilities = device.capabilities()
+    if capabilities.simulated:
+        _fail(f"{text} is simulated: it answers at once for any network, and needs no profile")
+    return device, capabilities
+
+
+def _find_network(engine: Engine, name: str, input: str, width: float) -> Network:
+    if name in {str(family) for family in Family}:
+        try:
+            channels, height, columns = (int(part) for part in input.split(","))
+            spec = NetworkSpec(family=Family(name), width=width, input=(channels, height, columns))
+        except ValueError as error:
+            _fail(f"--input: {error}; write three whole numbers such as 3,32,32")
+        return build_network(spec, _CLASSES, (0.5,) * channels, (0.5,) * channels)
+    with reading(engine) as session:
+        row = find_network(session, name)
+    if row is None or row.network is None:
+        _fail(f"there is no network {name!r}; name a family ({', '.join(Family)}) or one that you have imported")
+    return network_from_json(row.network)
+
+
+def _check_offered(capabilities: DeviceCapabilities, combinations: Sequence[tuple[int, int]]) -> None:
+    for batch, threads in combinations:
+        if batch not in capabilities.batches or threads not in capabilities.thread_counts:
+            _fail(
+                f"{capabilities.name} offers batches of {', '.join(map(str, capabilities.batches))} and "
+                f"{', '.join(map(str, capabilities.thread_counts))} threads, not a batch of {batch} on {threads}"
+            )
+
+
+@contextmanager
+def _bar() -> Iterator[Progress]:
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        yield bar
+
+
+def _show(fitted: CostModel, device: str, batch: int, threads: int) -> None:
+    setting = f"batch {batch}, {threads} thread{'s' if threads > 1 else ''}"
+    console.print(
+        f"cost model version {fitted.version} of {device}, {setting}: fitted to {fitted.samples} networks",
+        highlight=False,
+    )
+    table = Table("networks it was not fitted to", box=None, header_style="bold")
+    for heading in ("number", "mean error", "within 5 %", "within 10 %", "rank corr.", "in the 90 % interval"):
+        table.add_column(heading, justify="right")
+    for name, errors in fitted.report["held_out"].items():
+        table.add_row(name, *_error_cells(errors))
+    console.print(table)
+    repeats = fitted.report["repeatability"]
+    if repeats:
+        console.print(
+            f"measured twice, {repeats['pairs']} networks differ by {repeats['mean']:.1%} in the mean", highlight=False
+        )
+
+
+def _error_cells(errors: Mapping[str, Any]) -> list[str]:
+    if not errors["networks"]:
+        return ["0", *[""] * 5]
+    rank = errors["rank_correlation"]
+    shares = [errors[name] for name in ("within_5_percent", "within_10_percent")]
+    return [
+        str(errors["networks"]),
+        f"{errors['mean_error']:.1%}",
+        *(f"{share:.0%}" for share in shares),
+        "" if rank is None else f"{rank:.3f}",
+        f"{errors['interval_coverage']:.0%}",
+    ]
+
+
+def _fail(message: str) -> NoReturn:
+    console.print(f"[red]error[/] {message}", highlight=False, soft_wrap=True)
+    raise typer.Exit(2)
