@@ -80,10 +80,12 @@ class Outcome:
         state: SUCCEEDED, INFEASIBLE or FAILED.
         values: by metric name; an infeasible trial has what was known when it was ended.
         reason: for people, why it is infeasible or failed; empty otherwise.
-        details: JSON-safe evidence: time of each stage in seconds, the latency measurement, executed precisions.
+        details: JSON-safe evidence: time of each stage in seconds, measurements, executed precisions.
+        sources: where each value that a device tells comes from, by metric name.
     """
 
     state: TrialState
     values: Mapping[str, float] = field(default_factory=dict)
     reason: str = ""
     details: Mapping[str, Any] = field(default_factory=dict)
+    sources: Mapping[str, Provenance] = field(default_factory=dict)

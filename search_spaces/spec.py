@@ -197,6 +197,13 @@ class FinalistsSpec(_Part):
     learning_rate: FiniteFloat = Field(default=0.01, gt=0.0, le=10.0)
 
 
+class Measure(StrEnum):
+    """When a device is asked that has a cost model."""
+
+    WHERE_IT_MATTERS = "where_it_matters"  # near a limit, on the front, and one trial in ten
+    ALWAYS = "always"
+
+
 class EvaluationSpec(_Part):
     reconstruct: Reconstruct = Reconstruct.LEAST_SQUARES
     importance: Name = str(ImportanceName.L1)
@@ -205,6 +212,7 @@ class EvaluationSpec(_Part):
     finetune_epochs: FiniteFloat = Field(default=0.0, ge=0.0, le=100.0)
     learning_rate: FiniteFloat = Field(default=0.01, gt=0.0, le=10.0)
     finalists: FinalistsSpec = FinalistsSpec()
+    measure: Measure = Measure.WHERE_IT_MATTERS
 
     @property
     def most_calibration_images(self) -> int:

@@ -166,7 +166,12 @@ class Preparation(SearchWork, Row):
 
 
 class Trial(SearchWork, Row):
-    """One design being tried in a search. `finish_number` orders finished trials for the sampler."""
+    """One design being tried in a search.
+
+    Attributes:
+        sources: where each value that a device tells comes from, by metric; see `search_spaces.objectives.Provenance`.
+        finish_number: orders finished trials for the sampler.
+    """
 
     __tablename__ = "trials"
 
@@ -179,6 +184,7 @@ class Trial(SearchWork, Row):
     memo: Mapped[dict[str, Any]] = mapped_column(default=dict)
     values: Mapped[dict[str, Any]] = mapped_column(default=dict)
     details: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    sources: Mapped[dict[str, Any]] = mapped_column(default=dict)
     finish_number: Mapped[int | None]
 
     __table_args__ = (
@@ -200,6 +206,7 @@ class Finalist(SearchWork, Row):
     trial_id: Mapped[int] = mapped_column(ForeignKey("trials.id"), unique=True)
     values: Mapped[dict[str, Any]] = mapped_column(default=dict)
     details: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    sources: Mapped[dict[str, Any]] = mapped_column(default=dict)
     weights_digest: Mapped[str | None] = mapped_column(String(64))
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from search_spaces.apply import apply
-from search_spaces.costs import network_workload, symbolic_values
+from search_spaces.costs import network_workloads, symbolic_values
 from search_spaces.design import Design
 from search_spaces.network import Network
 from search_spaces.objectives import Direction
@@ -111,13 +111,15 @@ def measure(bench: Workbench, design: Design, deployed: Deployed, details: Detai
         with measuring(), timed(details["stage_s"], "measure"):
             results = bench.device.measure(deployed, anchor)
         anchored = {"anchor_precision": str(precision)}
+    whole, operators = network_workloads(deployed.network)
     details["measurements"] = [
         result.to_json()
         | anchored
         | {
             "device": capabilities.name,
             "fingerprint": capabilities.fingerprint,
-            "workload": network_workload(deployed.network).to_json(),
+            "workload": whole.to_json(),
+            "operators": [operator.to_json() for operator in operators],
         }
         for result in results.values()
     ]

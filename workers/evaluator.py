@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from search_spaces.design import design_from_json
+from search_spaces.foresight import foresight_from_json
 from search_spaces.importing import ImportSettings
 from search_spaces.known import Sources
 from search_spaces.spec import SearchSpec
@@ -78,12 +79,15 @@ def load_jobs() -> dict[JobName, Job]:
 
     def evaluate(arguments: dict[str, Any], home: Path, progress: Progress) -> Mapping[str, Any]:
         design = design_from_json(arguments["design"])
-        outcome = jobs.evaluate(*_search(arguments), design, arguments["base_key"], home, progress)
+        told = arguments.get("foresight")
+        foresight = None if told is None else foresight_from_json(told)
+        outcome = jobs.evaluate(*_search(arguments), design, arguments["base_key"], home, progress, foresight)
         return {
             "state": str(outcome.state),
             "values": dict(outcome.values),
             "reason": outcome.reason,
             "details": dict(outcome.details),
+            "sources": dict(outcome.sources),
         }
 
     def confirm(arguments: dict[str, Any], home: Path, progress: Progress) -> Mapping[str, Any]:

@@ -18,19 +18,20 @@ from search_spaces.check import scores_of
 from search_spaces.costs import symbolic_values
 from search_spaces.datasets import DatasetInfo
 from search_spaces.design import Design
+from search_spaces.foresight import Foresight
 from search_spaces.known import Sources
 from search_spaces.network import Network
 from search_spaces.objectives import Outcome, TrialState
 from search_spaces.spec import NetworkSpec, SearchSpec
 from service.artifacts.store import ARTIFACTS, put_bytes
 from workers.anchor import get_anchor, simulate_base
-from workers.appraise import Details, build, build_finalist, final_values, measure, score_split
+from workers.appraise import Details, build, build_finalist, final_values, score_split
+from workers.attempt import Attempt
 from workers.base import Base, BaseUnavailableError, base_key, get_base, get_settled, load_base
 from workers.candidate import timed
 from workers.export import export_file
 from workers.hardware.base import Deployed
 from workers.host_lock import training
-from workers.limits import missed_limits
 from workers.material import base_of, dataset_of, network_of, splits_of
 from workers.origin import score_base, warnings_about
 from workers.progress import Progress, ignore_progress
@@ -84,31 +85,48 @@ def evaluate(
     base_key: str,
     home: Path,
     progress: Progress = ignore_progress,
+    foresight: Foresight | None = None,
 ) -> Outcome:
     """Try one design: what costs nothing is judged first, accuracy last; a limit missed ends it there.
+
+    Args:
+        spec: of the search.
+        sources: what its names stand for.
+        design: to try.
+        base_key: of the base it comes from.
+        home: where everything is.
+        progress: told each step.
+        foresight: what the device's cost model says; the device is then asked only where that is not enough.
 
     Raises:
         DesignError: the design does not fit the network.
         PrecisionMismatch: the runtime would not execute the declared precisions.
     """
-    values = dict(symbolic_values(apply(network_of(spec, sources, home), design)))
-    details: Details = {"stage_s": {}}
-    if reason := missed_limits(spec.limits, values):
-        return Outcome(TrialState.INFEASIBLE, values, reason, details)
+    attempt = Attempt(spec, dict(symbolic_values(apply(network_of(spec, sources, home), design))), foresight)
+    if outcome := attempt.missed():
+        return outcome
+    attempt.predict()
+    if outcome := attempt.missed():
+        return outcome
     bench = set_up(spec, sources, base_key, home)
     progress("build", 0.0, "building the candidate")
-    candidate, model = build(bench, design, details, progress)
-    progress("measure", 0.0, "measuring")
-    values |= measure(bench, design, Deployed(candidate.network, model), details)
-    if reason := missed_limits(spec.limits, values):
-        return Outcome(TrialState.INFEASIBLE, values, reason, details)
+    candidate, model = build(bench, design, attempt.details, progress)
+    deployed = Deployed(candidate.network, model)
+    if not attempt.is_predicted:
+        progress("measure", 0.0, "measuring")
+        attempt.measure(bench, design, deployed)
+        if outcome := attempt.missed():
+            return outcome
     progress("score", 0.0, "scoring")
+    split = bench.splits.score.first(spec.evaluation.most_score_images)
     try:
-        values |= score_split(bench, model, bench.splits.score.first(spec.evaluation.most_score_images), details)
+        attempt.values |= score_split(bench, model, split, attempt.details)
     except FloatingPointError as error:
-        return Outcome(TrialState.FAILED, values, str(error), details)
-    reason = missed_limits(spec.limits, values)
-    return Outcome(TrialState.INFEASIBLE if reason else TrialState.SUCCEEDED, values, reason, details)
+        return attempt.end(TrialState.FAILED, str(error))
+    if attempt.is_predicted and attempt.deserves_measuring():
+        progress("measure", 0.0, "measuring, since it may be on the front")
+        attempt.measure(bench, design, deployed)
+    return attempt.missed() or attempt.end(TrialState.SUCCEEDED)
 
 
 def confirm(

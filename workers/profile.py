@@ -28,7 +28,7 @@ from search_spaces.precision import Precision, parse_precision
 from search_spaces.space import Decision, Space
 from search_spaces.spec import PrecisionChoices, RatioRange, SpaceSpec
 from service.db import reading, transaction
-from service.measurements.actions import NewMeasurement, WorkloadKey, find_or_add_workloads, record
+from service.measurements.actions import NewMeasurement, WorkloadKey, record
 from service.measurements.queries import lookup
 from workers.anchor import in_precision, main_precision
 from workers.fit_models import is_held_out
@@ -223,10 +223,10 @@ def _measure(profile: Profile, design: Network, anchor: Anchor | None) -> float:
 
 def _store(profile: Profile, design: Network, results: Results) -> None:
     whole, operators = network_workloads(design)
-    keys = {one.digest: WorkloadKey(one.kind, one.digest, one.signature) for one in (whole, *operators)}
+    key, *parts = (WorkloadKey(one.kind, one.digest, one.signature) for one in (whole, *operators))
     rows = [
         NewMeasurement(
-            workload=keys[whole.digest],
+            workload=key,
             device=profile.capabilities.name,
             fingerprint=profile.capabilities.fingerprint,
             protocol=result.protocol,
@@ -238,11 +238,11 @@ def _store(profile: Profile, design: Network, results: Results) -> None:
             samples=result.samples,
             anchor_ratio=result.anchor_ratio,
             provenance=result.provenance,
+            operators=tuple(parts),
         )
         for metric, result in results.items()
     ]
     with transaction(profile.engine) as session:
-        find_or_add_workloads(session, keys)
         record(session, rows)
 
 

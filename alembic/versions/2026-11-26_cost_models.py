@@ -13,6 +13,18 @@ depends_on = None
 
 
 def upgrade() -> None:
+    _create_tables()
+    for table in ("trials", "finalists"):
+        with op.batch_alter_table(table, schema=None) as batch_op:
+            batch_op.add_column(sa.Column("sources", sa.JSON(), nullable=False, server_default="{}"))
+    # Until now devices told nothing but latency, and all of it was measured, or simulated by what was installed.
+    op.execute(
+        "UPDATE trials SET sources = (SELECT '{\"latency_s\": \"' || provenance || '\"}' FROM measurements "
+        "WHERE measurements.trial_id = trials.id) WHERE id IN (SELECT trial_id FROM measurements)"
+    )
+
+
+def _create_tables() -> None:
     op.create_table(
         "cost_models",
         sa.Column("id", sa.Integer(), nullable=False),

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from search_spaces.cost_models.additive import AdditiveModel, Prediction, model_to_bytes
+from search_spaces.cost_models.additive import AdditiveModel, model_to_bytes
 from search_spaces.objectives import Metric
 from service.models import Conditions, CostModel, Residual
 
@@ -36,25 +36,17 @@ def add_cost_model(
     return added
 
 
-def add_residual(
-    session: Session,
-    cost_model_id: int,
-    trial_id: int,
-    metric: str,
-    prediction: Prediction,
-    measured: float,
-    reason: str,
-) -> None:
-    """Keep what was predicted of a trial beside what was measured."""
+def add_residual(session: Session, trial_id: int, told: Mapping[str, Any], measured: float) -> None:
+    """Keep what was predicted of a trial beside what was measured; `told` as `Foresight.told` gives it."""
     session.add(
         Residual(
-            cost_model_id=cost_model_id,
+            cost_model_id=told["model_id"],
             trial_id=trial_id,
-            metric=metric,
-            predicted=prediction.value,
-            low=prediction.low,
-            high=prediction.high,
+            metric=told["metric"],
+            predicted=told["value"],
+            low=told["low"],
+            high=told["high"],
             measured=measured,
-            reason=reason,
+            reason=told["why_measured"] or "",
         )
     )

@@ -52,7 +52,12 @@ def finish_finalist(
 ) -> bool:
     """End it with what was found. False: the lease was lost, and nothing is written."""
     search = _lock(session, finalist_id)
-    columns = {"values": dict(values or {}), "details": dict(details or {}), "weights_digest": weights_digest}
+    columns = {
+        "values": dict(values or {}),
+        "details": dict(details or {}),
+        "sources": {one["metric"]: one["provenance"] for one in (details or {}).get("measurements", ())},
+        "weights_digest": weights_digest,
+    }
     if search is None or not leases.finish(session, Finalist, finalist_id, attempt, state, reason, **columns):
         return False
     _tell(session, finalist_id)

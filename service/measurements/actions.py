@@ -33,7 +33,11 @@ class WorkloadKey(NamedTuple):
 
 @dataclass(frozen=True)
 class NewMeasurement:
-    """A measurement that is to be stored; see `service.models.Measurement` and `Conditions`."""
+    """A measurement that is to be stored; see `service.models.Measurement` and `Conditions`.
+
+    Attributes:
+        operators: of a network, so that its signature can be read.
+    """
 
     workload: WorkloadKey
     device: str
@@ -47,13 +51,13 @@ class NewMeasurement:
     samples: Sequence[float]
     anchor_ratio: float | None
     provenance: Provenance
+    operators: tuple[WorkloadKey, ...] = ()
 
 
 def measurement_from_json(found: Mapping[str, Any]) -> NewMeasurement:
     """What a worker has put into the details of a trial, see `workers.appraise.measure`."""
-    workload = found["workload"]
     return NewMeasurement(
-        workload=WorkloadKey(WorkloadKind(workload["kind"]), workload["digest"], workload["signature"]),
+        workload=_key_from_json(found["workload"]),
         device=found["device"],
         fingerprint=found["fingerprint"],
         protocol=found["protocol"],
@@ -65,7 +69,12 @@ def measurement_from_json(found: Mapping[str, Any]) -> NewMeasurement:
         samples=tuple(found["samples"]),
         anchor_ratio=found["anchor_ratio"],
         provenance=Provenance(found["provenance"]),
+        operators=tuple(map(_key_from_json, found["operators"])),
     )
+
+
+def _key_from_json(workload: Mapping[str, str]) -> WorkloadKey:
+    return WorkloadKey(WorkloadKind(workload["kind"]), workload["digest"], workload["signature"])
 
 
 def record(session: Session, rows: Sequence[NewMeasurement], *, trial_id: int | None = None) -> None:
@@ -76,7 +85,8 @@ def record(session: Session, rows: Sequence[NewMeasurement], *, trial_id: int | 
     """
     if not rows:
         return
-    workload_ids = find_or_add_workloads(session, {row.workload.digest: row.workload for row in rows})
+    keys = (key for row in rows for key in (row.workload, *row.operators))
+    workload_ids = find_or_add_workloads(session, {key.digest: key for key in keys})
     stated = {_conditions_digest(row): row for row in rows}
     conditions_ids = find_or_add_conditions(
         session, {digest: (row.device, row.fingerprint, row.protocol) for digest, row in stated.items()}

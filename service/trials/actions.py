@@ -11,8 +11,9 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from search_spaces.design import Design
-from search_spaces.objectives import Outcome, TrialState
+from search_spaces.objectives import Outcome, Provenance, TrialState
 from service import leases
+from service.cost_models.actions import add_residual
 from service.events.actions import append_event
 from service.measurements.actions import NewMeasurement, record
 from service.models import Search, Trial
@@ -86,15 +87,24 @@ def finish_trial(
         outcome.reason,
         values=dict(outcome.values),
         details=dict(outcome.details),
+        sources={name: str(source) for name, source in outcome.sources.items()},
         finish_number=None if outcome.state is TrialState.CANCELLED else search.finished_count + 1,
     ):
         return False
     if outcome.state is not TrialState.CANCELLED:
         search.finished_count += 1
     record(session, measurements, trial_id=trial_id)
+    _compare(session, trial_id, outcome)
     _tell(session, trial_id)
     settle(session, search)
     return True
+
+
+def _compare(session: Session, trial_id: int, outcome: Outcome) -> None:
+    """Keep what was predicted beside what was measured, where both are there."""
+    told = outcome.details.get("prediction")
+    if told and outcome.sources.get(told["metric"]) == Provenance.MEASURED:
+        add_residual(session, trial_id, told, outcome.values[told["metric"]])
 
 
 def _tell(session: Session, trial_id: int) -> None:
@@ -105,6 +115,7 @@ def _tell(session: Session, trial_id: int) -> None:
         "baseline": trial.baseline,
         "attempt": trial.attempt,
         "values": trial.values,
+        "sources": trial.sources,
         "reason": trial.reason,
     }
     append_event(session, trial.search_id, EventKind.TRIAL, data)

@@ -64,6 +64,14 @@ def find_front(session: Session, search: Search) -> Front:
     )
 
 
+def front_values(session: Session, search: Search) -> list[Mapping[str, float]]:
+    """The objectives' values of the front's members so far."""
+    objectives = SearchSpec.model_validate(search.spec).objectives
+    names = [str(objective.metric) for objective in objectives]
+    judged = _load_judged(session, search.id, objectives)
+    return [{name: one.values[name] for name in names} for one in _best(judged, objectives)]
+
+
 def list_finalists(session: Session, search_id: str) -> list[Member]:
     """All finalists, in order of their trials' numbers."""
     query = select(Trial, Finalist).join(Finalist, Finalist.trial_id == Trial.id).where(Trial.search_id == search_id)

@@ -7,25 +7,31 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from search_spaces.objectives import Provenance
 from service.models import Finalist, Trial
 from service.states import JobState, TrialState
 
 
 class ConfirmedBody(BaseModel):
-    """What a finalist scored on the split `confirm`, after its fine-tuning."""
+    """What a finalist scored on the split `confirm`, after its fine-tuning. `sources` as of a trial."""
 
     state: JobState
     values: dict[str, float]
+    sources: dict[str, Provenance]
     reason: str
 
 
 class TrialBody(BaseModel):
-    """A trial. `confirmed` is there once it has been chosen as a finalist."""
+    """A trial. `confirmed` is there once it has been chosen as a finalist.
+
+    `sources` says of each value that a device tells whether it was measured, simulated or predicted.
+    """
 
     number: int
     state: TrialState
     design: dict[str, int | str]
     values: dict[str, float]
+    sources: dict[str, Provenance]
     reason: str
     attempt: int
     baseline: bool
@@ -84,12 +90,15 @@ def trial_with_details(trial: Trial, finalist: Finalist | None) -> TrialWithDeta
 def _fields(trial: Trial, finalist: Finalist | None) -> dict[str, Any]:
     confirmed = None
     if finalist is not None:
-        confirmed = ConfirmedBody(state=JobState(finalist.state), values=finalist.values, reason=finalist.reason)
+        confirmed = ConfirmedBody(
+            state=JobState(finalist.state), values=finalist.values, sources=finalist.sources, reason=finalist.reason
+        )
     return {
         "number": trial.number,
         "state": TrialState(trial.state),
         "design": trial.design,
         "values": trial.values,
+        "sources": trial.sources,
         "reason": trial.reason,
         "attempt": trial.attempt,
         "baseline": trial.baseline,

@@ -1,0 +1,62 @@
+"""One design being tried, between what is known of it and what it ends with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from search_spaces.design import Design
+from search_spaces.foresight import Foresight, WhyMeasured
+from search_spaces.objectives import Outcome, Provenance, TrialState
+from search_spaces.spec import SearchSpec
+from workers.appraise import Details, measure
+from workers.hardware.base import Deployed
+from workers.limits import missed_limits
+from workers.workbench import Workbench
+
+
+@dataclass
+class Attempt:
+    """What is known so far. `foresight` is what the device's cost model says, if there is one."""
+
+    spec: SearchSpec
+    values: dict[str, float]
+    foresight: Foresight | None
+    details: Details = field(default_factory=lambda: {"stage_s": {}})
+    sources: dict[str, Provenance] = field(default_factory=dict)
+
+    @property
+    def is_predicted(self) -> bool:
+        """Whether a prediction stands for what the device would tell."""
+        return Provenance.PREDICTED in self.sources.values()
+
+    def predict(self) -> None:
+        """Take the prediction, where it is enough for now: the design surely meets its limits, or surely misses one."""
+        if self.foresight is None:
+            return
+        self.details["prediction"] = self.foresight.told()
+        if self.foresight.why is None:
+            self.values[self.foresight.metric] = self.foresight.value
+            self.sources[self.foresight.metric] = Provenance.PREDICTED
+
+    def measure(self, bench: Workbench, design: Design, deployed: Deployed) -> None:
+        """Ask the device."""
+        told = measure(bench, design, deployed, self.details)
+        self.values |= told
+        self.sources |= {one["metric"]: Provenance(one["provenance"]) for one in self.details.get("measurements", ())}
+
+    def deserves_measuring(self) -> bool:
+        """Whether a design that was predicted and scored may be on the front: then its prediction is not enough."""
+        foresight = self.foresight
+        if foresight is None or not foresight.may_join(self.values, self.spec.objectives):
+            return False
+        self.foresight = replace(foresight, why=WhyMeasured.FRONT)
+        self.details["prediction"] = self.foresight.told()
+        return True
+
+    def missed(self) -> Outcome | None:
+        """The end of it, if a limit is missed by what is known."""
+        reason = missed_limits(self.spec.limits, self.values)
+        return self.end(TrialState.INFEASIBLE, reason) if reason else None
+
+    def end(self, state: TrialState, reason: str = "") -> Outcome:
+        return Outcome(state, self.values, reason, self.details, self.sources)
