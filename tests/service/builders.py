@@ -19,7 +19,7 @@ from search_spaces.objectives import Metric, Outcome, TrialState
 from search_spaces.parse import parse_spec
 from service.config import Settings
 from service.db import transaction
-from service.devices.actions import announce
+from service.devices.actions import announce, this_process
 from service.models import Preparation, Search, Trial
 from service.preparations.actions import finish_preparation, start_preparation
 from service.searches.actions import create_search
@@ -45,7 +45,7 @@ def example_spec(**changes: Any) -> dict[str, Any]:
 
 def add_device(engine: Engine, capabilities: DeviceCapabilities = LOCAL_CPU) -> None:
     with transaction(engine) as session:
-        announce(session, capabilities)
+        announce(session, capabilities, this_process())
 
 
 def add_search(engine: Engine, spec: Mapping[str, Any] | None = None) -> str:
