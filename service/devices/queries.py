@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from datetime import timedelta
 
 from sqlalchemy import select
@@ -40,6 +41,5 @@ def why_absent(device: Device) -> str:
         return f"the device {device.name} was last seen at {seen}; start any worker: espalier worker"
     named = device.name if device.kind in ("", device.name) else f"{device.name}={device.kind}"
     place = f" on {device.host}" if device.host else ""
-    return (
-        f"the device {device.name} was last seen at {seen}{place}; start its worker: espalier worker --device {named}"
-    )
+    remedy = f"start its worker: espalier worker --device {shlex.quote(named)}"
+    return f"the device {device.name} was last seen at {seen}{place}; {remedy}"

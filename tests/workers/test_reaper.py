@@ -8,7 +8,8 @@ from search_spaces.capabilities import DeviceCapabilities
 from search_spaces.objectives import Metric
 from service import db, leases
 from service.devices.actions import this_process
-from service.models import Finalist, Preparation, Search, Trial, utc_now
+from service.devices.queries import LIVE_FOR_S
+from service.models import Device, Finalist, Preparation, Search, Trial, utc_now
 from service.queue import TaskName
 from service.searches import actions
 from service.searches.queries import lock_search
@@ -202,3 +203,25 @@ def test_a_device_that_changed_before_the_preparation_fails_the_search_with_poin
     search = stage.search(search_id)
     assert search.state is SearchState.FAILED
     assert search.problem["errors"][0]["pointer"].startswith("/space/precision/choices/1")
+
+
+def test_a_search_whose_device_goes_away_waits_and_goes_on_with_it(stage, reaper):
+    announce_devices(stage.workplace.engine, [Offered(device())], this_process())
+    search_id = stage.submit(make_spec(objectives=LATENCY))
+    stage.deliver(2)  # prepared and planned
+    assert stage.search(search_id).state is SearchState.RUNNING
+    lose_messages(stage)
+    with db.transaction(stage.workplace.engine) as session:
+        session.get_one(Device, "local-cpu").seen_at -= timedelta(seconds=LIVE_FOR_S)
+    stage.age(600)
+    for _ in range(3):
+        reaper.reap()
+    assert stage.messages == []
+    assert "local-cpu was last seen at" in stage.search(search_id).waiting_for
+    assert stage.search(search_id).state is SearchState.RUNNING
+    announce_devices(stage.workplace.engine, [Offered(device())], this_process())
+    assert stage.search(search_id).waiting_for == ""
+    reaper.reap()
+    stage.deliver()
+    assert stage.search(search_id).state is SearchState.SUCCEEDED
+    assert {trial.attempt for trial in stage.trials(search_id)} == {1}
