@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from service.db import make_engine, transaction, upgrade
-from service.devices.actions import announce
+from service.devices.actions import announce, this_process
 from workers.announce import local_capabilities
 
 ROOT = Path(__file__).parent.parent
@@ -96,7 +96,7 @@ def prepare_database(url: str) -> None:
     engine = make_engine(url)
     with transaction(engine) as session:
         for capabilities in local_capabilities():
-            announce(session, capabilities)
+            announce(session, capabilities, this_process())
     engine.dispose()
 
 

@@ -31,13 +31,14 @@ from search_spaces.check import Checked, check_spec
 from search_spaces.parse import parse_spec
 from service.config import get_settings
 from service.db import make_engine, reading, transaction, upgrade
+from service.devices.actions import this_process
 from service.known import known_for
 from service.lifeline import die_with_parent
 from service.models import Search, Trial, utc_now
-from service.queue import TaskName, get_celery, send
+from service.queue import QueueName, TaskName, get_celery, send
 from service.searches.actions import create_search
 from service.states import SearchState, TrialState
-from workers.announce import announce_devices, local_capabilities
+from workers.announce import announce_devices, offered
 from workers.evaluator import JobName, serve, take_standard_streams
 from workers.live_sampler import make_live_sampler, unheard_trials
 
@@ -70,7 +71,7 @@ def measure(told: int) -> dict[str, Any]:
         engine = make_engine(get_settings().resolved_database_url)
         search_id = add_search(engine, told)
         with running_workers():
-            send(TaskName.PLAN, search_id)
+            send(TaskName.PLAN, search_id, QueueName.CONTROL)
             await_finished(engine, search_id, told + DISCARDED + MEASURED)
         cycles_s, gaps_s = read_times(engine, search_id)
         ask_s = time_ask(engine, search_id)
@@ -91,7 +92,7 @@ def add_search(engine: Engine, told: int) -> str:
     document |= {"limits": [], "sampler": {"name": "random", "seed": 1}}
     document["evaluation"]["finalists"]["top"] = 0
     document["budget"] = {"trials": told + DISCARDED + MEASURED, "concurrency": 1}
-    announce_devices(engine, local_capabilities())
+    announce_devices(engine, offered(None), this_process())
     with transaction(engine) as session:
         spec = parse_spec(document)
         checked = check_spec(spec, known_for(session, spec))

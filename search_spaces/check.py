@@ -59,7 +59,7 @@ class Checked:
         dataset: what it is scored on.
         space: what may be varied of it.
         warnings: for people; nothing that stops a search.
-        waiting_for: why the search cannot start yet: its device is not announced. Empty otherwise.
+        waiting_for: why the search cannot start yet: no live worker has its device. Empty otherwise.
     """
 
     spec: SearchSpec
@@ -106,7 +106,7 @@ def check_spec(spec: SearchSpec, known: Known) -> Checked:
     if faults:
         raise SpecError(tuple(faults))
     warnings += [*_budget_warnings(spec, space), *_origin_warnings(own, dataset), *_size_warnings(spec, dataset)]
-    return Checked(spec, network, own, dataset, space, tuple(warnings), _waiting_for(spec, known.devices))
+    return Checked(spec, network, own, dataset, space, tuple(warnings), waiting_for(spec.device, known))
 
 
 def scores_of(spec: SearchSpec, dataset: DatasetInfo) -> tuple[str, ...]:
@@ -333,8 +333,11 @@ def _budget_warnings(spec: SearchSpec, space: Space) -> Iterator[str]:
         yield f"the sampler {spec.sampler.name} has no population; it is ignored"
 
 
-def _waiting_for(spec: SearchSpec, devices: Mapping[str, DeviceCapabilities]) -> str:
-    if spec.device is None or spec.device in devices:
+def waiting_for(device: str | None, known: Known) -> str:
+    """Why a search on a device has to wait; empty when it need not."""
+    if device is None:
         return ""
-    known = f"announced are {', '.join(sorted(devices))}" if devices else "none is announced"
-    return f"no worker has announced the device {spec.device!r} yet ({known}); start a worker that has it"
+    if device in known.devices:
+        return known.absent.get(device, "")
+    announced = f"announced are {', '.join(sorted(known.devices))}" if known.devices else "none is announced"
+    return f"no worker has announced the device {device!r} yet ({announced}); start a worker that has it"

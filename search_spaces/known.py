@@ -53,10 +53,12 @@ class Known:
     """What may be named, by name.
 
     Attributes:
+        absent: those of the devices that no live worker has, and what a search waits for that names one.
         unready: networks and data sets that are there and cannot be used, as `network mine`, and why not.
     """
 
     devices: Mapping[str, DeviceCapabilities] = field(default_factory=dict)
+    absent: Mapping[str, str] = field(default_factory=dict)
     networks: Mapping[str, OwnNetwork] = field(default_factory=dict)
     datasets: Mapping[str, DatasetInfo] = field(default_factory=lambda: DATASETS)
     scores: Mapping[str, ScoreInfo] = field(

@@ -17,7 +17,7 @@ from search_spaces.network import network_from_json
 from search_spaces.scores import ScoreInfo
 from search_spaces.spec import OwnNetworkSpec, SearchSpec
 from service.datasets.queries import find_dataset, list_names, present_datasets
-from service.devices.queries import known_devices
+from service.devices.queries import absent_devices, known_devices
 from service.models import ImportedNetwork, Offer, OwnDataset, Search
 from service.networks.queries import find_network, list_networks
 from service.offers import OfferKind, list_offers
@@ -43,6 +43,7 @@ def known_for(session: Session, spec: SearchSpec, sources: Mapping[str, Any] | N
         unready |= reasons
     return Known(
         devices=known_devices(session),
+        absent=absent_devices(session),
         networks=networks,
         datasets=datasets,
         scores={**usual.scores, **_scores(offers)},

@@ -120,7 +120,7 @@ class Search(Row):
         sources: what the spec's names stood for when it was accepted; see `search_spaces.known.Sources`.
         resume_to: the state that a paused search goes back to.
         activity: the last progress report, {stage, share, message}; None when nothing has been said yet.
-        waiting_for: for people, why a queued search is not being prepared; empty when it is not waiting.
+        waiting_for: for people, why a search does not go on: no live worker has its device. Empty when one has.
         event_count, finished_count: the last `Event.seq` and the last `Trial.finish_number` given out.
         planner, planner_expires_at: who plans, until when. See `service.leases.claim_planning`.
         is_plan_wanted: somebody wanted to plan while another did; that one plans once more.
@@ -310,18 +310,28 @@ class Device(Row):
     """A device as its worker announced it.
 
     Attributes:
+        kind: what it is by the name that all machines give it; other than `name` where the operator has named it.
+        host: the machine that has it; empty for a simulated one, which is wherever a worker is.
+        owner: the process that announced it last, as in leases; None once that has ended in peace.
         fingerprint_digest: of the fingerprint in its capabilities, see `service.measurements.conditions`. Figures that
             were taken under another are stale.
-        seen_at: the worker's last sign of life.
+        seen_at: the last sign of life; see `service.devices.queries.is_live`.
     """
 
     __tablename__ = "devices"
 
     name: Mapped[str] = mapped_column(String(100), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(100), default="")
+    host: Mapped[str] = mapped_column(String(200), default="")
+    owner: Mapped[str | None] = mapped_column(String(200))
     capabilities: Mapped[dict[str, Any]]
     fingerprint_digest: Mapped[str] = mapped_column(String(64))
     announced_at: Mapped[datetime] = mapped_column(default=utc_now)
     seen_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+    @property
+    def is_simulated(self) -> bool:
+        return bool(self.capabilities.get("simulated", False))
 
 
 class Workload(Row):

@@ -1,6 +1,9 @@
 """Messages to the workers: task names, queues, and sending after the commit. Only ids cross the queue.
 
 A message is a hint that a row waits. Losing one, or all of them, loses nothing: the reaper sends it again.
+
+What a search measures has to be measured where its device is: such messages go to queues of the device's own, that
+only the workers read which have it. A simulated device is wherever a worker is.
 """
 
 from __future__ import annotations
@@ -9,15 +12,29 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import update
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
+from search_spaces.spec import SearchSpec
 from service.config import Settings, get_settings
 from service.db import after_commit
-from service.models import Claimable, Export, Finalist, ImportedNetwork, OwnDataset, Preparation, Trial, utc_now
+from service.models import (
+    Claimable,
+    Device,
+    Export,
+    Finalist,
+    ImportedNetwork,
+    OwnDataset,
+    Preparation,
+    Search,
+    SearchWork,
+    Trial,
+    utc_now,
+)
 
 if TYPE_CHECKING:
     from celery import Celery
+    from kombu.entity import Queue
 
 VISIBILITY_TIMEOUT_S = 120
 """After this Redis delivers an unfinished message again. The second delivery finds the row leased, and ends."""
@@ -34,7 +51,7 @@ class TaskName(StrEnum):
 
 
 class QueueName(StrEnum):
-    """Two queues, so that a long trial never keeps planning and exporting waiting."""
+    """Two queues, so that a long trial never keeps planning and exporting waiting; each device has its own two."""
 
     CONTROL = "control"
     TRIALS = "trials"
@@ -63,12 +80,10 @@ MODEL_OF: dict[TaskName, type[Claimable]] = {
 def make_celery(settings: Settings) -> Celery:
     """Build the Celery app that service and workers share. Connects only when used."""
     from celery import Celery
-    from kombu.entity import Exchange, Queue
 
-    queues = [Queue(str(name), Exchange(""), routing_key=str(name)) for name in QueueName]  # type: ignore[no-untyped-call]
     celery = Celery("espalier", set_as_current=False)
     celery.conf.update(
-        task_queues=queues,
+        task_queues=[queue_called(name) for name in QueueName],
         task_default_queue=str(QueueName.CONTROL),
         task_routes={str(task): {"queue": str(queue)} for task, queue in QUEUE_OF.items()},
         task_serializer="json",
@@ -86,6 +101,31 @@ def make_celery(settings: Settings) -> Celery:
     return celery
 
 
+def queue_called(name: str) -> Queue:
+    """A queue as brokers know it: reached by its name alone."""
+    from kombu.entity import Exchange, Queue
+
+    return Queue(name, Exchange(""), routing_key=name)  # type: ignore[no-untyped-call]
+
+
+def device_queue(queue: QueueName, device: str) -> str:
+    """The name of one of a device's own queues."""
+    return f"{queue}.{device}"
+
+
+def queue_of(session: Session, task: TaskName, row_id: int | str) -> str:
+    """The name of the queue of a message: that of the search's device where it has one that is somewhere."""
+    common, model = QUEUE_OF[task], MODEL_OF.get(task)
+    if model is None or not issubclass(model, SearchWork):
+        return str(common)
+    spec = session.scalar(select(Search.spec).join(model, model.search_id == Search.id).where(model.id == row_id))
+    name = None if spec is None else SearchSpec.model_validate(spec).device
+    device = None if name is None else session.get(Device, name)
+    if name is None or (device is not None and device.is_simulated):
+        return str(common)
+    return device_queue(common, name)
+
+
 def send_after_commit(session: Session, task: TaskName, row_id: int | str) -> None:
     """Send `task` for a row once the session has committed, and note in the row that a message is on its way.
 
@@ -94,12 +134,13 @@ def send_after_commit(session: Session, task: TaskName, row_id: int | str) -> No
     model = MODEL_OF.get(task)
     if model is not None:
         session.execute(update(model).where(model.id == row_id).values(published_at=utc_now()))
-    after_commit(session, lambda: send(task, row_id))
+    queue = queue_of(session, task, row_id)
+    after_commit(session, lambda: send(task, row_id, queue))
 
 
-def send(task: TaskName, row_id: int | str) -> None:
+def send(task: TaskName, row_id: int | str, queue: str) -> None:
     """Send at once. Only for what has been committed."""
-    get_celery().send_task(str(task), args=[row_id], ignore_result=True, retry=False)
+    get_celery().send_task(str(task), args=[row_id], queue=queue_called(queue), ignore_result=True, retry=False)
 
 
 @lru_cache(maxsize=1)

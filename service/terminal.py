@@ -12,7 +12,7 @@ from rich.text import Text
 from search_spaces.objectives import TrialState
 from search_spaces.spec import ObjectiveSpec, SearchSpec
 from service.client import Json, RefusedError
-from service.states import JobState, SearchState
+from service.states import JobState
 from service.units import show_with_unit, unit_of
 from service.wording import (
     describe_design,
@@ -58,7 +58,7 @@ def search_summary(search: Json) -> RenderableType:
     table.add_row("state", state_text(search["state"]))
     counts = ", ".join(f"{progress[key]} {key}" for key in ("running", "infeasible", "failed") if progress.get(key))
     table.add_row("trials", f"{progress['done']} of {progress['total']}" + (f" ({counts})" if counts else ""))
-    if search["state"] == SearchState.QUEUED and search["waiting_for"]:
+    if search["waiting_for"]:
         table.add_row("waits for", Text(search["waiting_for"]))
     for warning in search.get("warnings") or []:
         table.add_row("warning", Text(str(warning), style="yellow"))

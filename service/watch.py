@@ -14,7 +14,7 @@ from search_spaces.parse import parse_spec
 from search_spaces.spec import SearchSpec
 from service import terminal
 from service.client import Client, Json
-from service.states import EventKind, JobState, SearchState
+from service.states import EventKind, JobState
 from service.wording import best_values, describe_activity, describe_values
 
 _OPEN = (JobState.QUEUED, JobState.RUNNING)
@@ -87,8 +87,9 @@ def _scene(moment: Moment, front: Sequence[Json], bar: Progress) -> RenderableTy
     )
     best = Text(f"best so far: {best_values(moment.spec.objectives, _feasible(moment))}")
     plot = Text(terminal.search_plot(moment.spec, moment.trials, front))
+    waiting = [Text(f"waits: {moment.search['waiting_for']}", style="yellow")] if moment.search["waiting_for"] else []
     warnings = [Text(f"warning: {one}", style="yellow") for one in moment.search.get("warnings") or []]
-    return Group(heading, *warnings, bar, best, plot)
+    return Group(heading, *waiting, *warnings, bar, best, plot)
 
 
 def _feasible(moment: Moment) -> list[Json]:
@@ -100,6 +101,7 @@ class _Said:
     """What the plain view has already printed."""
 
     state: str = ""
+    waiting: str = ""
     stage: str = ""
     share: float = field(default=0.0)
     warnings: int = 0
@@ -117,9 +119,9 @@ def _watch_in_lines(moments: Iterator[Moment], console: Console) -> Json:
 
 def _new_lines(moment: Moment, said: _Said) -> Iterator[str]:
     state, activity = moment.search["state"], moment.search.get("activity")
-    if state != said.state:
-        said.state = state
-        waiting = moment.search["waiting_for"] if state == SearchState.QUEUED else ""
+    waiting = moment.search["waiting_for"]
+    if (state, waiting) != (said.state, said.waiting):
+        said.state, said.waiting = state, waiting
         yield f"{state}: {waiting}" if waiting else str(state)
     warnings = moment.search.get("warnings") or []
     for warning in warnings[said.warnings :]:

@@ -5,7 +5,9 @@ The service knows of devices, and of what operators have installed beside Espali
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Engine
@@ -15,13 +17,38 @@ from search_spaces.datasets import dataset_to_json
 from search_spaces.known import Known
 from search_spaces.samplers import SAMPLERS, installed_samplers
 from search_spaces.scores import BUILT_IN_SCORES, installed_scores
-from service.db import transaction
-from service.devices.actions import announce
+from service.db import reading, transaction
+from service.devices.actions import Announcer, DeviceTakenError, announce, check_is_free
+from service.devices.queries import LIVE_FOR_S
 from service.offers import OfferKind, offer
+from workers.device_name import DeviceName
 
 ANNOUNCE_EVERY_S = 20.0
+SIGN_OF_LIFE_EVERY_S = LIVE_FOR_S / 4
+LOOK_EVERY_S = 0.5
 Offers = list[tuple[OfferKind, str, dict[str, Any]]]
 """Kind, name, and what a service has to know of it."""
+
+
+@dataclass(frozen=True)
+class Offered:
+    """A device that this worker has.
+
+    Attributes:
+        kind: what it is installed as, where its name is another one.
+    """
+
+    capabilities: DeviceCapabilities
+    kind: str = ""
+
+
+def offered(named: DeviceName | None) -> list[Offered]:
+    """The devices that a worker announces: all of this machine, or the one that it is for."""
+    if named is None:
+        return [Offered(capabilities) for capabilities in local_capabilities()]
+    from workers.hardware.named import NamedDevice
+
+    return [Offered(NamedDevice(named.name, named.kind).capabilities(), named.kind)]
 
 
 def local_capabilities() -> list[DeviceCapabilities]:
@@ -73,11 +100,33 @@ def announce_offers(engine: Engine, offers: Offers) -> None:
             offer(session, kind, name, details)
 
 
-def announce_devices(engine: Engine, devices: list[DeviceCapabilities]) -> None:
-    """Announce them, or repeat it as a sign of life."""
+def announce_devices(engine: Engine, devices: Sequence[Offered], announcer: Announcer) -> None:
+    """Announce them, or repeat it as a sign of life.
+
+    Raises:
+        DeviceTakenError: a name stands for another machine's by now; nothing is written then.
+    """
     with transaction(engine) as session:
-        for capabilities in devices:
-            announce(session, capabilities)
+        for device in devices:
+            announce(session, device.capabilities, announcer, device.kind)
+
+
+def await_free(engine: Engine, device: Offered, announcer: Announcer) -> None:
+    """Return once a name is free or ours: whoever has it may be dead, and not have been missed yet.
+
+    Raises:
+        DeviceTakenError: its owner has given another sign of life.
+    """
+    first: DeviceTakenError | None = None
+    while True:
+        try:
+            with reading(engine) as session:
+                return check_is_free(session, device.capabilities, announcer)
+        except DeviceTakenError as error:
+            if first is not None and error.seen_at != first.seen_at:
+                raise
+            first = first or error
+        time.sleep(LOOK_EVERY_S)
 
 
 def _added(installed: Iterable[str], built_in: Iterable[str]) -> list[str]:

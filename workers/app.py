@@ -8,27 +8,38 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import signal
 import threading
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from celery import signals
 from celery.exceptions import SecurityWarning
+from sqlalchemy import Engine
+from sqlalchemy.exc import OperationalError
 
 from service.config import Settings
-from service.db import make_engine, reading, upgrade
+from service.db import make_engine, reading, transaction, upgrade
+from service.devices.actions import Announcer, DeviceTakenError, leave, this_process
 from service.leases import owner_name
-from service.queue import QueueName, get_celery
+from service.queue import QueueName, device_queue, get_celery, queue_called
 from service.uploads import remove_unneeded
 from workers.announce import (
     ANNOUNCE_EVERY_S,
+    SIGN_OF_LIFE_EVERY_S,
+    Offered,
     announce_devices,
     announce_offers,
+    await_free,
     local_capabilities,
+    offered,
     sampler_offers,
     trial_offers,
 )
+from workers.device_name import DeviceName, environment_for
 from workers.evaluator_process import EVALUATOR_COMMAND, Evaluator, Evaluators
 from workers.reaper import Reaper
 from workers.tasks import register_tasks
@@ -40,34 +51,60 @@ EVALUATOR_IDLE_S = 120.0
 TIDY_EVERY_S = 3600.0
 
 
+@dataclass(frozen=True)
+class Role:
+    """What a worker works on.
+
+    Attributes:
+        queues: of all searches; none where it is for one device.
+        named: the device that it is for.
+    """
+
+    queues: tuple[QueueName, ...]
+    named: DeviceName | None = None
+
+
 def run_worker(
     settings: Settings,
-    queues: Sequence[QueueName],
+    role: Role,
     concurrency: int,
     evaluator_command: Sequence[str] = EVALUATOR_COMMAND,
 ) -> int:
     """Work until SIGTERM or SIGINT, then put back what is not done. Returns the exit status."""
     upgrade(settings.resolved_database_url)
-    workplace = make_workplace(settings, concurrency, evaluator_command)
+    workplace = make_workplace(settings, concurrency, evaluator_command, role.named)
+    announcer = this_process()
+    try:
+        devices = _find_devices(workplace.engine, role, announcer)
+    except DeviceTakenError as error:
+        _log.error("%s", error)
+        return 1
     celery = get_celery()
     register_tasks(celery, workplace)
     signals.worker_shutting_down.connect(lambda **_: workplace.stopping.set(), weak=False)
+    is_taken = threading.Event()
     threads = [
         threading.Thread(target=_repeat, args=(workplace.stopping, every_s, what), daemon=True)
-        for every_s, what in _on_the_side(settings, workplace, queues)
+        for every_s, what in [
+            *_on_the_side(settings, workplace, role),
+            (SIGN_OF_LIFE_EVERY_S, partial(_announce, workplace.engine, devices, announcer, is_taken)),
+        ]
     ]
     # Said of root and pickle; only JSON is accepted here, and containers have no other user.
     warnings.simplefilter("ignore", SecurityWarning)
+    queues = _queues_of(settings, role, devices)
+    for queue in queues:
+        celery.amqp.queues.add(queue_called(queue))
     worker = celery.Worker(
         pool="threads",
         concurrency=concurrency,
-        queues=[str(queue) for queue in queues],
+        queues=queues,
         loglevel="WARNING",
         quiet=True,
         without_heartbeat=True,
         without_gossip=True,
         without_mingle=True,
-        hostname=f"{'-'.join(queues)}-{os.getpid()}@{platform.node()}",
+        hostname=f"{'-'.join(role.queues) or 'device'}-{os.getpid()}@{platform.node()}",
     )
     for thread in threads:
         thread.start()
@@ -76,27 +113,80 @@ def run_worker(
     finally:
         workplace.stopping.set()
         workplace.evaluators.end_idle()
+        _leave(workplace)
         workplace.engine.dispose()
-    return int(worker.exitcode or 0)
+    return 1 if is_taken.is_set() else int(worker.exitcode or 0)
 
 
-def make_workplace(settings: Settings, concurrency: int, evaluator_command: Sequence[str]) -> Workplace:
+def make_workplace(
+    settings: Settings, concurrency: int, evaluator_command: Sequence[str], named: DeviceName | None = None
+) -> Workplace:
     home = settings.home.absolute()
     threads = max(1, _cores() // concurrency)
+    environment = environment_for(named)
     return Workplace(
         engine=make_engine(settings.resolved_database_url),
         home=home,
         owner=owner_name(os.getpid()),
-        evaluators=Evaluators(lambda: Evaluator(home, threads, evaluator_command)),
+        evaluators=Evaluators(lambda: Evaluator(home, threads, evaluator_command, environment)),
     )
 
 
-def _on_the_side(
-    settings: Settings, workplace: Workplace, queues: Sequence[QueueName]
-) -> list[tuple[float, Callable[[], None]]]:
+def _find_devices(engine: Engine, role: Role, announcer: Announcer) -> list[Offered]:
+    """What this worker has and may announce.
+
+    A worker for one device is of no use without it; another one leaves out what is taken, and does all else.
+
+    Raises:
+        DeviceTakenError: the device that it is for is another machine's.
+    """
+    if role.named is None and QueueName.TRIALS not in role.queues:
+        return []
+    free = []
+    for device in offered(role.named):
+        try:
+            await_free(engine, device, announcer)
+        except DeviceTakenError as error:
+            if role.named is not None:
+                raise
+            _log.error("%s; this worker leaves it out", error)
+        else:
+            free.append(device)
+    return free
+
+
+def _queues_of(settings: Settings, role: Role, devices: Sequence[Offered]) -> list[str]:
+    """Those of all searches, and those of the devices that are here."""
+    kinds, here = tuple(QueueName), [device.capabilities for device in devices]
+    if settings.is_broker_embedded and role.queues == (QueueName.CONTROL,):
+        # Then all workers are on one machine, and an export need not wait for a trial.
+        kinds, here = role.queues, local_capabilities()
+    own = [device_queue(kind, device.name) for device in here if not device.simulated for kind in kinds]
+    return [*map(str, role.queues), *own]
+
+
+def _announce(engine: Engine, devices: Sequence[Offered], announcer: Announcer, is_taken: threading.Event) -> None:
+    """Give a sign of life. This worker must end once a name is another machine's: that one's trials would come here."""
+    try:
+        announce_devices(engine, devices, announcer)
+    except DeviceTakenError as error:
+        _log.error("%s; this worker ends", error)
+        is_taken.set()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _leave(workplace: Workplace) -> None:
+    try:
+        with transaction(workplace.engine) as session:
+            leave(session, workplace.owner)
+    except OperationalError:
+        _log.warning("cannot reach the database to say that this worker ends")
+
+
+def _on_the_side(settings: Settings, workplace: Workplace, role: Role) -> list[tuple[float, Callable[[], None]]]:
     """What is repeated while the worker works, and how often, in seconds."""
     jobs: list[tuple[float, Callable[[], None]]] = []
-    if QueueName.CONTROL in queues:
+    if QueueName.CONTROL in role.queues:
         interval_s, patience_s = (1.0, 3.0) if settings.is_broker_embedded else (5.0, 15.0)
         jobs.append((interval_s, Reaper(workplace.engine, patience_s).reap))
         samplers = sampler_offers()
@@ -104,10 +194,9 @@ def _on_the_side(
         jobs.append((TIDY_EVERY_S, lambda: _tidy(workplace, settings)))
         # Exports are rare, and an evaluator takes half a gigabyte.
         jobs.append((EVALUATOR_IDLE_S / 4, lambda: workplace.evaluators.end_idle(EVALUATOR_IDLE_S)))
-    if QueueName.TRIALS in queues:
-        devices, offers = local_capabilities(), trial_offers()
+    if QueueName.TRIALS in role.queues:
+        offers = trial_offers()
         jobs.append((ANNOUNCE_EVERY_S, lambda: announce_offers(workplace.engine, offers)))
-        jobs.append((ANNOUNCE_EVERY_S, lambda: announce_devices(workplace.engine, devices)))
     return jobs
 
 

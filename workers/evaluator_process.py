@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -43,8 +43,15 @@ class Evaluator:
     whatever it started with it, and it is killed by the kernel when this process dies.
     """
 
-    def __init__(self, home: Path, threads: int, command: Sequence[str] = EVALUATOR_COMMAND) -> None:
+    def __init__(
+        self,
+        home: Path,
+        threads: int,
+        command: Sequence[str] = EVALUATOR_COMMAND,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self._home = home
+        self._environment = dict(environment or {})
         self._threads = threads
         self._command = list(command)
         self._process: subprocess.Popen[bytes] | None = None
@@ -127,7 +134,7 @@ class Evaluator:
             self._command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=threads | os.environ,
+            env=threads | os.environ | self._environment,
             start_new_session=True,
         )
 

@@ -1,4 +1,4 @@
-"""What is said of a trial before it is run: the cost model's answer to the scale of the search, and the front so far."""
+"""What is said of a trial before it is run: the cost model's answer, to a search's own scale, and the front so far."""
 
 from __future__ import annotations
 

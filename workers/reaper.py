@@ -16,9 +16,12 @@ from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
 from search_spaces.objectives import Outcome, TrialState
+from search_spaces.spec import SearchSpec
 from service import leases
 from service.datasets.actions import IndexFailedError, fail_index
 from service.db import reading, transaction
+from service.devices.actions import find_stranded, note_absence
+from service.devices.queries import absent_devices
 from service.exports.actions import finish_export
 from service.finalists.actions import finish_finalist
 from service.models import Claimable, Finalist, Search, SearchWork, Trial, utc_now
@@ -53,6 +56,7 @@ class Reaper:
         for task, model in MODEL_OF.items():
             self._free_expired(task, model)
         self._end_what_is_over()
+        self._note_absence()
         for task, model in MODEL_OF.items():
             self._repeat_lost(task, model)
         self._replan_idle()
@@ -78,13 +82,25 @@ class Reaper:
                 cancel_queued(session, search_id)
                 settle(session, search)
 
+    def _note_absence(self) -> None:
+        with reading(self.engine) as session:
+            stranded = find_stranded(session)
+        for search_id in stranded:
+            with transaction(self.engine) as session:
+                note_absence(session, search_id)
+
     def _repeat_lost(self, task: TaskName, model: type[Claimable]) -> None:
         with reading(self.engine) as session:
             lost = leases.unpublished(session, model, self.patience_s)
             waits = session.execute(
                 select(model.id, model.created_at, model.published_at).where(model.id.in_(lost))
             ).all()
-        due = [row_id for row_id, created, published in waits if self._is_due(created, published, len(waits))]
+            unheard = _without_device(session, model, lost)
+        due = [
+            row_id
+            for row_id, created, published in waits
+            if row_id not in unheard and self._is_due(created, published, len(waits))
+        ]
         if due:
             with transaction(self.engine) as session:
                 for row_id in due:
@@ -108,6 +124,15 @@ class Reaper:
             with transaction(self.engine) as session:
                 send_after_commit(session, TaskName.PLAN, search_id)
         self.replanned = {search_id: at for search_id, at in self.replanned.items() if search_id in active}
+
+
+def _without_device(session: Session, model: type[Claimable], row_ids: list[Any]) -> set[Any]:
+    """Those that no worker is there for: a message to an absent device would only be one more that waits."""
+    absent = absent_devices(session)
+    if not row_ids or not absent or not issubclass(model, SearchWork):
+        return set()
+    specs = select(model.id, Search.spec).join(Search, Search.id == model.search_id).where(model.id.in_(row_ids))
+    return {row_id for row_id, spec in session.execute(specs) if SearchSpec.model_validate(spec).device in absent}
 
 
 def _ended_with_rows_left(session: Session) -> list[str]:

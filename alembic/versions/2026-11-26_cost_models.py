@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "9b1de27c60f3"
-down_revision = "5e4c1f0b7d92"
+down_revision = "c4d07e5b91a2"
 branch_labels = None
 depends_on = None
 

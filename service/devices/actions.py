@@ -1,31 +1,79 @@
-"""Devices come to be known: a worker announces them, and what waited for them goes on. The caller commits."""
+"""Devices come and go: a worker announces them, and what waits for them goes on. The caller commits."""
 
 from __future__ import annotations
 
-from sqlalchemy import select
+import os
+import platform
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from search_spaces.capabilities import DeviceCapabilities
-from search_spaces.check import SpecError, check_spec
+from search_spaces.check import SpecError, check_spec, waiting_for
+from search_spaces.known import Known
 from search_spaces.spec import SearchSpec
 from service.db import insert_if_new
+from service.devices.queries import absent_devices, is_live, known_devices
 from service.errors import InvalidSpecError
 from service.events.actions import append_event
 from service.known import known_for_search
+from service.leases import owner_name
 from service.measurements.conditions import digest_of
-from service.models import Device, Search, utc_now
+from service.models import Device, Preparation, Search, utc_now
 from service.searches.actions import fail, send_for_preparation
 from service.searches.queries import lock_search
 from service.states import EventKind, SearchState
 
+GOING_ON = (SearchState.QUEUED, SearchState.PREPARING, SearchState.RUNNING, SearchState.CONFIRMING)
 
-def announce(session: Session, capabilities: DeviceCapabilities) -> None:
+
+class DeviceTakenError(Exception):
+    """Another worker that lives has announced a device of this name, and it is not the same one.
+
+    Attributes:
+        seen_at: that worker's last sign of life.
+    """
+
+    def __init__(self, message: str, seen_at: datetime) -> None:
+        super().__init__(message)
+        self.seen_at = seen_at
+
+
+@dataclass(frozen=True)
+class Announcer:
+    """Who announces a device.
+
+    Attributes:
+        owner: the process, as it is named in leases.
+        host: the machine.
+    """
+
+    owner: str
+    host: str
+
+
+def this_process() -> Announcer:
+    return Announcer(owner_name(os.getpid()), platform.node())
+
+
+def announce(session: Session, capabilities: DeviceCapabilities, announcer: Announcer, kind: str = "") -> None:
     """Write down a device, or that it is still there. Workers repeat this as their sign of life.
 
     Figures that were taken under another fingerprint are stale from then on.
 
     Each time searches that wait are looked at: one that was submitted while the device was being announced for the
     first time has not seen it, and was not seen.
+
+    Args:
+        session: a writing one.
+        capabilities: under the name that specs say.
+        announcer: whose device it is.
+        kind: what all machines call it; the name where nothing is given.
+
+    Raises:
+        DeviceTakenError: see `check_is_free`.
     """
     told = capabilities.model_dump(mode="json")
     fingerprint_digest = digest_of(told["fingerprint"])
@@ -39,6 +87,9 @@ def announce(session: Session, capabilities: DeviceCapabilities) -> None:
     }
     is_new = insert_if_new(session, Device, row)
     device = session.get_one(Device, capabilities.name, populate_existing=True, with_for_update=True)
+    check_is_free(session, capabilities, announcer)
+    device.kind, device.owner = kind or capabilities.name, announcer.owner
+    device.host = "" if capabilities.simulated else announcer.host
     device.seen_at = now
     if is_new or device.capabilities != told:
         device.capabilities, device.announced_at = told, now
@@ -47,9 +98,60 @@ def announce(session: Session, capabilities: DeviceCapabilities) -> None:
     wake_waiting(session)
 
 
+def check_is_free(session: Session, capabilities: DeviceCapabilities, announcer: Announcer) -> None:
+    """Refuse a name that stands for something else: figures of two machines would be mixed, and two measured at once.
+
+    Raises:
+        DeviceTakenError: a worker that lives has it on another machine, or here with another fingerprint.
+    """
+    device = session.get(Device, capabilities.name)
+    if device is None or capabilities.simulated or device.owner in (None, announcer.owner) or not is_live(device):
+        return
+    theirs = device.capabilities.get("fingerprint", {})
+    differing = sorted(
+        key for key in theirs | capabilities.fingerprint if theirs.get(key) != capabilities.fingerprint.get(key)
+    )
+    if device.host == announcer.host and not differing:
+        return
+    difference = f", and it differs in {', '.join(differing)}" if differing else ""
+    raise DeviceTakenError(
+        f"the device name {device.name} is taken: {device.owner} has announced it, and lives{difference}. Give this "
+        f"machine's device a name of its own: espalier worker --device NAME={device.kind or device.name}",
+        device.seen_at,
+    )
+
+
+def leave(session: Session, owner: str) -> None:
+    """Free the names that a worker has announced which ends in peace."""
+    session.execute(update(Device).where(Device.owner == owner).values(owner=None))
+
+
+def find_stranded(session: Session) -> list[str]:
+    """Ids of the searches that go on, although no live worker has their device any more."""
+    known = _known_devices(session)
+    if not known.absent:
+        return []
+    going_on = select(Search.id, Search.spec).where(Search.state.in_(GOING_ON), Search.waiting_for == "")
+    rows = session.execute(going_on.order_by(Search.id)).all()
+    return [search_id for search_id, spec in rows if SearchSpec.model_validate(spec).device in known.absent]
+
+
+def note_absence(session: Session, search_id: str) -> None:
+    """Say of a search that is stranded what it waits for. It is not failed: its rows wait, too."""
+    search = lock_search(session, search_id)
+    reason = waiting_for(SearchSpec.model_validate(search.spec).device, _known_devices(session))
+    if reason and not search.waiting_for and search.state in GOING_ON:
+        search.waiting_for = reason
+        append_event(session, search.id, EventKind.NOTE, {"message": reason})
+
+
+def _known_devices(session: Session) -> Known:
+    return Known(devices=known_devices(session), absent=absent_devices(session))
+
+
 def wake_waiting(session: Session) -> None:
-    """Check the searches that wait for a device again: prepare those that have it now, fail those it cannot serve."""
-    may_wait = (SearchState.QUEUED, SearchState.PAUSED)
+    """Look again at the searches that wait for a device: those that have it now go on, those it cannot serve fail."""
+    may_wait = (*GOING_ON, SearchState.PAUSED)
     waiting = select(Search.id).where(Search.state.in_(may_wait), Search.waiting_for != "").order_by(Search.id)
     for search_id in session.scalars(waiting).all():
         search = lock_search(session, search_id)
@@ -58,17 +160,30 @@ def wake_waiting(session: Session) -> None:
 
 
 def _check_again(session: Session, search: Search) -> None:
-    try:
-        checked = check_spec(SearchSpec.model_validate(search.spec), known_for_search(session, search))
-    except SpecError as error:
-        search.waiting_for = ""
-        problem = InvalidSpecError("the device is here now, and cannot do what the spec asks", faults=error.faults)
-        fail(session, search, problem.document())
+    known = known_for_search(session, search)
+    spec = SearchSpec.model_validate(search.spec)
+    reason = waiting_for(spec.device, known)
+    if reason:
+        if reason != search.waiting_for:
+            search.waiting_for = reason
+            search.version += 1
         return
-    search.warnings = list(checked.warnings)
-    if checked.waiting_for:
-        search.waiting_for = checked.waiting_for
+    is_begun = session.scalar(select(Preparation.id).where(Preparation.search_id == search.id)) is not None
+    if not is_begun and not _suits(session, search, spec, known):
         return
     search.waiting_for = ""
     append_event(session, search.id, EventKind.NOTE, {"message": "the device is here"})
-    send_for_preparation(session, search)
+    if not is_begun:  # what waits in a search that has begun is sent again by the reaper
+        send_for_preparation(session, search)
+
+
+def _suits(session: Session, search: Search, spec: SearchSpec, known: Known) -> bool:
+    """Whether the device that is here now can do what is asked; the search fails if not."""
+    try:
+        checked = check_spec(spec, known)
+    except SpecError as error:
+        problem = InvalidSpecError("the device is here now, and cannot do what the spec asks", faults=error.faults)
+        fail(session, search, problem.document())
+        return False
+    search.warnings = list(checked.warnings)
+    return True

@@ -79,6 +79,8 @@ def move(session: Session, search: Search, to_state: SearchState, reason: str = 
     now = utc_now()
     search.state = to_state
     search.activity = None
+    if to_state.is_over:
+        search.waiting_for = ""
     if to_state is SearchState.PREPARING and search.started_at is None:
         search.started_at = now
     if to_state.is_final:

@@ -149,7 +149,7 @@ def search_view(rows: SearchRows) -> SearchView:
         best=best_values(spec.objectives, (trial.values for trial in rows.everyone if trial.is_feasible)),
         of_base=describe_values((search.base_report or {}).get("values", {}), spec.objectives),
         verbs=verbs_of(search.state),
-        waiting_for=search.waiting_for if search.state is SearchState.QUEUED else "",
+        waiting_for=search.waiting_for,
         warnings=tuple(str(warning) for warning in search.warnings),
         problem=search.problem,
         headings=tuple(unit_of(metric).heading for metric in metrics),

@@ -1,11 +1,14 @@
 import shutil
+import sys
 from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from tests.end_to_end.running import Embedded, digits_spec, running_embedded
+from tests.conftest import make_database
+from tests.end_to_end.running import Embedded, Service, digits_spec, running_embedded
 from tests.end_to_end.visits import OPTIONS, Visit
+from tests.servers import free_port
 
 
 @pytest.fixture(scope="session")
@@ -22,6 +25,20 @@ def first_search(embedded: Embedded) -> str:
     search = embedded.await_end(search_id, 240)
     assert search["state"] == "succeeded", search
     return search_id
+
+
+@pytest.fixture
+def served(postgres_server, redis_url, embedded, first_search, tmp_path, request):
+    """A service on both servers, with a home that has the base already; yields it and what workers need."""
+    name = request.node.name[:40]
+    environment = {
+        "ESPALIER_HOME": str(embedded.home),
+        "ESPALIER_DATABASE_URL": make_database(postgres_server, name),
+        "ESPALIER_BROKER_URL": redis_url,
+    }
+    port = free_port()
+    command = [sys.executable, "-m", "uvicorn", "service.app:create_app", "--factory", "--port", str(port)]
+    return Service(f"http://127.0.0.1:{port}"), environment, command
 
 
 @pytest.fixture(scope="module")  # while it is open no other test can run an event loop

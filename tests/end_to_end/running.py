@@ -50,6 +50,15 @@ class Service:
 
     url: str
 
+    def await_ready(self) -> None:
+        def answers() -> bool:
+            try:
+                return httpx.get(f"{self.url}/v1/health", timeout=5).status_code == 200
+            except httpx.TransportError:
+                return False
+
+        wait_for(answers, 60, lambda: "the service does not become ready")
+
     def submit(self, spec: dict[str, Any]) -> str:
         answer = httpx.post(f"{self.url}/v1/searches", json=spec, timeout=30)
         assert answer.status_code == 202, answer.text

@@ -7,12 +7,9 @@ import sys
 import time
 from pathlib import Path
 
-import httpx
 import psutil
-import pytest
 
 from service.leases import MAX_ATTEMPTS
-from tests.conftest import make_database
 from tests.end_to_end.running import (
     ESPALIER,
     Service,
@@ -21,38 +18,13 @@ from tests.end_to_end.running import (
     running_program,
     wait_for,
 )
-from tests.servers import free_port
 from tests.workers.stub_evaluator import fault_of
 
 STUB = shlex.join([sys.executable, str(Path(__file__).parent.parent / "workers" / "stub_evaluator.py")])
 
 
-@pytest.fixture
-def served(postgres_server, redis_url, embedded, first_search, tmp_path, request):
-    """A service on both servers, with a home that has the base already; yields it and what workers need."""
-    name = request.node.name[:40]
-    environment = {
-        "ESPALIER_HOME": str(embedded.home),
-        "ESPALIER_DATABASE_URL": make_database(postgres_server, name),
-        "ESPALIER_BROKER_URL": redis_url,
-    }
-    port = free_port()
-    command = [sys.executable, "-m", "uvicorn", "service.app:create_app", "--factory", "--port", str(port)]
-    return Service(f"http://127.0.0.1:{port}"), environment, command
-
-
 def worker(*options: str) -> list[str]:
     return [ESPALIER, "worker", "--concurrency", "2", *options]
-
-
-def await_ready(service: Service) -> None:
-    def answers():
-        try:
-            return httpx.get(f"{service.url}/v1/health", timeout=5).status_code == 200
-        except httpx.TransportError:
-            return False
-
-    wait_for(answers, 60, lambda: "the service does not become ready")
 
 
 def test_a_search_survives_the_death_of_one_of_two_workers(served, tmp_path):
@@ -62,7 +34,7 @@ def test_a_search_survives_the_death_of_one_of_two_workers(served, tmp_path):
         running_program(worker(), environment, tmp_path / "two.log"),
         running_program(command, environment, tmp_path / "service.log"),
     ):
-        await_ready(service)
+        service.await_ready()
         search_id = service.submit(digits_spec(budget={"trials": 6, "concurrency": 2}))
         wait_for(
             lambda: evaluates(one.pid) and running(service, search_id), 120, lambda: (tmp_path / "one.log").read_text()
@@ -81,7 +53,7 @@ def test_designs_that_kill_evaluators_or_give_nan_fail_alone(served, tmp_path):
         running_program(worker("--evaluator", STUB), environment, tmp_path / "worker.log"),
         running_program(command, environment, tmp_path / "service.log"),
     ):
-        await_ready(service)
+        service.await_ready()
         began = time.monotonic()
         search_id = service.submit(digits_spec(budget={"trials": 20, "concurrency": 2}))
         search = service.await_end(search_id)

@@ -15,12 +15,12 @@ from search_spaces.capabilities import DeviceCapabilities
 from search_spaces.check import check_spec
 from search_spaces.costs import WorkloadKind
 from search_spaces.design import Design
-from search_spaces.known import Known
 from search_spaces.objectives import Metric, Outcome, Provenance, TrialState
 from search_spaces.parse import parse_spec
 from service.config import Settings
 from service.db import transaction
-from service.devices.actions import announce
+from service.devices.actions import announce, this_process
+from service.known import known_for
 from service.measurements.actions import NewMeasurement, WorkloadKey
 from service.models import Preparation, Search, Trial
 from service.preparations.actions import finish_preparation, start_preparation
@@ -47,15 +47,15 @@ def example_spec(**changes: Any) -> dict[str, Any]:
 
 def add_device(engine: Engine, capabilities: DeviceCapabilities = LOCAL_CPU) -> None:
     with transaction(engine) as session:
-        announce(session, capabilities)
+        announce(session, capabilities, this_process())
 
 
 def add_search(engine: Engine, spec: Mapping[str, Any] | None = None) -> str:
     """A queued search whose device is known."""
     add_device(engine)
     with transaction(engine) as session:
-        checked = check_spec(parse_spec(dict(spec or example_spec())), Known({LOCAL_CPU.name: LOCAL_CPU}))
-        return create_search(session, checked, None, "").id
+        parsed = parse_spec(dict(spec or example_spec()))
+        return create_search(session, check_spec(parsed, known_for(session, parsed)), None, "").id
 
 
 def add_running_search(engine: Engine, spec: Mapping[str, Any] | None = None) -> str:

@@ -16,7 +16,7 @@ from celery import Celery
 
 from service.config import Settings
 from service.folder_broker import MESSAGES_FOLDER
-from service.queue import QUEUE_OF, QueueName, TaskName, make_celery
+from service.queue import QUEUE_OF, QueueName, TaskName, device_queue, make_celery, queue_called
 
 MESSAGES, READERS = 60, 4
 
@@ -33,7 +33,7 @@ def send(celery: Celery, task: TaskName, row_id: int) -> None:
     celery.send_task(str(task), args=[row_id], ignore_result=True, retry=False)
 
 
-def take_all(celery: Celery, queue: QueueName) -> list[int]:
+def take_all(celery: Celery, queue: str) -> list[int]:
     """What one reader takes until nothing is left."""
     taken = []
     with celery.connection_for_read() as connection:
@@ -60,6 +60,18 @@ def test_long_work_and_planning_have_queues_of_their_own(celery: Celery) -> None
         expected = [number for number, task in enumerate(TaskName) if QUEUE_OF[task] is queue]
         assert take_all(celery, queue) == expected
     assert QUEUE_OF[TaskName.PLAN] is not QUEUE_OF[TaskName.RUN]
+
+
+def test_each_device_has_queues_of_its_own(celery: Celery) -> None:
+    """Whatever it is called: a name has spaces and dots, and may look like another's queue or a file."""
+    queues = [device_queue(kind, name) for name in ("lab epyc.1", "lab", "lab.msg", "trials") for kind in QueueName]
+    for number, name in enumerate([*queues, *queues]):
+        celery.send_task(str(TaskName.RUN), args=[number], queue=queue_called(name), ignore_result=True, retry=False)
+    for queue in QueueName:
+        assert take_all(celery, queue) == []
+    assert {name: take_all(celery, name) for name in queues} == {
+        name: [number, number + len(queues)] for number, name in enumerate(queues)
+    }
 
 
 def test_only_ids_cross_the_queue(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from tests.workers.stage import Stage, make_stage
 def stage(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
     """A workplace on each kind of database, whose messages the test delivers."""
     stage = make_stage(engine, tmp_path)
-    monkeypatch.setattr(queue, "send", lambda task, row_id: stage.messages.append((task, row_id)))
+    monkeypatch.setattr(queue, "send", lambda task, row_id, queue: stage.messages.append((task, row_id)))
     return stage
 
 

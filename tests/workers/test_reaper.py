@@ -7,13 +7,15 @@ import pytest
 from search_spaces.capabilities import DeviceCapabilities
 from search_spaces.objectives import Metric
 from service import db, leases
-from service.models import Finalist, Preparation, Search, Trial, utc_now
+from service.devices.actions import this_process
+from service.devices.queries import LIVE_FOR_S
+from service.models import Device, Finalist, Preparation, Search, Trial, utc_now
 from service.queue import TaskName
 from service.searches import actions
 from service.searches.queries import lock_search
 from service.states import SearchState
 from tests.workers.stage import make_spec
-from workers.announce import announce_devices
+from workers.announce import Offered, announce_devices
 from workers.reaper import Reaper
 from workers.workplace import LEASE_S
 
@@ -187,17 +189,39 @@ def test_a_search_waits_for_its_device_and_is_woken_by_it(stage):
     search_id = stage.submit(make_spec(objectives=LATENCY))
     assert stage.messages == []
     assert "local-cpu" in stage.search(search_id).waiting_for
-    announce_devices(stage.workplace.engine, [device()])
-    announce_devices(stage.workplace.engine, [device()])
+    announce_devices(stage.workplace.engine, [Offered(device())], this_process())
+    announce_devices(stage.workplace.engine, [Offered(device())], this_process())
     assert [task for task, _ in stage.messages] == [TaskName.PREPARE]
     assert stage.search(search_id).waiting_for == ""
 
 
 def test_a_device_that_changed_before_the_preparation_fails_the_search_with_pointers(stage):
-    announce_devices(stage.workplace.engine, [device()])
+    announce_devices(stage.workplace.engine, [Offered(device())], this_process())
     search_id = stage.submit(make_spec(objectives=LATENCY))
-    announce_devices(stage.workplace.engine, [device(precisions=("fp32",))])
+    announce_devices(stage.workplace.engine, [Offered(device(precisions=("fp32",)))], this_process())
     stage.deliver()
     search = stage.search(search_id)
     assert search.state is SearchState.FAILED
     assert search.problem["errors"][0]["pointer"].startswith("/space/precision/choices/1")
+
+
+def test_a_search_whose_device_goes_away_waits_and_goes_on_with_it(stage, reaper):
+    announce_devices(stage.workplace.engine, [Offered(device())], this_process())
+    search_id = stage.submit(make_spec(objectives=LATENCY))
+    stage.deliver(2)  # prepared and planned
+    assert stage.search(search_id).state is SearchState.RUNNING
+    lose_messages(stage)
+    with db.transaction(stage.workplace.engine) as session:
+        session.get_one(Device, "local-cpu").seen_at -= timedelta(seconds=LIVE_FOR_S)
+    stage.age(600)
+    for _ in range(3):
+        reaper.reap()
+    assert stage.messages == []
+    assert "local-cpu was last seen at" in stage.search(search_id).waiting_for
+    assert stage.search(search_id).state is SearchState.RUNNING
+    announce_devices(stage.workplace.engine, [Offered(device())], this_process())
+    assert stage.search(search_id).waiting_for == ""
+    reaper.reap()
+    stage.deliver()
+    assert stage.search(search_id).state is SearchState.SUCCEEDED
+    assert {trial.attempt for trial in stage.trials(search_id)} == {1}
