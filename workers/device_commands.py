@@ -21,9 +21,10 @@ from search_spaces.network import Network, network_from_json
 from search_spaces.spec import Family, NetworkSpec
 from service.config import get_settings
 from service.db import make_engine, reading, transaction, upgrade
-from service.devices.actions import announce
+from service.devices.actions import DeviceTakenError, describe, this_process
 from service.models import CostModel
 from service.networks.queries import find_network
+from workers.device_name import DeviceName
 
 app = typer.Typer(help="What runs networks, and what they take there.", no_args_is_help=True)
 console = Console()
@@ -51,21 +52,20 @@ def profile(
     settings = get_settings()
     upgrade(settings.resolved_database_url)
     engine = make_engine(settings.resolved_database_url)
-    found, capabilities = _find_device(device)
+    found, named = _find_device(device)
+    capabilities = found.capabilities()
     networks = [_find_network(engine, name, input, width) for name in network]
     combinations = list(product(batch or [capabilities.batch], threads or [capabilities.threads]))
     _check_offered(capabilities, combinations)
-    with transaction(engine) as session:
-        announce(session, capabilities)
     try:
+        with transaction(engine) as session:
+            describe(session, capabilities, this_process(), named.kind)
         with measuring_for_long():
             for one_batch, one_threads in combinations:
                 protocol = replace(DEFAULT_PROTOCOL, batch=one_batch, threads=one_threads)
                 taken = Profile(engine, found, capabilities, protocol)
                 _take(taken, networks, 60 * minutes / len(combinations))
-    except HostBusyError as error:
-        _fail(str(error))
-    except SpaceError as error:
+    except (DeviceTakenError, HostBusyError, SpaceError) as error:
         _fail(str(error))
 
 
@@ -93,17 +93,14 @@ def _take(taken: Any, networks: Sequence[Network], seconds: float) -> None:
     _show(fitted, taken.capabilities.name, taken.protocol.batch, taken.protocol.threads)
 
 
-def _find_device(text: str) -> tuple[Any, DeviceCapabilities]:
-    from workers.hardware import installed_devices
+def _find_device(text: str) -> tuple[Any, DeviceName]:
+    from workers.hardware.named import DeviceNameError, NamedDevice, parse_device
 
-    installed = installed_devices()
-    if text not in installed:
-        _fail(f"this machine has no device {text!r}; there are {', '.join(sorted(installed))}")
-    device = installed[text]()
-    capabilities = device.capabilities()
-    if capabilities.simulated:
-        _fail(f"{text} is simulated: it answers at once for any network, and needs no profile")
-    return device, capabilities
+    try:
+        named = parse_device(text)
+    except DeviceNameError as error:
+        _fail(str(error))
+    return NamedDevice(named.name, named.kind), named
 
 
 def _find_network(engine: Engine, name: str, input: str, width: float) -> Network:

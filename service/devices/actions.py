@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
@@ -15,7 +15,7 @@ from search_spaces.check import SpecError, check_spec, waiting_for
 from search_spaces.known import Known
 from search_spaces.spec import SearchSpec
 from service.db import insert_if_new
-from service.devices.queries import absent_devices, is_live, known_devices
+from service.devices.queries import LIVE_FOR_S, absent_devices, is_live, known_devices
 from service.errors import InvalidSpecError
 from service.events.actions import append_event
 from service.known import known_for_search
@@ -75,6 +75,23 @@ def announce(session: Session, capabilities: DeviceCapabilities, announcer: Anno
     Raises:
         DeviceTakenError: see `check_is_free`.
     """
+    device = _write(session, capabilities, announcer, kind)
+    device.owner, device.seen_at = announcer.owner, utc_now()
+    session.flush()
+    wake_waiting(session)
+
+
+def describe(session: Session, capabilities: DeviceCapabilities, announcer: Announcer, kind: str) -> None:
+    """Write down what a device is, without a worker for it: a profile does so, and no search is woken by that.
+
+    Raises:
+        DeviceTakenError: see `check_is_free`.
+    """
+    _write(session, capabilities, announcer, kind)
+    session.flush()
+
+
+def _write(session: Session, capabilities: DeviceCapabilities, announcer: Announcer, kind: str) -> Device:
     told = capabilities.model_dump(mode="json")
     fingerprint_digest = digest_of(told["fingerprint"])
     now = utc_now()
@@ -83,19 +100,17 @@ def announce(session: Session, capabilities: DeviceCapabilities, announcer: Anno
         "capabilities": told,
         "fingerprint_digest": fingerprint_digest,
         "announced_at": now,
-        "seen_at": now,
+        "seen_at": now - timedelta(seconds=LIVE_FOR_S),
     }
     is_new = insert_if_new(session, Device, row)
     device = session.get_one(Device, capabilities.name, populate_existing=True, with_for_update=True)
     check_is_free(session, capabilities, announcer)
-    device.kind, device.owner = kind or capabilities.name, announcer.owner
+    device.kind = kind or capabilities.name
     device.host = "" if capabilities.simulated else announcer.host
-    device.seen_at = now
     if is_new or device.capabilities != told:
         device.capabilities, device.announced_at = told, now
         device.fingerprint_digest = fingerprint_digest
-    session.flush()
-    wake_waiting(session)
+    return device
 
 
 def check_is_free(session: Session, capabilities: DeviceCapabilities, announcer: Announcer) -> None:
