@@ -6,13 +6,17 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from search_spaces.extensions import NotInstalledError, look_up, with_installed
-from workers.hardware import onnxruntime_cpu
+from workers.hardware import onnxruntime_cpu, openvino_cpu
 from workers.hardware.accelerators import ACCELERATORS
 from workers.hardware.base import Device
 
 MakeDevice = Callable[[], Device]
 
-DEVICES: dict[str, MakeDevice] = {onnxruntime_cpu.NAME: onnxruntime_cpu.OnnxRuntimeCpu, **ACCELERATORS}
+DEVICES: dict[str, MakeDevice] = {
+    onnxruntime_cpu.NAME: onnxruntime_cpu.OnnxRuntimeCpu,
+    openvino_cpu.NAME: openvino_cpu.OpenVinoCpu,
+    **ACCELERATORS,
+}
 
 
 @lru_cache(maxsize=1)
