@@ -52,10 +52,10 @@ def offered(named: DeviceName | None) -> list[Offered]:
 
 
 def local_capabilities() -> list[DeviceCapabilities]:
-    """What the devices of this machine say of themselves. Imported late: the runtimes are large."""
-    from workers.hardware import installed_devices
+    """What the devices that work on this machine say of themselves. Imported late: the runtimes are large."""
+    from workers.hardware import present_devices
 
-    return [make().capabilities() for make in installed_devices().values()]
+    return [device.capabilities() for device in present_devices().values()]
 
 
 def local_known() -> Known:

@@ -26,6 +26,7 @@ from search_spaces.scores import installed_scores
 from search_spaces.spec import SearchSpec
 from workers.anchor import get_anchor_in
 from workers.base import Base
+from workers.hardware import open_device
 from workers.hardware.base import Anchor, Device
 from workers.hardware.named import offered_devices
 from workers.host_lock import training
@@ -137,8 +138,7 @@ def count_calibration(spec: SearchSpec, network: Network) -> int:
 @lru_cache
 def device_called(name: str) -> Device:
     """The device of that name on this machine. Raises `NotInstalledError`."""
-    device: Device = look_up("device", name, offered_devices())()
-    return device
+    return open_device(name, offered_devices())
 
 
 def _importance_called(name: str) -> Importance:

@@ -100,6 +100,13 @@ class Device(ABC):
     What may be raised: anything the runtime raises about a file that it cannot run. That fails one trial.
     """
 
+    def why_absent(self) -> str:
+        """What this machine lacks for the device, and the remedy; empty where it works. Cheap, and asked first of all.
+
+        Of a device that is absent nothing else is asked.
+        """
+        return ""
+
     @abstractmethod
     def capabilities(self) -> DeviceCapabilities:
         """What this device executes, likes and can tell."""

@@ -35,6 +35,9 @@ class NamedDevice(Device):
     def capabilities(self) -> DeviceCapabilities:
         return self._device.capabilities().model_copy(update={"name": self._name})
 
+    def why_absent(self) -> str:
+        return self._device.why_absent()
+
     def measure(
         self, deployed: Deployed, anchor: Anchor | None = None, protocol: Protocol = DEFAULT_PROTOCOL
     ) -> Results:
@@ -61,7 +64,10 @@ def parse_device(text: str) -> DeviceName:
         raise DeviceNameError(f"this machine has no device {kind!r}; say which it is of {known}: {name}=KIND")
     if name != kind and name in installed:
         raise DeviceNameError(f"{name!r} is what every machine calls another kind of device; choose another name")
-    if installed[kind]().capabilities().simulated:
+    device = installed[kind]()
+    if reason := device.why_absent():
+        raise DeviceNameError(f"this machine cannot offer {kind}: {reason}")
+    if device.capabilities().simulated:
         raise DeviceNameError(f"{kind} is simulated: every worker has it, it needs none of its own")
     return DeviceName(name, kind)
 

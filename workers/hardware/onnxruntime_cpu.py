@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -11,7 +10,7 @@ import onnxruntime
 from search_spaces.capabilities import DeviceCapabilities, TensorFormat
 from search_spaces.objectives import Metric
 from workers.hardware.base import Anchor, Deployed, Device, Results
-from workers.hardware.processor import processor, thread_counts, time_file
+from workers.hardware.processor import no_energy_reason, processor, thread_counts, time_file
 from workers.hardware.timing import DEFAULT_PROTOCOL, Protocol, Run
 from workers.onnx_session import open_session
 
@@ -56,18 +55,10 @@ def _capabilities() -> DeviceCapabilities:
         channel_divisor=CHANNEL_DIVISOR,
         metrics=(Metric.LATENCY_S,),
         unavailable={
-            Metric.ENERGY_J: _no_energy_reason(),
+            Metric.ENERGY_J: no_energy_reason(),
             Metric.MEMORY_BYTES: "ONNX Runtime does not tell what one session has held at most",
         },
         batches=BATCHES,
         thread_counts=thread_counts(),
         fingerprint={**processor(), "runtime": _RUNTIME, "threads": "1"},
     )
-
-
-def _no_energy_reason() -> str:
-    """Even a readable counter tells the whole package's energy, of everything that runs on it."""
-    counters = list(Path("/sys/class/powercap").glob("intel-rapl:*/energy_uj"))
-    if not counters:
-        return "this machine has no energy counter that can be read"
-    return "the energy counter of this machine counts the whole processor, not one inference; it is not read"
