@@ -20,6 +20,7 @@ from service.datasets.routes import router as datasets
 from service.db import make_engine
 from service.devices.routes import router as devices
 from service.edge import PROBLEM_RESPONSES, limit_bodies
+from service.estimates.routes import router as estimates
 from service.events.routes import router as events
 from service.exports.routes import router as exports
 from service.exports.schemas import ExportRequest
@@ -56,7 +57,20 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 def _make_api() -> APIRouter:
     api = APIRouter(responses=PROBLEM_RESPONSES)
-    for router in (searches, trials, events, exports, artifacts, devices, networks, datasets, catalog, health):
+    routers = (
+        searches,
+        trials,
+        events,
+        exports,
+        artifacts,
+        devices,
+        estimates,
+        networks,
+        datasets,
+        catalog,
+        health,
+    )
+    for router in routers:
         api.include_router(router)
     return api
 

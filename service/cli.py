@@ -23,7 +23,7 @@ from service.client import Client, Json
 from service.config import get_settings
 from service.console import console, errors, failures_explained, reach_service
 from service.demo import run_demo
-from service.device_commands import devices_app
+from service.device_commands import devices_app, estimate
 from service.examples import example_path
 from service.searches.schemas import check_body
 from service.watch import watch_search
@@ -39,6 +39,7 @@ app = typer.Typer(
 app.add_typer(networks_app, name="network")
 app.add_typer(datasets_app, name="dataset")
 app.add_typer(devices_app, name="device")
+app.command()(estimate)
 
 SpecPath = Annotated[
     Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="a search spec, YAML or JSON")

@@ -210,6 +210,22 @@ class Client:
             written.append(beside)
         return written
 
+    def devices(self) -> list[Json]:
+        """All devices that are known."""
+        items: list[Json] = self._json("GET", "/v1/devices")["items"]
+        return items
+
+    def device(self, name: str) -> Json:
+        return self._json("GET", f"/v1/devices/{quote(name, safe='')}")
+
+    def device_accuracy(self, name: str) -> Json:
+        """How right a device's cost models were."""
+        return self._json("GET", f"/v1/devices/{quote(name, safe='')}/accuracy")
+
+    def estimate(self, request: Json) -> Json:
+        """What designs cost, without a search; see `EstimateRequest`."""
+        return self._json("POST", "/v1/estimates", json=request)
+
     def networks(self) -> list[Json]:
         """The families of the catalog and what was imported."""
         items: list[Json] = self._json("GET", "/v1/networks")["items"]

@@ -1,14 +1,20 @@
-"""`espalier device`: what runs networks, told by the service; `profile` comes from the workers."""
+"""`espalier device` and `espalier estimate`: what runs networks, and what designs cost there, told by the service.
+
+`espalier device profile` comes from the workers.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated
+import json
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
+from search_spaces.parse import parse_document
 from service.assembled import assembled
-from service.console import console, reach_service
-from service.terminal_devices import accuracy_table, device_view, devices_table
+from service.console import console, failures_explained, reach_service
+from service.terminal_devices import accuracy_view, device_view, devices_table, estimates_table
 
 devices_app = typer.Typer(
     cls=assembled("espalier.commands.device"),
@@ -19,14 +25,37 @@ devices_app = typer.Typer(
 
 @devices_app.command("list")
 def list_devices() -> None:
-    """List the devices that workers have announced."""
+    """List the devices that are known."""
     with reach_service() as client:
-        console.print(devices_table(client.list_devices()))
+        console.print(devices_table(client.devices()))
 
 
 @devices_app.command("show")
 def show_device(name: Annotated[str, typer.Argument(help="as specs call it")]) -> None:
-    """Show what a device executes and tells, and how right its cost model was."""
+    """Show what a device executes and tells, and how right its cost models were."""
     with reach_service() as client:
-        console.print(device_view(client.get_device(name)))
-        console.print(accuracy_table(client.get_device_accuracy(name)))
+        console.print(device_view(client.device(name)))
+        console.print(accuracy_view(client.device_accuracy(name)))
+
+
+def estimate(
+    spec: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="a search spec, YAML or JSON")],
+    design: Annotated[list[str] | None, typer.Option(help="a JSON object of decisions, or a file with one")] = None,
+    sample: Annotated[int, typer.Option(min=0, max=100, help="designs to draw from the space of the spec")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="of the sample")] = 0,
+    device: Annotated[str | None, typer.Option(help="another device than the spec's")] = None,
+) -> None:
+    """Tell what designs of a spec cost, now, without a search; the base where none is given."""
+    with failures_explained():
+        document = parse_document(spec.read_bytes(), yaml=spec.suffix != ".json")
+    designs = [_read_design(text) for text in design or []]
+    request = {"spec": document, "designs": designs, "sample": sample, "seed": seed, "device": device}
+    with reach_service() as client:
+        console.print(estimates_table(client.estimate(request)))
+
+
+def _read_design(text: str) -> Any:
+    try:
+        return json.loads(text if text.lstrip().startswith("{") else Path(text).read_text())
+    except (OSError, ValueError) as error:
+        raise typer.BadParameter(f"--design: {error}") from None

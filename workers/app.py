@@ -22,6 +22,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
 from service.config import Settings
+from service.cost_models.queries import grown_conditions
 from service.db import make_engine, reading, transaction, upgrade
 from service.devices.actions import Announcer, DeviceTakenError, leave, this_process
 from service.leases import owner_name
@@ -49,6 +50,7 @@ _log = logging.getLogger(__name__)
 
 EVALUATOR_IDLE_S = 120.0
 TIDY_EVERY_S = 3600.0
+REFIT_EVERY_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -192,12 +194,24 @@ def _on_the_side(settings: Settings, workplace: Workplace, role: Role) -> list[t
         samplers = sampler_offers()
         jobs.append((ANNOUNCE_EVERY_S, lambda: announce_offers(workplace.engine, samplers)))
         jobs.append((TIDY_EVERY_S, lambda: _tidy(workplace, settings)))
+        jobs.append((REFIT_EVERY_S, lambda: _refit(workplace)))
         # Exports are rare, and an evaluator takes half a gigabyte.
         jobs.append((EVALUATOR_IDLE_S / 4, lambda: workplace.evaluators.end_idle(EVALUATOR_IDLE_S)))
     if QueueName.TRIALS in role.queues:
         offers = trial_offers()
         jobs.append((ANNOUNCE_EVERY_S, lambda: announce_offers(workplace.engine, offers)))
     return jobs
+
+
+def _refit(workplace: Workplace) -> None:
+    """Fit those cost models again whose measurements have grown."""
+    with reading(workplace.engine) as session:
+        grown = grown_conditions(session)
+    if grown:
+        from workers.fit_models import fit_model  # loads scipy, which is seldom needed here
+
+        for conditions_id in grown:
+            fit_model(workplace.engine, conditions_id)
 
 
 def _tidy(workplace: Workplace, settings: Settings) -> None:

@@ -5,28 +5,23 @@ Which networks those are is decided by their digests: a fifth, the same ones how
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from scipy.stats import spearmanr
-from sqlalchemy import Engine, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Engine
 
 from search_spaces.cost_models.additive import NUMBERS, AdditiveModel, UncoveredError, numbers_of
 from search_spaces.cost_models.terms import network_terms
 from search_spaces.objectives import Metric
 from service.cost_models.actions import add_cost_model
-from service.cost_models.queries import MeasuredNetwork, count_networks, current_conditions, measured_networks
+from service.cost_models.queries import HELD_OUT, MeasuredNetwork, measured_networks
 from service.db import reading, transaction
-from service.models import CostModel, Device
+from service.models import CostModel
 from workers.cost_models import Sample, fit
 from workers.host_lock import training
 
-HELD_OUT = 5
-"""One network in so many is held out."""
-
-_GROWN_BY, _GROWN_SHARE = 20, 0.1
 _FEWEST_HELD_OUT = 5
 
 
@@ -52,23 +47,6 @@ def fit_model(engine: Engine, conditions_id: int, metric: Metric = Metric.LATENC
         added = add_cost_model(session, conditions_id, metric, model, len(seen), report)
         session.expunge(added)
         return added
-
-
-def refit_grown(engine: Engine) -> None:
-    """Fit those models again whose measurements have grown by a tenth, and by 20 networks at least."""
-    with reading(engine) as session:
-        grown = [conditions for device in session.scalars(select(Device)) for conditions in _grown(session, device)]
-    for conditions_id in grown:
-        fit_model(engine, conditions_id)
-
-
-def _grown(session: Session, device: Device) -> Iterator[int]:
-    for conditions_id in current_conditions(session, device):
-        fitted = session.scalar(select(func.max(CostModel.samples)).where(CostModel.conditions_id == conditions_id))
-        if fitted:
-            seen = count_networks(session, conditions_id, Metric.LATENCY_S) * (1 - 1 / HELD_OUT)
-            if seen - fitted >= max(_GROWN_BY, _GROWN_SHARE * fitted):
-                yield conditions_id
 
 
 def _sample(network: MeasuredNetwork) -> Sample:

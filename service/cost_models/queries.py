@@ -17,6 +17,12 @@ from search_spaces.objectives import Metric, Provenance
 from service.measurements.actions import in_chunks
 from service.models import Conditions, CostModel, Device, Measurement, Workload
 
+HELD_OUT = 5
+"""One network in so many is kept from a model that is fitted, to tell its error by."""
+
+GROWN_BY, GROWN_SHARE = 20, 0.1
+"""A model is fitted again when so many networks have come, and they are such a share of what it was fitted to."""
+
 
 @dataclass(frozen=True)
 class MeasuredNetwork:
@@ -71,15 +77,27 @@ def measured_networks(session: Session, conditions_id: int, metric: Metric) -> l
     return list(found.values())
 
 
-def count_networks(session: Session, conditions_id: int, metric: Metric) -> int:
-    """How many networks were measured under some conditions."""
+def grown_conditions(session: Session) -> list[int]:
+    """Conditions whose model was fitted to clearly fewer networks than are measured by now."""
+    current = [number for device in session.scalars(select(Device)) for number in current_conditions(session, device)]
+    fitted = select(CostModel.conditions_id, func.max(CostModel.samples)).where(CostModel.conditions_id.in_(current))
+    grown = []
+    for conditions_id, samples in session.execute(fitted.group_by(CostModel.conditions_id)):
+        seen = _count_networks(session, conditions_id) * (1 - 1 / HELD_OUT)
+        if seen - samples >= max(GROWN_BY, GROWN_SHARE * samples):
+            grown.append(conditions_id)
+    return grown
+
+
+def _count_networks(session: Session, conditions_id: int) -> int:
     query = (
         select(func.count(Measurement.workload_id.distinct()))
         .join(Workload)
         .where(
             Measurement.conditions_id == conditions_id,
-            Measurement.metric == str(metric),
+            Measurement.metric == str(Metric.LATENCY_S),
             Workload.kind == str(WorkloadKind.NETWORK),
+            Workload.signature != "",
         )
     )
     return session.scalar(query) or 0
@@ -108,15 +126,19 @@ def current_conditions(session: Session, device: Device) -> Sequence[int]:
 
 def current_model(session: Session, device: Device, metric: Metric) -> Fitted | None:
     """The newest model of what a device is now; None when none was fitted, or only to what is stale."""
+    model_id = current_model_id(session, device, metric)
+    if model_id is None:
+        return None
+    version = session.scalar(select(CostModel.version).where(CostModel.id == model_id))
+    assert version is not None, "the row was found just now"
+    return Fitted(model_id, version, load_model(session, model_id))
+
+
+def current_model_id(session: Session, device: Device, metric: Metric) -> int | None:
+    """Of the row that `current_model` loads."""
     conditions = current_conditions(session, device)
-    newest = (
-        select(CostModel.id, CostModel.version)
-        .where(CostModel.conditions_id.in_(conditions), CostModel.metric == str(metric))
-        .order_by(CostModel.id.desc())
-        .limit(1)
-    )
-    row = session.execute(newest).first()
-    return None if row is None else Fitted(row.id, row.version, load_model(session, row.id))
+    of_device = (CostModel.conditions_id.in_(conditions), CostModel.metric == str(metric))
+    return session.scalar(select(CostModel.id).where(*of_device).order_by(CostModel.id.desc()).limit(1))
 
 
 def load_model(session: Session, model_id: int) -> AdditiveModel:

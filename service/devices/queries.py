@@ -9,6 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from search_spaces.capabilities import DeviceCapabilities
+from service.errors import NotFoundError
 from service.models import Device, utc_now
 
 LIVE_FOR_S = 20.0
@@ -17,6 +18,14 @@ LIVE_FOR_S = 20.0
 
 def list_devices(session: Session) -> list[Device]:
     return list(session.scalars(select(Device).order_by(Device.name)))
+
+
+def get_device(session: Session, name: str) -> Device:
+    """Raises `NotFoundError`: no worker has announced it, and nobody has profiled it."""
+    device = session.get(Device, name)
+    if device is None:
+        raise NotFoundError(f"there is no device {name!r}; a worker announces what its machine has")
+    return device
 
 
 def known_devices(session: Session) -> dict[str, DeviceCapabilities]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 from pydantic import BaseModel
 
@@ -29,6 +30,57 @@ class DeviceBody(BaseModel):
 
 class DevicePage(BaseModel):
     items: list[DeviceBody]
+
+
+class CostModelBody(BaseModel):
+    """A version of a cost model.
+
+    `is_current` says whether predictions come from it; a model of what the device was before it changed is none.
+    `report` is its error on networks that it was not fitted to, and how well measurements of one network repeat.
+    """
+
+    metric: str
+    version: int
+    batch: int | None
+    threads: int | None
+    samples: int
+    is_current: bool
+    report: dict[str, Any]
+    created_at: datetime
+
+
+class ResidualBody(BaseModel):
+    """A trial that was predicted, and measured all the same; `why_measured`: limit, front, check or asked."""
+
+    search_id: str
+    trial: int
+    metric: str
+    predicted: float
+    low: float
+    high: float
+    measured: float
+    why_measured: str
+    model_version: int
+    measured_at: datetime
+
+
+class ResidualSummary(BaseModel):
+    """Of all trials that were predicted and measured. Shares and errors are relative to what was measured."""
+
+    trials: int
+    mean_error: float
+    within_5_percent: float
+    within_10_percent: float
+    interval_coverage: float
+
+
+class AccuracyBody(BaseModel):
+    """How right a device's cost models were: held out when they were fitted, and in searches since."""
+
+    device: str
+    models: list[CostModelBody]
+    in_searches: ResidualSummary | None
+    residuals: list[ResidualBody]
 
 
 def device_body(device: Device) -> DeviceBody:

@@ -17,6 +17,7 @@ import numpy as np
 from search_spaces.capabilities import DeviceCapabilities, TensorFormat
 from search_spaces.network import Network
 from search_spaces.objectives import Metric
+from search_spaces.quantisation import is_quantised_layer
 from workers.hardware.base import Anchor, Deployed, Device, Results
 from workers.hardware.processor import no_energy_reason, processor, thread_counts, time_file
 from workers.hardware.timing import DEFAULT_PROTOCOL, Protocol, Run
@@ -77,7 +78,7 @@ def check_executed(network: Network, compiled: Any) -> None:
     Counts are compared: OpenVINO names what it has fused after any of its parts.
     """
     layers = network.compute_nodes()
-    declared, executed = sum(map(is_quantised, layers)), executed_precisions(compiled)
+    declared, executed = sum(map(is_quantised_layer, layers)), executed_precisions(compiled)
     in_integers = sum(count for precision, count in executed.items() if precision in _INTEGERS)
     if declared != in_integers or executed["bf16"] or executed["f16"]:
         told = ", ".join(f"{count} in {precision}" for precision, count in sorted(executed.items()))

@@ -1,0 +1,1 @@
+"""Estimates: what designs cost, told now, without a search."""
