@@ -24,6 +24,7 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(default=8080, ge=0, le=65535)
     upload_limit_bytes: int = Field(default=2**31, ge=1, description="of a network or a data set")
+    accelerators: Path | None = Field(default=None, description="folder of accelerators for ZigZag, a folder each")
 
     @property
     def resolved_database_url(self) -> str:

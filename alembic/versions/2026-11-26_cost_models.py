@@ -18,9 +18,12 @@ def upgrade() -> None:
         with op.batch_alter_table(table, schema=None) as batch_op:
             batch_op.add_column(sa.Column("sources", sa.JSON(), nullable=False, server_default="{}"))
     # Until now devices told nothing but latency, and all of it was measured, or simulated by what was installed.
+    told = "'{\"latency_s\": \"' || provenance || '\"}'"
+    if op.get_bind().dialect.name == "postgresql":
+        told = f"CAST({told} AS json)"
     op.execute(
-        "UPDATE trials SET sources = (SELECT '{\"latency_s\": \"' || provenance || '\"}' FROM measurements "
-        "WHERE measurements.trial_id = trials.id) WHERE id IN (SELECT trial_id FROM measurements)"
+        f"UPDATE trials SET sources = (SELECT {told} FROM measurements WHERE measurements.trial_id = trials.id) "
+        "WHERE id IN (SELECT trial_id FROM measurements)"
     )
 
 

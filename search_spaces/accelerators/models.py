@@ -24,8 +24,8 @@ LOW_BITS = (8, 7, 6, 5, 4, 3, 2)
 MIXED_PRECISIONS = tuple(str(Precision(weights, inputs)) for weights in LOW_BITS for inputs in LOW_BITS)
 """All pairs from 8 to 2 bits; w8a8 is first, since that is what the base is told in."""
 
-_WEIGHTS = TensorFormat(dtype="int", symmetric=True, granularity="channel")
-_ACTIVATIONS = TensorFormat(dtype="int", symmetric=False, granularity="tensor")
+WEIGHTS = TensorFormat(dtype="int", symmetric=True, granularity="channel")
+ACTIVATIONS = TensorFormat(dtype="int", symmetric=False, granularity="tensor")
 Figures = dict[Metric, float]
 
 
@@ -145,8 +145,8 @@ def _mixed(
         name=name,
         description=description,
         precisions=MIXED_PRECISIONS,
-        weights=_WEIGHTS,
-        activations=_ACTIVATIONS,
+        weights=WEIGHTS,
+        activations=ACTIVATIONS,
         precision_scope="layer",
         separate_bits=True,
         channel_divisor=channel_divisor,

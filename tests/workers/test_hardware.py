@@ -11,7 +11,7 @@ import pytest
 from search_spaces.accelerators.models import MODELS
 from search_spaces.extensions import NotInstalledError
 from workers.announce import local_capabilities
-from workers.hardware import absent_devices, installed_devices, open_device, openvino_cpu, present_devices
+from workers.hardware import absent_devices, installed_devices, open_device, openvino_cpu, present_devices, zigzag
 from workers.hardware.onnxruntime_cpu import NAME
 
 
@@ -22,7 +22,7 @@ def without(monkeypatch: pytest.MonkeyPatch):
 
     def hide(*names: str) -> None:
         found = lambda name, *rest: None if name in names else real(name, *rest)  # noqa: E731
-        for module in (openvino_cpu,):
+        for module in (openvino_cpu, zigzag):
             monkeypatch.setattr(module, "find_spec", found)
 
     return hide
@@ -35,12 +35,20 @@ def test_devices_are_listed_under_their_own_names():
     assert {NAME, *MODELS} <= set(present_devices())
 
 
-def test_what_is_absent_is_told_with_the_remedy_and_is_not_announced(without):
-    without("openvino")
-    assert "pip install 'espalier[openvino]'" in absent_devices()["openvino-cpu"]
-    assert "openvino-cpu" not in {one.name for one in local_capabilities()}
-    with pytest.raises(NotInstalledError, match="cannot offer the device 'openvino-cpu': OpenVINO is not installed"):
-        open_device("openvino-cpu", installed_devices())
+@pytest.mark.parametrize(
+    ("package", "device", "extra"),
+    [
+        ("openvino", "openvino-cpu", "openvino"),
+        ("zigzag", "zigzag-tpu-like", "zigzag"),
+        ("six", "zigzag-tpu-like", "zigzag"),
+    ],
+)
+def test_what_is_absent_is_told_with_the_remedy_and_is_not_announced(without, package, device, extra):
+    without(package)
+    assert f"pip install 'espalier[{extra}]'" in absent_devices()[device]
+    assert device not in {one.name for one in local_capabilities()}
+    with pytest.raises(NotInstalledError, match=f"cannot offer the device '{device}': .* is not installed"):
+        open_device(device, installed_devices())
 
 
 def test_a_device_is_present_or_absent():

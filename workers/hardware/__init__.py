@@ -9,6 +9,7 @@ from search_spaces.extensions import NotInstalledError, look_up, with_installed
 from workers.hardware import onnxruntime_cpu, openvino_cpu
 from workers.hardware.accelerators import ACCELERATORS
 from workers.hardware.base import Device
+from workers.hardware.zigzag import SHIPPED, own_accelerators
 
 MakeDevice = Callable[[], Device]
 
@@ -16,16 +17,17 @@ DEVICES: dict[str, MakeDevice] = {
     onnxruntime_cpu.NAME: onnxruntime_cpu.OnnxRuntimeCpu,
     openvino_cpu.NAME: openvino_cpu.OpenVinoCpu,
     **ACCELERATORS,
+    **SHIPPED,
 }
 
 
 @lru_cache(maxsize=1)
 def installed_devices() -> dict[str, MakeDevice]:
-    """Those here, and those that the operator installed in this Python (`espalier.devices`), made without arguments.
+    """Those here, accelerators of the operator's, and what is installed in this Python (`espalier.devices`).
 
     Some may be absent: see `absent_devices`.
     """
-    return with_installed(DEVICES, "espalier.devices", Device)
+    return with_installed(DEVICES | own_accelerators(), "espalier.devices", Device)
 
 
 def present_devices() -> dict[str, Device]:

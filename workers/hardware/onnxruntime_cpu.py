@@ -10,7 +10,8 @@ import onnxruntime
 from search_spaces.capabilities import DeviceCapabilities, TensorFormat
 from search_spaces.objectives import Metric
 from workers.hardware.base import Anchor, Deployed, Device, Results
-from workers.hardware.processor import no_energy_reason, processor, thread_counts, time_file
+from workers.hardware.processor import processor, thread_counts, time_file
+from workers.hardware.processor_energy import energy_of_file, why_no_energy
 from workers.hardware.timing import DEFAULT_PROTOCOL, Protocol, Run
 from workers.onnx_session import open_session
 
@@ -31,7 +32,10 @@ class OnnxRuntimeCpu(Device):
     def measure(
         self, deployed: Deployed, anchor: Anchor | None = None, protocol: Protocol = DEFAULT_PROTOCOL
     ) -> Results:
-        return {Metric.LATENCY_S: time_file(deployed, anchor, protocol, _open, _RUNTIME)}
+        results = {Metric.LATENCY_S: time_file(deployed, anchor, protocol, _open, _RUNTIME)}
+        if Metric.ENERGY_J in _capabilities().metrics:
+            results[Metric.ENERGY_J] = energy_of_file(deployed, protocol, _open, _RUNTIME)
+        return results
 
 
 def _open(model: bytes, protocol: Protocol) -> Run:
@@ -45,6 +49,7 @@ def _open(model: bytes, protocol: Protocol) -> Run:
 
 @lru_cache(maxsize=1)
 def _capabilities() -> DeviceCapabilities:
+    no_energy = why_no_energy()
     return DeviceCapabilities(
         name=NAME,
         description=f"{processor()['processor']}: this machine's processor by ONNX Runtime, one thread, batch 1",
@@ -53,9 +58,9 @@ def _capabilities() -> DeviceCapabilities:
         activations=TensorFormat(dtype="uint8", symmetric=False, granularity="tensor"),
         precision_scope="block",
         channel_divisor=CHANNEL_DIVISOR,
-        metrics=(Metric.LATENCY_S,),
+        metrics=(Metric.LATENCY_S,) if no_energy else (Metric.LATENCY_S, Metric.ENERGY_J),
         unavailable={
-            Metric.ENERGY_J: no_energy_reason(),
+            **({Metric.ENERGY_J: no_energy} if no_energy else {}),
             Metric.MEMORY_BYTES: "ONNX Runtime does not tell what one session has held at most",
         },
         batches=BATCHES,

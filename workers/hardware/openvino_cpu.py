@@ -19,7 +19,8 @@ from search_spaces.network import Network
 from search_spaces.objectives import Metric
 from search_spaces.quantisation import is_quantised_layer
 from workers.hardware.base import Anchor, Deployed, Device, Results
-from workers.hardware.processor import no_energy_reason, processor, thread_counts, time_file
+from workers.hardware.processor import processor, thread_counts, time_file
+from workers.hardware.processor_energy import energy_of_file, why_no_energy
 from workers.hardware.timing import DEFAULT_PROTOCOL, Protocol, Run
 from workers.onnx_session import PrecisionMismatch
 
@@ -46,7 +47,10 @@ class OpenVinoCpu(Device):
     ) -> Results:
         """See the contract. Raises `PrecisionMismatch`: layers execute in another precision than declared."""
         check_executed(deployed.network, compile_file(deployed.model, protocol))
-        return {Metric.LATENCY_S: time_file(deployed, anchor, protocol, _open, _runtime())}
+        results = {Metric.LATENCY_S: time_file(deployed, anchor, protocol, _open, _runtime())}
+        if Metric.ENERGY_J in _capabilities().metrics:
+            results[Metric.ENERGY_J] = energy_of_file(deployed, protocol, _open, _runtime())
+        return results
 
 
 def compile_file(model: bytes, protocol: Protocol = DEFAULT_PROTOCOL) -> Any:
@@ -108,6 +112,7 @@ def _runtime() -> str:
 
 @lru_cache(maxsize=1)
 def _capabilities() -> DeviceCapabilities:
+    no_energy = why_no_energy()
     return DeviceCapabilities(
         name=NAME,
         description=f"{processor()['processor']}: this machine's processor by OpenVINO, one thread, batch 1",
@@ -116,9 +121,9 @@ def _capabilities() -> DeviceCapabilities:
         activations=TensorFormat(dtype="uint8", symmetric=False, granularity="tensor"),
         precision_scope="block",
         channel_divisor=CHANNEL_DIVISOR,
-        metrics=(Metric.LATENCY_S,),
+        metrics=(Metric.LATENCY_S,) if no_energy else (Metric.LATENCY_S, Metric.ENERGY_J),
         unavailable={
-            Metric.ENERGY_J: no_energy_reason(),
+            **({Metric.ENERGY_J: no_energy} if no_energy else {}),
             Metric.MEMORY_BYTES: "OpenVINO does not tell what one model has held at most",
         },
         batches=BATCHES,

@@ -94,14 +94,6 @@ def processor() -> Mapping[str, str]:
     }
 
 
-def no_energy_reason() -> str:
-    """Even a readable counter tells the whole package's energy, of everything that runs on it."""
-    counters = list(Path("/sys/class/powercap").glob("intel-rapl:*/energy_uj"))
-    if not counters:
-        return "this machine has no energy counter that can be read"
-    return "the energy counter of this machine counts the whole processor, not one inference; it is not read"
-
-
 def _cpu_lines() -> list[str]:
     try:
         return Path("/proc/cpuinfo").read_text().splitlines()
