@@ -24,6 +24,7 @@ from service.events.routes import router as events
 from service.exports.routes import router as exports
 from service.exports.schemas import ExportRequest
 from service.health.routes import router as health
+from service.measurements.routes import router as measurements
 from service.networks.routes import router as networks
 from service.problems import Problem, add_problem_handlers
 from service.searches.routes import router as searches
@@ -56,7 +57,19 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 def _make_api() -> APIRouter:
     api = APIRouter(responses=PROBLEM_RESPONSES)
-    for router in (searches, trials, events, exports, artifacts, devices, networks, datasets, catalog, health):
+    for router in (
+        searches,
+        trials,
+        events,
+        exports,
+        artifacts,
+        devices,
+        measurements,
+        networks,
+        datasets,
+        catalog,
+        health,
+    ):
         api.include_router(router)
     return api
 
