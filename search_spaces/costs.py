@@ -71,7 +71,11 @@ class LayerCost:
 
 
 class WorkloadKind(StrEnum):
+    """What a workload is of. The two in the middle are as public tables name them; see `search_spaces.signatures`."""
+
     OPERATOR = "operator"
+    LAYER = "layer"
+    BLOCK = "block"
     NETWORK = "network"
 
 

@@ -25,6 +25,7 @@ from service.events.routes import router as events
 from service.exports.routes import router as exports
 from service.exports.schemas import ExportRequest
 from service.health.routes import router as health
+from service.measurements.routes import router as measurements
 from service.networks.routes import router as networks
 from service.problems import Problem, add_problem_handlers
 from service.searches.routes import router as searches
@@ -65,6 +66,7 @@ def _make_api() -> APIRouter:
         artifacts,
         devices,
         estimates,
+        measurements,
         networks,
         datasets,
         catalog,

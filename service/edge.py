@@ -25,7 +25,7 @@ from service.errors import (
 )
 
 BODY_LIMIT_BYTES = 2**20
-UPLOAD_PATHS = frozenset({"/v1/networks", "/v1/datasets", "/networks/new", "/datasets/new"})
+UPLOAD_PATHS = frozenset({"/v1/networks", "/v1/datasets", "/v1/measurements/import", "/networks/new", "/datasets/new"})
 LONGEST_WAIT_S = 60.0
 JSON_TYPES = frozenset({"application/json"})
 YAML_TYPES = frozenset({"application/yaml", "application/x-yaml", "text/yaml"})

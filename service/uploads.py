@@ -59,7 +59,7 @@ def store_upload(folder: Path, source: BinaryIO, filename: str | None, most_byte
     except BaseException:
         Path(unfinished).unlink(missing_ok=True)
         raise
-    return Upload(_plain_name(filename), digest)
+    return Upload(plain_name(filename), digest)
 
 
 def remove_unneeded(session: Session, folder: Path, older_than_s: float) -> int:
@@ -101,7 +101,7 @@ def _copy(source: BinaryIO, target: BinaryIO, most_bytes: int) -> str:
     return digest.hexdigest()
 
 
-def _plain_name(filename: str | None) -> str:
+def plain_name(filename: str | None) -> str:
     name = PurePosixPath((filename or "").replace("\\", "/")).name
     kept = "".join(character for character in name if character.isprintable())
     return kept[-_LONGEST_NAME:] or "upload"

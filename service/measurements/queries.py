@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Row, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, defer
 
 from search_spaces.objectives import Provenance
 from service.measurements.actions import in_chunks
@@ -116,3 +116,70 @@ def _figures(row: Row[Any]) -> Figures:
         measurement_id=row.id,
         created_at=row.created_at,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Which measurements are wanted; what is None or empty leaves all."""
+
+    device: str | None = None
+    metric: str | None = None
+    kind: str | None = None
+    provenance: str | None = None
+    workloads: tuple[str, ...] = ()
+    stale: bool | None = None
+    import_id: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "workloads": list(self.workloads)}
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A measurement with all that it is of."""
+
+    measurement: Measurement
+    workload: Workload
+    conditions: Conditions
+    is_stale: bool
+
+
+def list_measurements(
+    session: Session,
+    filters: Filters,
+    *,
+    limit: int,
+    before: int | None = None,
+    after: int | None = None,
+    with_samples: bool = False,
+) -> list[Found]:
+    """The newest first, before the id of the last one already seen; or, after an id, the oldest first."""
+    query = select(Measurement, Workload, Conditions, is_stale()).join_from(Measurement, Workload).join(Conditions)
+    query = query.where(*_conditions_of(filters)).limit(limit)
+    if after is None:
+        query = query.order_by(Measurement.id.desc())
+    else:
+        query = query.where(Measurement.id > after).order_by(Measurement.id)
+    if before is not None:
+        query = query.where(Measurement.id < before)
+    if not with_samples:
+        query = query.options(defer(Measurement.samples, raiseload=True))
+    return [Found(*row) for row in session.execute(query)]
+
+
+def _conditions_of(filters: Filters) -> list[ColumnElement[bool]]:
+    wanted: list[ColumnElement[bool]] = []
+    for column, value in (
+        (Conditions.device, filters.device),
+        (Measurement.metric, filters.metric),
+        (Workload.kind, filters.kind),
+        (Measurement.provenance, filters.provenance),
+        (Measurement.import_id, filters.import_id),
+    ):
+        if value is not None:
+            wanted.append(column == value)
+    if filters.workloads:
+        wanted.append(Workload.digest.in_(filters.workloads))
+    if filters.stale is not None:
+        wanted.append(is_stale() if filters.stale else ~is_stale())
+    return wanted
