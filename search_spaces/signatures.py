@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from search_spaces.costs import Workload, WorkloadKind
 from search_spaces.network import Op
@@ -73,9 +73,18 @@ class BlockSignature(_Signature):
 
 
 class NetworkSignature(_Signature):
-    """The digests of a network's operators, in order."""
+    """The digests of a network's operators, in order, and whose results each reads."""
 
     operators: Annotated[tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")], ...], Field(max_length=3000)]
+    reads: Annotated[tuple[tuple[Annotated[int, Field(ge=-1, le=3000)], ...], ...], Field(max_length=3000)]
+
+    @model_validator(mode="after")
+    def _in_order(self) -> NetworkSignature:
+        if len(self.reads) != len(self.operators):
+            raise ValueError("there is one entry of reads for each operator")
+        if any(source >= place for place, sources in enumerate(self.reads) for source in sources):
+            raise ValueError("an operator reads results of those before it; -1 is the image")
+        return self
 
 
 AnySignature = OperatorSignature | LayerSignature | BlockSignature | NetworkSignature
