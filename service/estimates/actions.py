@@ -22,6 +22,7 @@ from search_spaces.costs import Workload, network_workloads, symbolic_values
 from search_spaces.design import Design, design_from_json
 from search_spaces.network import Network, network_from_json
 from search_spaces.objectives import Metric, Provenance
+from search_spaces.signatures import layer_of
 from search_spaces.space import Space
 from search_spaces.spec import AnyNetworkSpec, NetworkSpec
 from service.cost_models.queries import Fitted, current_model
@@ -180,12 +181,22 @@ def _predict(told: _Told, fitted: Fitted, network: Network) -> None:
 def _add_up(
     session: Session, told: _Told, device: str, metric: str, operators: Sequence[Workload], refusal: str
 ) -> None:
-    """The sum of what the table has of each operator: only if it has them all, since nothing is made up."""
-    digests = {one.digest for one in operators}
+    """The sum of what the table has of each operator: only if it has them all, since nothing is made up.
+
+    A table of layers has no pools and additions; it is complete with all layers.
+    """
+    layers = {one.digest: layer.digest for one in operators if (layer := layer_of(one)) is not None}
+    digests = {*(one.digest for one in operators), *layers.values()}
     known = lookup(session, device, digests, metric, provenances=(Provenance.IMPORTED,))
-    lacking = [one.name for one in operators if one.digest not in known]
+    parts = [known.get(one.digest) or known.get(layers.get(one.digest, "")) for one in operators]
+    is_of_layers = any(digest in known for digest in layers.values())
+    lacking = [
+        one.name
+        for one, part in zip(operators, parts, strict=True)
+        if part is None and (one.digest in layers or not is_of_layers)
+    ]
     if not lacking:
-        told.tell(metric, sum(known[one.digest].median for one in operators), Provenance.IMPORTED)
+        told.tell(metric, sum(part.median for part in parts if part is not None), Provenance.IMPORTED)
         return
     if refusal:
         told.missing[metric] = refusal
