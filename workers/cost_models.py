@@ -14,16 +14,7 @@ import numpy as np
 from scipy.optimize import nnls
 from scipy.sparse import csr_array
 
-from search_spaces.cost_models.additive import (
-    HALF_WIDTH,
-    NOMINAL,
-    NUMBERS,
-    AdditiveModel,
-    Array,
-    KindModel,
-    numbers_of,
-    similarity,
-)
+from search_spaces.cost_models.additive import AdditiveModel, Array, KindModel, Neighbours, similarity
 from search_spaces.cost_models.terms import Term
 
 FEWEST = 12
@@ -34,7 +25,7 @@ _LENGTHS, _SCALES = (0.7, 1.5, 3.0), (0.1, 0.3, 0.6)
 _CLOSE = 0.2
 """Doublings within which two places need no inducing point each."""
 _JITTER = 1e-4
-_FIRST_NOISE, _LEAST_NOISE = 0.015, 0.003
+_FIRST_NOISE = 0.015
 _PULL = 1e-3
 """How weakly rates are pulled to zero, where networks do not tell two of them apart."""
 
@@ -71,20 +62,10 @@ class _Samples:
     Attributes:
         terms: those that differ.
         counts: how often each sample has each, divided by its cost, (samples, terms).
-        numbers: what each sample computes in.
     """
 
     terms: tuple[Term, ...]
     counts: csr_array
-    numbers: tuple[str, ...]
-
-    def noise(self, by_numbers: Mapping[str, float]) -> Array:
-        return np.array([by_numbers[name] for name in self.numbers])
-
-    def members(self, name: str) -> list[int]:
-        """The samples that compute in these numbers; all, where those are few."""
-        chosen = [number for number, own in enumerate(self.numbers) if own == name]
-        return chosen if len(chosen) >= FEWEST else list(range(len(self.numbers)))
 
 
 def fit(samples: Sequence[Sample]) -> AdditiveModel:
@@ -97,11 +78,13 @@ def fit(samples: Sequence[Sample]) -> AdditiveModel:
         raise TooFewError(f"a cost model needs {FEWEST} measured networks at least; there are {len(samples)}")
     table = _tabulate(samples)
     rates = _fit_rates(table)
-    first = dict.fromkeys(NUMBERS, _FIRST_NOISE)
-    fitted = [_fit_all(table, rates, length, scale, first) for length, scale in product(_LENGTHS, _SCALES)]
+    even = np.full(len(samples), _FIRST_NOISE)
+    fitted = [_fit_all(table, rates, length, scale, even) for length, scale in product(_LENGTHS, _SCALES)]
     model, left = min(fitted, key=lambda pair: _surprise(pair[1]))
-    model, left = _fit_all(table, rates, model.length, model.scale, _noise_of(table, left))
-    return replace(model, widen=_widening(table, left))
+    noise = _local_noise(table, model, left)
+    fitted = [_fit_all(table, rates, length, scale, noise) for length, scale in product(_LENGTHS, _SCALES)]
+    model, left = min(fitted, key=lambda pair: _surprise(pair[1]))
+    return replace(model, neighbours=_neighbours(table, model, left))
 
 
 def _surprise(left: Left) -> float:
@@ -118,7 +101,7 @@ def _tabulate(samples: Sequence[Sample]) -> _Samples:
             columns.append(places.setdefault(term, len(places)))
             values.append(1 / sample.cost)
     counts = csr_array((values, (rows, columns)), shape=(len(samples), len(places)))
-    return _Samples(tuple(places), counts, tuple(numbers_of(sample.terms) for sample in samples))
+    return _Samples(tuple(places), counts)
 
 
 def _fit_rates(table: _Samples) -> dict[str, Array]:
@@ -164,7 +147,7 @@ def _spread_points(places: Array) -> Array:
 
 
 def _fit_all(
-    table: _Samples, rates: Mapping[str, Array], length: float, scale: float, noise: Mapping[str, float]
+    table: _Samples, rates: Mapping[str, Array], length: float, scale: float, noise: Array
 ) -> tuple[AdditiveModel, Left]:
     """The model with these choices, and what it says of samples left out, in closed form.
 
@@ -173,26 +156,27 @@ def _fit_all(
     """
     kinds = _lay_out(table, rates, length)
     columns = sum(1 + len(kind.points) for kind in kinds.values())
-    widen = dict.fromkeys(NUMBERS, 1.0)
-    model = AdditiveModel(kinds, length, scale, np.zeros(columns), np.eye(columns), noise, widen)
+    nobody = Neighbours(np.empty((0, len(kinds))), np.empty(0), np.empty(0))
+    model = AdditiveModel(kinds, length, scale, np.zeros(columns), np.eye(columns), nobody)
     guesses = model.guesses(table.terms)
     rows, residuals = table.counts @ model.rows(table.terms, guesses), 1 - table.counts @ guesses
-    sigma = table.noise(noise)
-    weighted = rows.T / sigma**2
+    weighted = rows.T / noise**2
     covariance = np.linalg.inv(weighted @ rows + np.eye(columns))
     weights = covariance @ (weighted @ residuals)
-    kept = np.clip(1 - ((rows @ covariance) * rows).sum(axis=1) / sigma**2, 1e-6, None)
-    left = Left((residuals - rows @ weights) / kept, sigma / np.sqrt(kept))
+    kept = np.clip(1 - ((rows @ covariance) * rows).sum(axis=1) / noise**2, 1e-6, None)
+    left = Left((residuals - rows @ weights) / kept, noise / np.sqrt(kept))
     return replace(model, weights=weights, covariance=covariance), left
 
 
-def _noise_of(table: _Samples, left: Left) -> dict[str, float]:
-    """What the errors of samples left out leave for noise."""
-    typical = {name: 1.4826 * float(np.median(np.abs(left.errors[table.members(name)]))) for name in NUMBERS}
-    return {name: max(value, _LEAST_NOISE) for name, value in typical.items()}
+def _local_noise(table: _Samples, model: AdditiveModel, left: Left) -> Array:
+    """What errors of samples left out leave for noise, by those that are alike, (samples,)."""
+    near = _neighbours(table, model, left)
+    return np.array([near.judge(shares)[0] for shares in near.shares])
 
 
-def _widening(table: _Samples, left: Left) -> dict[str, float]:
-    """The factor by which intervals would have held what they promise."""
-    ratios = np.abs(left.errors) / left.spreads / HALF_WIDTH
-    return {name: float(np.quantile(ratios[table.members(name)], NOMINAL)) for name in NUMBERS}
+def _neighbours(table: _Samples, model: AdditiveModel, left: Left) -> Neighbours:
+    place = {kind: number for number, kind in enumerate(model.kinds)}
+    by_kind = np.zeros((len(table.terms), len(place)))
+    by_kind[np.arange(len(table.terms)), [place[term.kind] for term in table.terms]] = model.guesses(table.terms)
+    amounts = table.counts @ by_kind
+    return Neighbours(amounts / amounts.sum(axis=1, keepdims=True), np.abs(left.errors), left.spreads)

@@ -71,6 +71,41 @@ class KindModel:
 
 
 @dataclass(frozen=True)
+class Neighbours:
+    """The networks that a model was fitted to, and how wrong it was on each without having seen it.
+
+    Some are measured less steadily than others (those that do not fit a cache, say), so that one figure for all would
+    be too wide for most and too narrow for some. Networks are alike when like kinds of work take like shares.
+
+    Attributes:
+        shares: (networks, kinds).
+        errors: absolute, relative to the cost, (networks,).
+        spreads: standard deviations that the model gave these errors, (networks,).
+    """
+
+    shares: Array
+    errors: Array
+    spreads: Array
+
+    def judge(self, shares: Array) -> tuple[float, float]:
+        """Of a network with these shares: the noise of its measurement, and the factor that its interval needs."""
+        nearest = self.nearest(shares)
+        errors = self.errors[nearest]
+        noise = max(ROBUST * float(np.median(errors)), LEAST_NOISE)
+        return noise, float(np.quantile(errors / self.spreads[nearest], NOMINAL)) / HALF_WIDTH
+
+    def nearest(self, shares: Array) -> NDArray[np.intp]:
+        apart = np.abs(self.shares - shares).sum(axis=1)
+        count = min(NEIGHBOURS, len(apart))
+        return np.argpartition(apart, count - 1)[:count]
+
+
+NEIGHBOURS = 60
+ROBUST, LEAST_NOISE = 1.4826, 0.003
+"""Standard deviation for a median absolute one, of a normal distribution; and what clocks do not go below."""
+
+
+@dataclass(frozen=True)
 class AdditiveModel:
     """See the module.
 
@@ -80,8 +115,7 @@ class AdditiveModel:
         scale: prior standard deviation of `g`.
         weights: posterior mean of the corrections, (columns,).
         covariance: of their posterior, (columns, columns).
-        noise: relative standard deviation of one measurement, by what it computes in: see `numbers_of`.
-        widen: factor on an interval's half width, likewise: it makes intervals hold what they promise.
+        neighbours: how wrong the model is on networks like this or that one.
     """
 
     kinds: Mapping[str, KindModel]
@@ -89,8 +123,7 @@ class AdditiveModel:
     scale: float
     weights: Array
     covariance: Array
-    noise: Mapping[str, float]
-    widen: Mapping[str, float]
+    neighbours: Neighbours
 
     def predict(self, network: Network) -> Prediction:
         """Predict one network; 1 to 2 ms.
@@ -109,14 +142,22 @@ class AdditiveModel:
         rows = self.rows(terms, guesses)
         parts = guesses + rows @ self.weights
         value = float(parts.sum())
-        total, numbers = rows.sum(axis=0), numbers_of(terms)
-        spread = float(np.hypot(np.sqrt(total @ self.covariance @ total) / value, self.noise[numbers]))
-        half = HALF_WIDTH * self.widen[numbers] * spread * value
+        total = rows.sum(axis=0)
+        noise, widen = self.neighbours.judge(self.shares(terms, guesses))
+        spread = float(np.hypot(np.sqrt(total @ self.covariance @ total) / value, noise))
+        half = HALF_WIDTH * widen * spread * value
         return Prediction(value, max(value - half, 0.0), value + half, spread, tuple(map(float, parts)))
 
     def guesses(self, terms: Sequence[Term]) -> Array:
         """`p` of each term, (terms,)."""
         return np.array([float(self.kinds[term.kind].rates @ term.amounts) for term in terms])
+
+    def shares(self, terms: Sequence[Term], guesses: Array) -> Array:
+        """What share of the guess each kind of term has, (kinds,)."""
+        place = {kind: number for number, kind in enumerate(self.kinds)}
+        shares = np.zeros(len(place))
+        np.add.at(shares, [place[term.kind] for term in terms], guesses)
+        return shares / guesses.sum()
 
     def rows(self, terms: Sequence[Term], guesses: Array) -> Array:
         """What each term's corrections are multiplied with, (terms, columns)."""
@@ -162,14 +203,14 @@ def model_to_bytes(model: AdditiveModel) -> bytes:
     about = {
         "length": model.length,
         "scale": model.scale,
-        "noise": dict(model.noise),
-        "widen": dict(model.widen),
-        "kinds": [[kind, part.start, list(part.rates), part.points.shape] for kind, part in model.kinds.items()],
+        "kinds": [[kind, part.start, list(part.rates)] for kind, part in model.kinds.items()],
     }
     arrays: dict[str, Any] = {"about": np.frombuffer(json.dumps(about).encode(), np.uint8)}
     for number, part in enumerate(model.kinds.values()):
         arrays[f"points{number}"], arrays[f"whiten{number}"] = part.points, part.whiten
     arrays["weights"], arrays["covariance"] = model.weights, model.covariance.astype(np.float32)
+    near = model.neighbours
+    arrays |= {"shares": near.shares.astype(np.float32), "errors": near.errors, "spreads": near.spreads}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     return buffer.getvalue()
@@ -181,8 +222,8 @@ def model_from_bytes(data: bytes) -> AdditiveModel:
         about = json.loads(arrays["about"].tobytes())
         kinds = {
             kind: KindModel(np.array(rates), arrays[f"points{number}"], arrays[f"whiten{number}"], start)
-            for number, (kind, start, rates, _) in enumerate(about["kinds"])
+            for number, (kind, start, rates) in enumerate(about["kinds"])
         }
-        covariance = arrays["covariance"].astype(np.float64)
-        weights = arrays["weights"]
-    return AdditiveModel(kinds, about["length"], about["scale"], weights, covariance, about["noise"], about["widen"])
+        covariance, shares = (arrays[name].astype(np.float64) for name in ("covariance", "shares"))
+        neighbours = Neighbours(shares, arrays["errors"], arrays["spreads"])
+        return AdditiveModel(kinds, about["length"], about["scale"], arrays["weights"], covariance, neighbours)
