@@ -119,10 +119,11 @@ def _form(operator: Mapping[str, Any], found: tuple[Format, ...]) -> Format:
 
 
 def _result(operator: Mapping[str, Any], form: Format) -> Format:
-    """Whatever has one value for each channel left is packed no more."""
+    """What a pool has left one value of for each channel is packed no more."""
     if form is Format.INTEGER:
         return Format.INTEGER if operator["output"][-1] < FLOAT_BITS else Format.FLOAT
-    return form if prod(operator["output"][1:-1]) > 1 else Format.FLOAT
+    is_map = operator["ops"][0] in _COMPUTE or prod(operator["output"][1:-1]) > 1
+    return form if is_map else Format.FLOAT
 
 
 def _layer(operator: Mapping[str, Any], form: Format) -> Term:

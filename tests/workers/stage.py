@@ -71,7 +71,7 @@ def invent(job: JobName, arguments: dict[str, Any]) -> dict[str, Any]:
         return {"base_key": "a" * 64, "network": {}, "report": {"class_names": []}}
     if job is JobName.INDEX:
         return {"digest": arguments["archives"][-1], "info": {}, "report": {}, "previews": []}
-    return {"state": "succeeded", "values": values, "reason": "", "details": {}}
+    return {"state": "succeeded", "values": values, "reason": "", "details": {}, "sources": {}}
 
 
 class MadeUpEvaluator:
