@@ -149,7 +149,7 @@ def open_module(deployed: Deployed, images: np.ndarray, device: torch.device) ->
 @contextmanager
 def real_floats() -> Iterator[None]:
     """Torch's convolutions and products in fp32 proper: by default some are rounded to TF32 first."""
-    switches = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    switches: tuple[Any, ...] = (torch.backends.cudnn, torch.backends.cuda.matmul)
     before = [one.allow_tf32 for one in switches]
     try:
         for one in switches:
