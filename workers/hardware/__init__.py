@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 
 from search_spaces.extensions import NotInstalledError, look_up, with_installed
-from workers.hardware import onnxruntime_cpu, openvino_cpu
+from workers.hardware import onnxruntime_cpu, openvino_cpu, torch_cuda
 from workers.hardware.accelerators import ACCELERATORS
 from workers.hardware.base import Device
 from workers.hardware.zigzag import SHIPPED, own_accelerators
@@ -16,6 +16,7 @@ MakeDevice = Callable[[], Device]
 DEVICES: dict[str, MakeDevice] = {
     onnxruntime_cpu.NAME: onnxruntime_cpu.OnnxRuntimeCpu,
     openvino_cpu.NAME: openvino_cpu.OpenVinoCpu,
+    torch_cuda.NAME: torch_cuda.TorchCuda,
     **ACCELERATORS,
     **SHIPPED,
 }
