@@ -13,10 +13,9 @@ import threading
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-from celery import signals
+from celery import Celery, signals
 from celery.exceptions import SecurityWarning
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
@@ -24,7 +23,7 @@ from sqlalchemy.exc import OperationalError
 from service.config import Settings
 from service.cost_models.queries import grown_conditions
 from service.db import make_engine, reading, transaction, upgrade
-from service.devices.actions import Announcer, DeviceTakenError, leave, this_process
+from service.devices.actions import DeviceTakenError, leave, this_process
 from service.leases import owner_name
 from service.queue import QueueName, device_queue, get_celery, queue_called
 from service.uploads import remove_unneeded
@@ -75,29 +74,38 @@ def run_worker(
     """Work until SIGTERM or SIGINT, then put back what is not done. Returns the exit status."""
     upgrade(settings.resolved_database_url)
     workplace = make_workplace(settings, concurrency, evaluator_command, role.named)
-    announcer = this_process()
     try:
-        devices = _find_devices(workplace.engine, role, announcer)
+        devices = _announce_first(workplace.engine, role)
     except DeviceTakenError as error:
         _log.error("%s", error)
         return 1
     celery = get_celery()
     register_tasks(celery, workplace)
     signals.worker_shutting_down.connect(lambda **_: workplace.stopping.set(), weak=False)
+    worker = _make_consumer(celery, role, _queues_of(settings, role, devices), concurrency)
     is_taken = threading.Event()
-    threads = [
-        threading.Thread(target=_repeat, args=(workplace.stopping, every_s, what), daemon=True)
-        for every_s, what in [
-            *_on_the_side(settings, workplace, role),
-            (SIGN_OF_LIFE_EVERY_S, partial(_announce, workplace.engine, devices, announcer, is_taken)),
-        ]
-    ]
+    jobs = _on_the_side(settings, workplace, role)
+    if devices:
+        jobs.append((SIGN_OF_LIFE_EVERY_S, lambda: _announce(workplace.engine, devices, is_taken)))
+    for every_s, what in jobs:
+        threading.Thread(target=_repeat, args=(workplace.stopping, every_s, what), daemon=True).start()
+    try:
+        worker.start()
+    finally:
+        workplace.stopping.set()
+        workplace.evaluators.end_idle()
+        _leave(workplace)
+        workplace.engine.dispose()
+    return 1 if is_taken.is_set() else int(worker.exitcode or 0)
+
+
+def _make_consumer(celery: Celery, role: Role, queues: Sequence[str], concurrency: int) -> Any:
+    """Celery's worker; it connects when it is started."""
     # Said of root and pickle; only JSON is accepted here, and containers have no other user.
     warnings.simplefilter("ignore", SecurityWarning)
-    queues = _queues_of(settings, role, devices)
     for queue in queues:
         celery.amqp.queues.add(queue_called(queue))
-    worker = celery.Worker(
+    return celery.Worker(
         pool="threads",
         concurrency=concurrency,
         queues=queues,
@@ -108,16 +116,6 @@ def run_worker(
         without_mingle=True,
         hostname=f"{'-'.join(role.queues) or 'device'}-{os.getpid()}@{platform.node()}",
     )
-    for thread in threads:
-        thread.start()
-    try:
-        worker.start()
-    finally:
-        workplace.stopping.set()
-        workplace.evaluators.end_idle()
-        _leave(workplace)
-        workplace.engine.dispose()
-    return 1 if is_taken.is_set() else int(worker.exitcode or 0)
 
 
 def make_workplace(
@@ -134,8 +132,8 @@ def make_workplace(
     )
 
 
-def _find_devices(engine: Engine, role: Role, announcer: Announcer) -> list[Offered]:
-    """What this worker has and may announce.
+def _announce_first(engine: Engine, role: Role) -> list[Offered]:
+    """Find out what this worker has and may announce, and do so, before any work for it can come.
 
     A worker for one device is of no use without it; another one leaves out what is taken, and does all else.
 
@@ -147,13 +145,14 @@ def _find_devices(engine: Engine, role: Role, announcer: Announcer) -> list[Offe
     free = []
     for device in offered(role.named):
         try:
-            await_free(engine, device, announcer)
+            await_free(engine, device, this_process())
         except DeviceTakenError as error:
             if role.named is not None:
                 raise
             _log.error("%s; this worker leaves it out", error)
         else:
             free.append(device)
+    announce_devices(engine, free, this_process())
     return free
 
 
@@ -167,10 +166,10 @@ def _queues_of(settings: Settings, role: Role, devices: Sequence[Offered]) -> li
     return [*map(str, role.queues), *own]
 
 
-def _announce(engine: Engine, devices: Sequence[Offered], announcer: Announcer, is_taken: threading.Event) -> None:
+def _announce(engine: Engine, devices: Sequence[Offered], is_taken: threading.Event) -> None:
     """Give a sign of life. This worker must end once a name is another machine's: that one's trials would come here."""
     try:
-        announce_devices(engine, devices, announcer)
+        announce_devices(engine, devices, this_process())
     except DeviceTakenError as error:
         _log.error("%s; this worker ends", error)
         is_taken.set()

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from search_spaces.network import Network, network_digest, network_from_json, network_to_json
+from service.artifacts.store import SAME_HOME
 from service.files import write_folder_atomically
 from workers.norms import settle_norms
 from workers.progress import Progress, ignore_progress
@@ -164,7 +165,8 @@ def load_base(key: str, home: Path) -> Base:
         check_weights(network, weights)
         return Base(key, network, weights, document["report"])
     except (OSError, ValueError, KeyError, TypeError, WeightsError) as error:
-        raise BaseUnavailableError(f"no whole base {key[:12]} in the cache: {error}") from error
+        hint = "" if folder.exists() else f"; {SAME_HOME}"
+        raise BaseUnavailableError(f"no whole base {key[:12]} in the cache: {error}{hint}") from error
 
 
 def _check_digest(path: Path, expected: str) -> None:

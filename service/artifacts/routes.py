@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi import Path as PathParameter
 from starlette.responses import FileResponse
 
-from service.artifacts.store import open_path
+from service.artifacts.store import SAME_HOME, open_path
 from service.db import reading
 from service.edge import EngineDep, SettingsDep, is_known, not_modified
 from service.errors import NotFoundError
@@ -34,7 +34,7 @@ def download_artifact(request: Request, engine: EngineDep, settings: SettingsDep
     try:
         path = open_path(settings.artifacts_folder, digest)
     except FileNotFoundError:
-        raise NotFoundError(f"the bytes of artifact {digest} are not on this machine") from None
+        raise NotFoundError(f"the bytes of artifact {digest} are not on this machine; {SAME_HOME}") from None
     etag = f'"{digest}"'
     headers = {"ETag": etag, "Cache-Control": "public, max-age=31536000, immutable"}
     if is_known(request, etag):

@@ -11,6 +11,9 @@ from service.files import write_atomically
 ARTIFACTS = "artifacts"
 """The folder in ESPALIER_HOME that holds what is handed out."""
 
+SAME_HOME = "do the service and all workers have the same ESPALIER_HOME?"
+"""What to ask when a file is missing that another process has written."""
+
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -35,7 +38,7 @@ def open_path(folder: Path, digest: str) -> Path:
         raise ValueError(f"{digest!r} is no SHA-256 digest")
     path = path_of(folder, digest)
     if not path.is_file():
-        raise FileNotFoundError(f"artifact {digest} is not in {folder}")
+        raise FileNotFoundError(f"artifact {digest} is not in {folder}; {SAME_HOME}")
     return path
 
 

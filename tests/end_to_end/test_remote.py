@@ -6,6 +6,7 @@ Nobody else could do its work: the worker for all other things has an evaluator 
 import platform
 import signal
 
+import httpx
 from sqlalchemy import select
 
 from service.db import make_engine, reading
@@ -49,6 +50,19 @@ def await_state(service, engine, search_id, is_reached, seen, limit_s=60):
     return wait_for(reached, limit_s, lambda: str(service.search(search_id)))
 
 
+def await_export(service, search_id):
+    number = service.get(f"searches/{search_id}/front")["items"][0]["number"]
+    answer = httpx.post(f"{service.url}/v1/searches/{search_id}/exports", json={"trial": number}, timeout=30)
+    assert answer.status_code == 202, answer.text
+    path = f"exports/{answer.json()['id']}"
+
+    def ended():
+        export = service.get(path)
+        return export if export["state"] in FINAL else None
+
+    return wait_for(ended, 60, lambda: str(service.get(path)))
+
+
 def test_a_search_runs_where_its_device_is_and_waits_while_that_is_away(served, tmp_path):
     service, environment, command = served
     engine = make_engine(environment["ESPALIER_DATABASE_URL"])
@@ -82,6 +96,8 @@ def test_a_search_runs_where_its_device_is_and_waits_while_that_is_away(served, 
         with running_program(OF_DEVICE, environment, log) as two:
             search = await_state(service, engine, search_id, lambda search: search["state"] in FINAL, seen)
             assert {owner.rpartition(":")[2] for owner in seen} == {str(two.pid)}
-    assert search["state"] == "succeeded", (search, log.read_text())
-    assert search["waiting_for"] == ""
-    assert_complete(service, search_id, budget=3)
+            assert search["state"] == "succeeded", (search, log.read_text())
+            assert search["waiting_for"] == ""
+            assert_complete(service, search_id, budget=3)
+            assert await_export(service, search_id)["state"] == "succeeded"  # measured again, where the device is
+    engine.dispose()

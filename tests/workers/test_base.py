@@ -177,3 +177,8 @@ def test_a_killed_training_leaves_nothing_that_stops_the_next(network, splits, t
     steps = Steps()
     get_base(network, splits, RECIPE, tmp_path, yield_to=steps)
     assert steps.count == 24
+
+
+def test_a_base_that_another_process_has_made_elsewhere_is_missed_with_the_likely_reason(tmp_path):
+    with pytest.raises(BaseUnavailableError, match=r"no whole base 0000.*have the same ESPALIER_HOME"):
+        load_base("0" * 64, tmp_path)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,9 +15,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from service.db import transaction
+from service.db import make_engine, reading, transaction
 from service.devices.actions import Announcer, announce
-from service.models import Device, utc_now
+from service.leases import owner_name
+from service.models import Device
 from workers.device_name import DeviceName, environment_for
 from workers.hardware.named import DeviceNameError, NamedDevice, parse_device
 from workers.hardware.onnxruntime_cpu import OnnxRuntimeCpu
@@ -90,19 +93,34 @@ def test_an_evaluator_has_the_device_that_its_worker_is_for(named: DeviceName | 
     assert second.startswith(f"this worker has no device {lacks!r}; it has {has}")
 
 
+@pytest.fixture
+def home(tmp_path: Path, sqlite_template: Path) -> Path:
+    """One with a database of its own, which the broker of files belongs to."""
+    shutil.copy(sqlite_template, tmp_path / "espalier.db")
+    return tmp_path
+
+
+@pytest.fixture
+def database(home: Path) -> Iterator[Engine]:
+    engine = make_engine(f"sqlite:///{home / 'espalier.db'}")
+    yield engine
+    engine.dispose()
+
+
 @contextmanager
-def living_elsewhere(engine: Engine) -> Iterator[None]:
-    """A worker on another machine that has announced `lab`, and goes on doing so."""
-    with transaction(engine) as session:
-        capabilities = OnnxRuntimeCpu().capabilities().model_copy(update={"name": "lab"})
-        announce(session, capabilities, Announcer("elsewhere:1", "elsewhere"), "local-cpu")
+def living_elsewhere(engine: Engine, name: str) -> Iterator[None]:
+    """A worker on another machine takes a name, and goes on giving signs of life."""
+    capabilities = OnnxRuntimeCpu().capabilities().model_copy(update={"name": name})
     is_over = threading.Event()
 
     def live() -> None:
         while not is_over.wait(0.5):
             with transaction(engine) as session:
-                session.get_one(Device, "lab").seen_at = utc_now()
+                announce(session, capabilities, Announcer("elsewhere:1", "elsewhere"), "local-cpu")
 
+    with transaction(engine) as session:
+        session.query(Device).delete()
+        announce(session, capabilities, Announcer("elsewhere:1", "elsewhere"), "local-cpu")
     thread = threading.Thread(target=live)
     thread.start()
     try:
@@ -112,14 +130,68 @@ def living_elsewhere(engine: Engine) -> Iterator[None]:
         thread.join()
 
 
-def test_a_worker_for_a_device_of_another_machine_does_not_start(engine: Engine, settings):
-    with living_elsewhere(engine):
-        refused = subprocess.run(
-            [ESPALIER, "worker", "--device", "lab=local-cpu"], capture_output=True, text=True, timeout=60, check=False
-        )
-    assert refused.returncode == 1
-    assert "the device name lab is taken: elsewhere:1 has announced it, and lives" in refused.stderr
-    assert "espalier worker --device NAME=local-cpu" in refused.stderr
+@contextmanager
+def running_worker(home: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
+    environment = os.environ | {"ESPALIER_HOME": str(home)}
+    worker = subprocess.Popen([ESPALIER, "worker", *options], env=environment, stderr=subprocess.PIPE, text=True)
+    with worker:
+        try:
+            yield worker
+        finally:
+            if worker.poll() is None:
+                worker.kill()
+
+
+def await_owner(engine: Engine, name: str, pid: int) -> None:
+    deadline = time.monotonic() + 60
+    while True:
+        with reading(engine) as session:
+            device = session.get(Device, name)
+        if device is not None and device.owner == owner_name(pid):
+            return
+        assert time.monotonic() < deadline, device
+        time.sleep(0.1)
+
+
+TAKEN = "is taken: elsewhere:1 has announced it, and lives"
+
+
+def test_a_worker_for_a_device_of_another_machine_does_not_start(home: Path, database: Engine):
+    with living_elsewhere(database, "lab"), running_worker(home, "--device", "lab=local-cpu") as worker:
+        _, said = worker.communicate(timeout=60)
+    assert worker.returncode == 1
+    assert f"the device name lab {TAKEN}" in said
+    assert "espalier worker --device NAME=local-cpu" in said
+
+
+def test_a_worker_whose_device_becomes_another_machines_ends(home: Path, database: Engine):
+    with running_worker(home, "--device", "lab=local-cpu") as worker:
+        await_owner(database, "lab", worker.pid)
+        with living_elsewhere(database, "lab"):
+            _, said = worker.communicate(timeout=60)
+    assert worker.returncode == 1
+    assert TAKEN in said
+    assert "this worker ends" in said
+
+
+def test_a_worker_for_everything_leaves_out_what_is_taken(home: Path, database: Engine):
+    with living_elsewhere(database, "local-cpu"), running_worker(home, "--queues", "trials") as worker:
+        assert worker.stderr is not None
+        said = next(line for line in worker.stderr if "taken" in line)
+        time.sleep(1)
+        assert worker.poll() is None
+    assert said.rstrip().endswith("this worker leaves it out")
+
+
+def test_a_worker_frees_its_name_when_it_is_told_to_stop(home: Path, database: Engine):
+    with running_worker(home, "--device", "lab=local-cpu") as worker:
+        await_owner(database, "lab", worker.pid)
+        time.sleep(1)
+        worker.terminate()
+        worker.communicate(timeout=60)
+    assert worker.returncode == 0
+    with reading(database) as session:
+        assert session.get_one(Device, "lab").owner is None
 
 
 @pytest.mark.parametrize(
@@ -131,9 +203,7 @@ def test_a_worker_for_a_device_of_another_machine_does_not_start(engine: Engine,
     ],
 )
 def test_a_worker_that_cannot_be_does_not_start(options: list[str], reason: str, tmp_path: Path):
-    environment = os.environ | {"ESPALIER_HOME": str(tmp_path)}
-    refused = subprocess.run(
-        [ESPALIER, "worker", *options], env=environment, capture_output=True, text=True, timeout=60, check=False
-    )
+    with running_worker(tmp_path, *options) as refused:
+        _, said = refused.communicate(timeout=60)
     assert refused.returncode == 2
-    assert reason in " ".join(refused.stderr.replace("│", " ").split())
+    assert reason in " ".join(said.replace("│", " ").split())

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from search_spaces.datasets import DatasetInfo
 from search_spaces.network import InputContract
-from service.artifacts.store import open_path
+from service.artifacts.store import SAME_HOME, open_path
 from service.files import write_folder_atomically
 from workers.datasets.dataset import DatasetUnavailableError
 from workers.datasets.describe import describe
@@ -77,6 +77,8 @@ def find_dataset(digest: str, home: Path) -> KeptDataset:
     if not _DIGEST.fullmatch(digest):
         raise DatasetUnavailableError(f"{digest!r} is no digest of a data set")
     folder = home / "indexes" / digest
+    if not folder.exists():
+        raise DatasetUnavailableError(f"the data set {digest[:12]} is not in {home}; {SAME_HOME}")
     index, archives = _read(folder)
     info = replace(describe(index), digest=digest)
     return KeptDataset(index, info, find_archives(archives, home), folder)
@@ -91,7 +93,9 @@ def find_archives(digests: Sequence[str], home: Path) -> tuple[Path, ...]:
     try:
         return tuple(open_path(home / UPLOADS, digest) for digest in digests)
     except FileNotFoundError:
-        raise DatasetUnavailableError("an archive of the data set is not here any more; hand it over again") from None
+        raise DatasetUnavailableError(
+            f"an archive of the data set is not here; hand it over again, or see: {SAME_HOME}"
+        ) from None
 
 
 @lru_cache(maxsize=2)
