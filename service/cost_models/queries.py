@@ -143,14 +143,15 @@ def current_model_id(session: Session, device: Device, metric: Metric) -> int | 
 
 def load_model(session: Session, model_id: int) -> AdditiveModel:
     """A model by its number; those used last are kept, since rows never change."""
-    kept = _kept().get(model_id)
+    key = (str(session.get_bind().engine.url), model_id)
+    kept = _kept().get(key)
     if kept is None:
         content = session.scalar(select(CostModel.content).where(CostModel.id == model_id))
         assert content is not None, "the row was found just now"
         kept = model_from_bytes(content)
         while len(_kept()) >= _MOST_KEPT:
             _kept().pop(next(iter(_kept())))
-        _kept()[model_id] = kept
+        _kept()[key] = kept
     return kept
 
 
@@ -158,5 +159,5 @@ _MOST_KEPT = 8
 
 
 @lru_cache(maxsize=1)
-def _kept() -> dict[int, AdditiveModel]:
+def _kept() -> dict[tuple[str, int], AdditiveModel]:
     return {}
