@@ -157,7 +157,8 @@ class AdditiveModel:
         place = {kind: number for number, kind in enumerate(self.kinds)}
         shares = np.zeros(len(place))
         np.add.at(shares, [place[term.kind] for term in terms], guesses)
-        return shares / guesses.sum()
+        normalised: Array = shares / guesses.sum()
+        return normalised
 
     def rows(self, terms: Sequence[Term], guesses: Array) -> Array:
         """What each term's corrections are multiplied with, (terms, columns)."""
