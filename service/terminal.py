@@ -77,7 +77,7 @@ def trial_table(title: str, trials: Sequence[Json], objectives: Sequence[Objecti
         table.add_column(unit_of(metric).heading, justify="right", no_wrap=True)
     table.add_column("design")
     for trial in trials:
-        cells = [show_value(metric, trial["values"]) for metric in metrics]
+        cells = [show_value(metric, trial["values"], trial["sources"]) for metric in metrics]
         table.add_row(str(trial["number"]), *cells, Text(describe_design(trial["design"])))
     return table
 
@@ -185,7 +185,7 @@ def _is_confirmed(trial: Json) -> bool:
 
 
 def _as_confirmed(trial: Json) -> Json:
-    return {**trial, "values": trial["confirmed"]["values"]}
+    return {**trial, "values": trial["confirmed"]["values"], "sources": trial["confirmed"]["sources"]}
 
 
 def report_table(export: Json) -> Table:

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from search_spaces import pareto
-from search_spaces.objectives import Direction, Metric
+from search_spaces.objectives import Direction, Metric, Provenance
 from search_spaces.spec import ObjectiveSpec, SearchSpec
 from service.units import show_with_unit, unit_of
 
+NO_SOURCES: Mapping[str, str] = {}
 ALWAYS_SHOWN = (Metric.LATENCY_S, Metric.SIZE_BYTES, Metric.MACS)
 KIND_WORDS = {"channels": "channels", "group_size": "group size", "weight_bits": "weight bits"}
 
@@ -41,10 +42,16 @@ def plot_axes(objectives: Sequence[ObjectiveSpec]) -> tuple[ObjectiveSpec, Objec
     return (objectives[0], objectives[1]) if len(objectives) > 1 else None
 
 
-def show_value(metric: str, values: Mapping[str, float]) -> str:
-    """The value in its shown unit; a score with its 95% interval, where that is known."""
+PREDICTED_MARK = "~"
+"""Before a value that no device has told."""
+
+
+def show_value(metric: str, values: Mapping[str, float], sources: Mapping[str, str] = NO_SOURCES) -> str:
+    """The value in its shown unit, marked if it is predicted; a score with its 95% interval, where that is known."""
     unit = unit_of(metric)
     text = unit.show(values.get(metric))
+    if sources.get(metric) == Provenance.PREDICTED:
+        text = PREDICTED_MARK + text
     low, high = values.get(f"{metric}_low"), values.get(f"{metric}_high")
     return text if low is None or high is None else f"{text} ({unit.show(low)}-{unit.show(high)})"
 

@@ -5,7 +5,7 @@ Which networks those are is decided by their digests: a fifth, the same ones how
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from workers.cost_models import Sample, fit
 from workers.host_lock import training
 
 _FEWEST_HELD_OUT = 5
+MOST_POINTS = 500
 
 
 def is_held_out(digest: str) -> bool:
@@ -68,7 +69,18 @@ def error_report(model: AdditiveModel, unseen: Sequence[Sample]) -> dict[str, An
     groups: dict[str, list[Sample]] = {"all": list(unseen)}
     for name in NUMBERS:
         groups[name] = [sample for sample in unseen if numbers_of(sample.terms) == name]
-    return {"held_out": {name: _errors(model, group) for name, group in groups.items() if group}}
+    held_out = {name: _errors(model, group) for name, group in groups.items() if group}
+    return {"held_out": held_out, "points": list(_points(model, unseen[-MOST_POINTS:]))}
+
+
+def _points(model: AdditiveModel, unseen: Sequence[Sample]) -> Iterator[dict[str, Any]]:
+    """What is drawn: predicted against measured."""
+    for sample in unseen:
+        try:
+            value = model.predict_terms(sample.terms).value
+        except UncoveredError:
+            continue
+        yield {"predicted": value, "measured": sample.cost, "numbers": numbers_of(sample.terms)}
 
 
 def _errors(model: AdditiveModel, unseen: Sequence[Sample]) -> Mapping[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from search_spaces.objectives import TrialState
+from search_spaces.objectives import Provenance, TrialState
 from search_spaces.spec import ObjectiveSpec, SearchSpec
 from service.exports.queries import ExportRow
 from service.models import Artifact, Finalist, Search, Trial, utc_now
@@ -129,6 +129,7 @@ class SearchView:
     exports: tuple[ExportView, ...]
     is_exporting: bool
     trials: tuple[TrialRow, ...]
+    has_predictions: bool
     number: int
     pages: int
 
@@ -162,6 +163,7 @@ def search_view(rows: SearchRows) -> SearchView:
         exports=tuple(map(export_view, rows.exports)),
         is_exporting=any(row.export.state in (JobState.QUEUED, JobState.RUNNING) for row in rows.exports),
         trials=tuple(trial_row(trial, metrics) for trial, _ in rows.page),
+        has_predictions=any(Provenance.PREDICTED in trial.sources.values() for trial, _ in rows.page),
         number=rows.page_number,
         pages=max(1, -(-len(rows.everyone) // TRIALS_PER_PAGE)),
     )
@@ -181,7 +183,7 @@ def trial_row(trial: Trial, metrics: Sequence[str]) -> TrialRow:
         number=trial.number,
         baseline=trial.baseline,
         state=trial.state,
-        cells=tuple(show_value(metric, trial.values) for metric in metrics),
+        cells=tuple(show_value(metric, trial.values, trial.sources) for metric in metrics),
         design=describe_design(trial.design),
         reason=trial.reason,
     )
@@ -203,7 +205,7 @@ def _file(artifact: Artifact) -> FileView:
 
 
 def _confirmed_row(trial: Trial, finalist: Finalist, metrics: Sequence[str]) -> TrialRow:
-    cells = tuple(show_value(metric, finalist.values) for metric in metrics)
+    cells = tuple(show_value(metric, finalist.values, finalist.sources) for metric in metrics)
     return replace(trial_row(trial, metrics), state=finalist.state, cells=cells, reason=finalist.reason)
 
 
