@@ -25,6 +25,7 @@ from service.config import get_settings
 from service.console import console, errors, failures_explained, reach_service
 from service.demo import run_demo
 from service.examples import example_path
+from service.measurement_commands import measurements_app
 from service.searches.schemas import check_body
 from service.watch import watch_search
 
@@ -60,6 +61,7 @@ app = typer.Typer(
 
 app.add_typer(networks_app, name="network")
 app.add_typer(datasets_app, name="dataset")
+app.add_typer(measurements_app, name="measurements")
 
 SpecPath = Annotated[
     Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="a search spec, YAML or JSON")
