@@ -59,9 +59,9 @@ def import_network(
     }
     given = {key: value for key, value in settings.items() if value is not None}
     with reach_service() as client, pack_network(file) as packed:
-        with _bar("handing over") as tell:
+        with progress_bar("handing over") as tell:
             network = client.bring_network(packed, file.name, name, given, tell)
-        with _bar("importing") as tell:
+        with progress_bar("importing") as tell:
             network = client.await_network(network, tell)
         console.print(network_view(network))
 
@@ -91,13 +91,13 @@ def add_dataset(
 ) -> None:
     """Hand over images and labels; a worker looks at every one, divides them, and says what is odd."""
     with reach_service() as client, _packing_explained(), ExitStack() as packing:
-        with _bar("packing") as tell:
+        with progress_bar("packing") as tell:
             packed = packing.enter_context(
                 pack(path, lambda done, total: tell(done / max(total, 1), f"{total:,} files"))
             )
-        with _bar("handing over") as tell:
+        with progress_bar("handing over") as tell:
             dataset = client.bring_dataset(packed, path.name, name, extend, tell)
-        with _bar("looking at it") as tell:
+        with progress_bar("looking at it") as tell:
             dataset = client.await_dataset(dataset, tell)
         console.print(dataset_view(dataset))
 
@@ -117,7 +117,7 @@ def show_dataset(name: GivenName) -> None:
 
 
 @contextmanager
-def _bar(title: str) -> Iterator[Tell]:
+def progress_bar(title: str) -> Iterator[Tell]:
     """A line that says how far a step is; where nobody looks, that it has begun."""
     if not console.is_terminal:
         console.print(f"{title} ...", highlight=False)

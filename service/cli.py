@@ -25,6 +25,7 @@ from service.console import console, errors, failures_explained, reach_service
 from service.demo import run_demo
 from service.device_commands import devices_app, estimate
 from service.examples import example_path
+from service.measurement_commands import measurements_app
 from service.searches.schemas import check_body
 from service.watch import watch_search
 
@@ -40,6 +41,7 @@ app.add_typer(networks_app, name="network")
 app.add_typer(datasets_app, name="dataset")
 app.add_typer(devices_app, name="device")
 app.command()(estimate)
+app.add_typer(measurements_app, name="measurements")
 
 SpecPath = Annotated[
     Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="a search spec, YAML or JSON")

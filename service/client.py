@@ -273,6 +273,38 @@ class Client:
 
         return self._await(dataset, lambda: self.dataset(dataset["name"]), version, tell)
 
+    def bring_measurements(self, path: Path, filename: str, settings: Json, tell: Tell) -> Json:
+        """Hand over a table of figures; what it has brought."""
+        return self._upload("/v1/measurements/import", path, filename, {"settings": json.dumps(settings)}, tell)
+
+    def fetch_measurements(self, target: Path, form: str, filters: Json, tell: Tell) -> int:
+        """Write figures to a file, `csv` or `parquet`, which appears whole or not at all; how many bytes it has."""
+        unfinished = target.with_name(f".{target.name}.part")
+        try:
+            with unfinished.open("wb") as file:
+                for piece in self._pieces("/v1/measurements/export", {**filters, "format": form}):
+                    file.write(piece)
+                    tell(0.0, f"{file.tell() / 1e6:,.1f} MB")
+                size = file.tell()
+            unfinished.replace(target)
+        finally:
+            unfinished.unlink(missing_ok=True)
+        return size
+
+    def coverage(self, wanted: Json) -> Json:
+        """What is known of a network on a device, and what is not."""
+        return self._json("GET", "/v1/measurements/coverage", params=wanted)
+
+    def _pieces(self, path: str, params: Json) -> Iterator[bytes]:
+        try:
+            with self.http.stream("GET", path, params=params, timeout=UPLOAD_TIMEOUT_S) as response:
+                if response.is_error:
+                    response.read()
+                    raise RefusedError(_problem(response))
+                yield from response.iter_bytes()
+        except httpx.TransportError as error:
+            raise UnreachableError(str(self.http.base_url)) from error
+
     def _upload(self, url: str, path: Path, filename: str, fields: dict[str, str], tell: Tell) -> Json:
         with _ToldFile(path, tell) as file:
             files = {"file": (filename, file, "application/octet-stream")}

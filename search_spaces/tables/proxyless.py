@@ -23,12 +23,7 @@ _Loader: Any = getattr(pyyaml, "CSafeLoader", pyyaml.SafeLoader)
 
 
 class _PlainLoader(_Loader):  # type: ignore[misc]
-    """Refuses aliases, of which a few lines stand for gigabytes, and keys that come twice."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(pyyaml.AliasEvent):
-            raise pyyaml.YAMLError("aliases are not read")
-        return super().compose_node(parent, index)
+    """Refuses keys that come twice."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         keys = [key.value for key, _ in node.value if isinstance(key, pyyaml.ScalarNode)]
@@ -65,6 +60,8 @@ def _load(content: bytes) -> dict[Any, Any]:
     if len(content) > MOST_BYTES:
         raise TableError([("file", f"the table has {len(content):,} bytes; at most {MOST_BYTES:,} are read")])
     try:
+        if any(isinstance(event, pyyaml.AliasEvent) for event in pyyaml.parse(content, Loader=_Loader)):
+            raise TableError([("file", "aliases are not read: a few lines of them stand for gigabytes")])
         found = pyyaml.load(content, Loader=_PlainLoader)
     except pyyaml.YAMLError as error:
         raise TableError([("file", f"not YAML: {' '.join(str(error).split())[:200]}")]) from None
