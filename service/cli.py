@@ -75,7 +75,7 @@ def check(spec: SpecPath) -> None:
     for warning in checked["warnings"]:
         console.print(f"[yellow]warning[/] {warning}", highlight=False)
     if checked["waiting_for"]:
-        console.print(f"[yellow]not checked[/] {checked['waiting_for']}", highlight=False)
+        console.print(f"[yellow]would wait[/] {checked['waiting_for']}", highlight=False)
     console.print(
         f"{parsed.name}: {len(checked['decisions'])} decisions, {checked['size']:.3g} designs, "
         f"{checked['baseline_trials']} uniform ones as the baseline",
