@@ -20,6 +20,7 @@ from search_spaces.cost_models.terms import Term
 FEWEST = 12
 """Networks that a model is fitted to at least."""
 
+FOLDS = 5
 MOST_POINTS = 40
 _LENGTHS, _SCALES = (0.7, 1.5, 3.0), (0.1, 0.3, 0.6)
 _CLOSE = 0.2
@@ -78,13 +79,32 @@ def fit(samples: Sequence[Sample]) -> AdditiveModel:
         raise TooFewError(f"a cost model needs {FEWEST} measured networks at least; there are {len(samples)}")
     table = _tabulate(samples)
     rates = _fit_rates(table)
-    even = np.full(len(samples), _FIRST_NOISE)
-    fitted = [_fit_all(table, rates, length, scale, even) for length, scale in product(_LENGTHS, _SCALES)]
-    model, left = min(fitted, key=lambda pair: _surprise(pair[1]))
-    noise = _local_noise(table, model, left)
-    fitted = [_fit_all(table, rates, length, scale, noise) for length, scale in product(_LENGTHS, _SCALES)]
-    model, left = min(fitted, key=lambda pair: _surprise(pair[1]))
-    return replace(model, neighbours=_neighbours(table, model, left))
+    noise = np.full(len(samples), _FIRST_NOISE)
+    for _ in range(2):  # how smooth, then how noisy; then how smooth, that being known
+        fitted = [_fit_all(table, rates, length, scale, noise) for length, scale in product(_LENGTHS, _SCALES)]
+        model, left = min(fitted, key=lambda pair: _surprise(pair[1]))
+        noise = _neighbours(table, model, left).noises()
+    model, _ = _fit_all(table, rates, model.length, model.scale, noise)
+    return replace(model, neighbours=_neighbours(table, model, _cross_validate(table, model, noise)))
+
+
+def _cross_validate(table: _Samples, chosen: AdditiveModel, noise: Array) -> Left:
+    """Errors on each part of the samples by a model of the other parts: rates and corrections, all of it.
+
+    With few samples the rates alone can explain each of them, and leaving one out of the corrections shows nothing.
+    """
+    count = table.counts.shape[0]
+    errors, spreads = np.empty(count), np.empty(count)
+    for fold in range(FOLDS):
+        inside = np.arange(count) % FOLDS == fold
+        part = replace(table, counts=table.counts[~inside])
+        model, _ = _fit_all(part, _fit_rates(part), chosen.length, chosen.scale, noise[~inside])
+        guesses = model.guesses(table.terms)
+        rows, counts = model.rows(table.terms, guesses), table.counts[inside]
+        totals, seen = counts @ rows, 1 - counts @ guesses
+        errors[inside] = seen - totals @ model.weights
+        spreads[inside] = np.sqrt(((totals @ model.covariance) * totals).sum(axis=1) + noise[inside] ** 2)
+    return Left(errors, spreads)
 
 
 def _surprise(left: Left) -> float:
@@ -166,12 +186,6 @@ def _fit_all(
     kept = np.clip(1 - ((rows @ covariance) * rows).sum(axis=1) / noise**2, 1e-6, None)
     left = Left((residuals - rows @ weights) / kept, noise / np.sqrt(kept))
     return replace(model, weights=weights, covariance=covariance), left
-
-
-def _local_noise(table: _Samples, model: AdditiveModel, left: Left) -> Array:
-    """What errors of samples left out leave for noise, by those that are alike, (samples,)."""
-    near = _neighbours(table, model, left)
-    return np.array([near.judge(shares)[0] for shares in near.shares])
 
 
 def _neighbours(table: _Samples, model: AdditiveModel, left: Left) -> Neighbours:

@@ -94,6 +94,10 @@ class Neighbours:
         noise = max(ROBUST * float(np.median(errors)), LEAST_NOISE)
         return noise, float(np.quantile(errors / self.spreads[nearest], NOMINAL)) / HALF_WIDTH
 
+    def noises(self) -> Array:
+        """Of the networks themselves, (networks,)."""
+        return np.array([self.judge(shares)[0] for shares in self.shares])
+
     def nearest(self, shares: Array) -> NDArray[np.intp]:
         apart = np.abs(self.shares - shares).sum(axis=1)
         count = min(NEIGHBOURS, len(apart))
