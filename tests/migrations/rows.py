@@ -115,6 +115,7 @@ def check_rows(session: Session) -> None:
     assert (search.state, search.spec, search.created_at) == (SearchState.SUCCEEDED, SPEC, WHEN)
     trial = session.scalars(select(Trial)).one()
     assert (trial.design, trial.values, trial.attempt, trial.baseline) == (DESIGN, {"accuracy": 0.9}, 2, False)
+    assert trial.sources == {"latency_s": "measured"}
     assert session.scalars(select(Finalist)).one().trial_id == trial.id
     assert session.scalars(select(Export)).one().artifact_digest == "a" * 64
     _check_measurement(session, trial.id)

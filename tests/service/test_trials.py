@@ -63,6 +63,7 @@ class TestTrials:
             "state": "succeeded",
             "design": {"channels/stem": 0},
             "values": {"accuracy": 0.9, "latency_s": 0.001, "size_bytes": 1000.0},
+            "sources": {},
             "reason": "",
             "attempt": 1,
             "baseline": True,
