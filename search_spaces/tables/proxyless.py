@@ -19,6 +19,7 @@ from search_spaces.tables.row import TableError, TableRow
 MOST_BYTES = 2**24
 MOST_ROWS = 100_000
 _MS = 1e-3
+_DEEPEST = 5
 _Loader: Any = getattr(pyyaml, "CSafeLoader", pyyaml.SafeLoader)
 
 
@@ -60,8 +61,7 @@ def _load(content: bytes) -> dict[Any, Any]:
     if len(content) > MOST_BYTES:
         raise TableError([("file", f"the table has {len(content):,} bytes; at most {MOST_BYTES:,} are read")])
     try:
-        if any(isinstance(event, pyyaml.AliasEvent) for event in pyyaml.parse(content, Loader=_Loader)):
-            raise TableError([("file", "aliases are not read: a few lines of them stand for gigabytes")])
+        _check_events(content)
         found = pyyaml.load(content, Loader=_PlainLoader)
     except pyyaml.YAMLError as error:
         raise TableError([("file", f"not YAML: {' '.join(str(error).split())[:200]}")]) from None
@@ -74,6 +74,17 @@ def _load(content: bytes) -> dict[Any, Any]:
     if len(found) > MOST_ROWS:
         raise TableError([("file", f"the table has {len(found):,} rows; at most {MOST_ROWS:,} are read")])
     return found
+
+
+def _check_events(content: bytes) -> None:
+    """Look at the events alone, which cost no memory and cannot recurse."""
+    depth = 0
+    for event in pyyaml.parse(content, Loader=_Loader):
+        depth += isinstance(event, pyyaml.CollectionStartEvent) - isinstance(event, pyyaml.CollectionEndEvent)
+        if isinstance(event, pyyaml.AliasEvent):
+            raise TableError([("file", "aliases are not read: a few lines of them stand for gigabytes")])
+        if depth > _DEEPEST:
+            raise TableError([("file", f"nested more than {_DEEPEST} deep")])
 
 
 def _row(key: str, value: Any, precision: Precision) -> TableRow:

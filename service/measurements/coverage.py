@@ -80,7 +80,10 @@ def cover(
         found=Counter(kind for kind in kinds.values() if kind is not None),
         whole_network=whole.digest in usable,
         stale=sum(_is_known(digest, known, layers) for digest in missing),
-        missing=tuple(Missing(distinct[digest], tuple(nodes_of[digest])) for digest in missing),
+        missing=tuple(
+            Missing(distinct[digest], tuple(node for node in nodes_of[digest] if node not in in_blocks))
+            for digest in missing
+        ),
     )
 
 

@@ -162,6 +162,7 @@ class TestProxyless:
             (b"a: &x [1]\nb: *x\n", "aliases"),
             (b"!!python/object/apply:os.system ['true']", "not YAML"),
             (b"[1, 2]", "a mapping of blocks"),
+            (b"[" * 100_000, "nested more than 5 deep"),
             (b"\x00", "not YAML"),
             (b"Conv-input:2x2x3-output:2x2x3: 5\n", "a mapping with count, mean"),
             (b"Conv-input:2x2x3-output:2x2x3: {mean: .nan}\n", "finite number"),
