@@ -13,7 +13,6 @@ from scipy.stats import spearmanr
 from sqlalchemy import Engine
 
 from search_spaces.cost_models.additive import NUMBERS, AdditiveModel, UncoveredError, numbers_of
-from search_spaces.cost_models.terms import network_terms
 from search_spaces.objectives import Metric
 from service.cost_models.actions import add_cost_model
 from service.cost_models.queries import HELD_OUT, MeasuredNetwork, measured_networks
@@ -51,7 +50,7 @@ def fit_model(engine: Engine, conditions_id: int, metric: Metric = Metric.LATENC
 
 
 def _sample(network: MeasuredNetwork) -> Sample:
-    return Sample(network_terms(network.operators, network.reads), float(np.median(network.costs)))
+    return Sample(network.terms(), float(np.median(network.costs)))
 
 
 def repeatability(networks: Sequence[MeasuredNetwork]) -> dict[str, Any] | None:

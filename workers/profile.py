@@ -41,7 +41,7 @@ from workers.onnx_writer import write_onnx
 from workers.weights import init_weights
 
 SPACE = RatioRange(low=0.0, high=0.8, step=0.05)
-REPEATED = 8
+REPEATED = 12
 """Networks of each family that are measured twice at the end, which tells how well a figure repeats."""
 
 REPEATED_SHARE = 0.1

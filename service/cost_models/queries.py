@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from search_spaces.capabilities import DeviceCapabilities
 from search_spaces.cost_models.additive import AdditiveModel, model_from_bytes
+from search_spaces.cost_models.terms import Term, network_terms
 from search_spaces.costs import WorkloadKind
 from search_spaces.objectives import Metric, Provenance
 from service.measurements.actions import in_chunks
@@ -38,6 +39,10 @@ class MeasuredNetwork:
     operators: tuple[str, ...]
     reads: tuple[tuple[int, ...], ...]
     costs: list[float] = field(default_factory=list)
+
+    def terms(self) -> tuple[Term, ...]:
+        """See `search_spaces.cost_models.terms`."""
+        return network_terms(self.operators, self.reads)
 
 
 @dataclass(frozen=True)
