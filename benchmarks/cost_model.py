@@ -32,8 +32,8 @@ from search_spaces.spec import Family, NetworkSpec
 from service.cost_models.queries import MeasuredNetwork, load_model, measured_networks
 from service.db import make_engine, reading, transaction, upgrade
 from service.devices.actions import describe, this_process
-from workers.cost_models import Sample
-from workers.fit_models import error_report, fit_model, is_held_out, repeatability
+from workers.additive_fit import Sample
+from workers.cost_models import error_report, fit_model, is_held_out, repeatability
 from workers.hardware.onnxruntime_cpu import NAME, OnnxRuntimeCpu
 from workers.hardware.processor import processor
 from workers.hardware.timing import DEFAULT_PROTOCOL

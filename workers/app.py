@@ -207,7 +207,7 @@ def _refit(workplace: Workplace) -> None:
     with reading(workplace.engine) as session:
         grown = grown_conditions(session)
     if grown:
-        from workers.fit_models import fit_model  # loads scipy, which is seldom needed here
+        from workers.cost_models import fit_model  # loads scipy, which is seldom needed here
 
         for conditions_id in grown:
             fit_model(workplace.engine, conditions_id)

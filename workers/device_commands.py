@@ -70,8 +70,8 @@ def profile(
 
 
 def _take(taken: Any, networks: Sequence[Network], seconds: float) -> None:
-    from workers.cost_models import TooFewError
-    from workers.fit_models import fit_model
+    from workers.additive_fit import TooFewError
+    from workers.cost_models import fit_model
     from workers.profile import conditions_of, take_profile
 
     try:

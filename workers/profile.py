@@ -31,7 +31,7 @@ from service.db import reading, transaction
 from service.measurements.actions import NewMeasurement, WorkloadKey, record
 from service.measurements.queries import lookup
 from workers.anchor import in_precision, main_precision
-from workers.fit_models import is_held_out
+from workers.cost_models import is_held_out
 from workers.fold import fold_batch_norms
 from workers.hardware.base import Anchor, Deployed, Device, Results
 from workers.hardware.timing import Protocol

@@ -6,7 +6,7 @@
 moved). `g` is one Gaussian process for each kind of operator, over the logarithms of its sizes, by a few inducing
 points (Snelson and Ghahramani, NIPS 2005). Only sums are ever observed: whole networks, measured. Since a sum is
 linear in the weights of all `g`, their posterior is that of a Bayesian linear regression, in closed form, and so is the
-interval of a prediction. Fitting is in `workers.cost_models`; this half needs numpy alone, so that the service can
+interval of a prediction. Fitting is in `workers.additive_fit`; this half needs numpy alone, so that the service can
 predict.
 """
 

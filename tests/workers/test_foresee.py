@@ -28,8 +28,8 @@ from service.models import Measurement, Residual, Workload
 from service.states import SearchState
 from tests.workers.on_digits import digits_spec, half, on_local_cpu
 from tests.workers.stage import Stage, invent, make_spec
+from workers.additive_fit import Sample, fit
 from workers.announce import local_known
-from workers.cost_models import Sample, fit
 from workers.evaluator import JobName
 from workers.hardware.onnxruntime_cpu import OnnxRuntimeCpu
 from workers.jobs import evaluate

@@ -22,7 +22,7 @@ from service.db import reading, transaction
 from service.devices.actions import describe, this_process
 from service.devices.queries import is_live
 from service.models import CostModel, Device, Measurement, Workload
-from workers.fit_models import fit_model, is_held_out
+from workers.cost_models import fit_model, is_held_out
 from workers.hardware.base import Anchor, Deployed, Results, summarise
 from workers.hardware.base import Device as Hardware
 from workers.hardware.onnxruntime_cpu import OnnxRuntimeCpu

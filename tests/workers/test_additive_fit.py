@@ -14,8 +14,8 @@ from search_spaces.cost_models.terms import terms_of
 from search_spaces.network import Network
 from search_spaces.spec import PrecisionChoices, RatioRange, SpaceSpec
 from tests.search_spaces.test_cost_models import network
-from workers import cost_models
-from workers.cost_models import FEWEST, Sample, TooFewError, fit
+from workers import additive_fit
+from workers.additive_fit import FEWEST, Sample, TooFewError, fit
 from workers.hardware.onnxruntime_cpu import OnnxRuntimeCpu
 
 NOISE = 0.02
@@ -74,13 +74,13 @@ def test_intervals_hold_what_they_promise(fitted):
 
 
 def test_what_is_told_of_a_sample_left_out_is_what_fitting_without_it_gives():
-    table = cost_models._tabulate(samples(40))
-    rates = cost_models._fit_rates(table)
+    table = additive_fit._tabulate(samples(40))
+    rates = additive_fit._fit_rates(table)
     noise = np.full(40, NOISE)
-    _, left = cost_models._fit_all(table, rates, 1.5, 0.3, noise)
+    _, left = additive_fit._fit_all(table, rates, 1.5, 0.3, noise)
     # The same columns without sample 7: as if it were measured with no certainty at all.
     noise[7] = 1e6
-    model, _ = cost_models._fit_all(table, rates, 1.5, 0.3, noise)
+    model, _ = additive_fit._fit_all(table, rates, 1.5, 0.3, noise)
     one = samples(40)[7]
     guesses = model.guesses(one.terms)
     predicted = float((guesses + model.rows(one.terms, guesses) @ model.weights).sum())
