@@ -86,15 +86,6 @@ def _upgrade_measurements() -> None:
             batch_op.drop_column(name)
         for name in ("workload_id", "conditions_id", "count"):
             batch_op.alter_column(name, existing_type=sa.Integer(), nullable=False)
-        batch_op.create_foreign_key(
-            batch_op.f("fk_measurements_workload_id_workloads"), "workloads", ["workload_id"], ["id"]
-        )
-        batch_op.create_foreign_key(
-            batch_op.f("fk_measurements_conditions_id_conditions"), "conditions", ["conditions_id"], ["id"]
-        )
-        batch_op.create_foreign_key(
-            batch_op.f("fk_measurements_import_id_measurement_imports"), "measurement_imports", ["import_id"], ["id"]
-        )
     with op.batch_alter_table("measurements", schema=None) as batch_op:
         batch_op.create_index("ix_measurements_workload_id_conditions_id", ["workload_id", "conditions_id"])
         batch_op.create_index("ix_measurements_conditions_id_id", ["conditions_id", "id"])

@@ -38,11 +38,15 @@ def insert_measurements(session: Session, table: pa.Table) -> None:
 def _copy(driver: Any, table: pa.Table) -> None:
     names = ", ".join(f'"{name}"' for name in COLUMNS)
     options = pa_csv.WriteOptions(include_header=False)
-    with driver.cursor() as cursor, cursor.copy(f"COPY measurements ({names}) FROM STDIN (FORMAT csv)") as copy:
-        for batch in table.to_batches(_ROWS_AT_ONCE):
-            text = io.BytesIO()
-            pa_csv.write_csv(batch, text, options)
-            copy.write(text.getbuffer())
+    with driver.cursor() as cursor:
+        with cursor.copy(f"COPY measurements ({names}) FROM STDIN (FORMAT csv)") as copy:
+            for batch in table.to_batches(_ROWS_AT_ONCE):
+                text = io.BytesIO()
+                pa_csv.write_csv(batch, text, options)
+                copy.write(text.getbuffer())
+        if table.num_rows >= _ROWS_AT_ONCE:
+            # Lookups must not wait for the server to notice by itself how large the tables are now.
+            cursor.execute("ANALYZE measurements, workloads, conditions")
 
 
 def _execute_many(driver: Any, table: pa.Table) -> None:

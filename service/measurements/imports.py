@@ -191,8 +191,8 @@ def _known_per_work(session: Session, device: str, metric: Metric) -> np.ndarray
     """Figures of operators and the like that the service has of a device, by their work."""
     query = (
         select(Measurement.median, Workload.signature, Conditions.protocol)
-        .join_from(Measurement, Workload)
-        .join(Conditions)
+        .join_from(Measurement, Workload, Measurement.workload_id == Workload.id)
+        .join(Conditions, Measurement.conditions_id == Conditions.id)
         .where(Conditions.device == device, Measurement.metric == str(metric))
         .where(Workload.kind != str(WorkloadKind.NETWORK), Workload.signature != "")
         .limit(_KNOWN_ROWS)

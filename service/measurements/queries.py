@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, select
+from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session, defer
 
 from search_spaces.objectives import Provenance
@@ -53,16 +53,17 @@ def lookup(
         provenances: where they may come from; empty: anywhere.
         allow_stale: use figures that were taken under another fingerprint too, where there are no others.
     """
+    stale = _fitting(session, device, protocol, allow_stale)
     found: dict[str, Figures] = {}
-    fitting: dict[int, bool] = {}
-    for chunk in in_chunks(digests):
-        query = _figures_of(device, metric, chunk, provenances)
-        rows = session.execute(query if allow_stale else query.where(~is_stale())).all()
-        if protocol:
-            _match_protocols(session, {row.conditions_id for row in rows} - fitting.keys(), protocol, fitting)
-            rows = [row for row in rows if fitting[row.conditions_id]]
-        # The rows are in order: what is not stale after what is, the newest last.
-        found.update((row.digest, _figures(row)) for row in rows)
+    for chunk in in_chunks(digests if stale else ()):
+        rows = session.execute(_rows_of(chunk, metric, provenances, list(stale))).all()
+        # In order of time, and what is not stale after what is: the last of each workload is the one.
+        found.update(
+            (row.digest, _figures(row, stale[row.conditions_id]))
+            for is_fresh in (False, True)
+            for row in rows
+            if stale[row.conditions_id] is not is_fresh
+        )
     return found
 
 
@@ -73,8 +74,19 @@ def is_stale() -> ColumnElement[bool]:
     return stale
 
 
-def _figures_of(device: str, metric: str, digests: list[str], provenances: Collection[Provenance]) -> Any:
-    stale = is_stale().label("is_stale")
+def _fitting(session: Session, device: str, wanted: Mapping[str, Any], allow_stale: bool) -> dict[int, bool]:
+    """The ids of a device's conditions that will do, and whether they are stale."""
+    query = select(Conditions.id, Conditions.protocol, is_stale().label("is_stale")).where(Conditions.device == device)
+    return {
+        row.id: bool(row.is_stale)
+        for row in session.execute(query)
+        if (allow_stale or not row.is_stale) and all(row.protocol.get(key) == value for key, value in wanted.items())
+    }
+
+
+def _rows_of(
+    digests: Collection[str], metric: str, provenances: Collection[Provenance], conditions: Collection[int]
+) -> Any:
     query = (
         select(
             Workload.digest,
@@ -86,32 +98,24 @@ def _figures_of(device: str, metric: str, digests: list[str], provenances: Colle
             Measurement.count.label("values_count"),
             Measurement.provenance,
             Measurement.created_at,
-            stale,
         )
-        .join_from(Workload, Measurement)
-        .join(Conditions)
-        .where(Workload.digest.in_(digests), Conditions.device == device, Measurement.metric == metric)
-        .order_by(stale.desc(), Measurement.created_at, Measurement.id)
+        .join_from(Workload, Measurement, Measurement.workload_id == Workload.id)
+        .where(Workload.digest.in_(digests), Measurement.metric == metric)
+        # A sum is in no index: what is known of the workloads is looked through, not all that is of the device.
+        .where((Measurement.conditions_id + 0).in_(conditions))
+        .order_by(Measurement.created_at, Measurement.id)
     )
     return query.where(Measurement.provenance.in_([str(one) for one in provenances])) if provenances else query
 
 
-def _match_protocols(
-    session: Session, ids: Collection[int], wanted: Mapping[str, Any], fitting: dict[int, bool]
-) -> None:
-    for chunk in in_chunks(ids):
-        for number, told in session.execute(select(Conditions.id, Conditions.protocol).where(Conditions.id.in_(chunk))):
-            fitting[number] = all(told.get(key) == value for key, value in wanted.items())
-
-
-def _figures(row: Row[Any]) -> Figures:
+def _figures(row: Any, is_stale: bool) -> Figures:
     return Figures(
         median=row.median,
         lower_quartile=row.lower_quartile,
         upper_quartile=row.upper_quartile,
         count=row.values_count,
         provenance=Provenance(row.provenance),
-        is_stale=bool(row.is_stale),
+        is_stale=is_stale,
         conditions_id=row.conditions_id,
         measurement_id=row.id,
         created_at=row.created_at,
@@ -154,8 +158,12 @@ def list_measurements(
     with_samples: bool = False,
 ) -> list[Found]:
     """The newest first, before the id of the last one already seen; or, after an id, the oldest first."""
-    query = select(Measurement, Workload, Conditions, is_stale()).join_from(Measurement, Workload).join(Conditions)
-    query = query.where(*_conditions_of(filters)).limit(limit)
+    query = (
+        select(Measurement, Workload, Conditions, is_stale())
+        .join_from(Measurement, Workload, Measurement.workload_id == Workload.id)
+        .join(Conditions, Measurement.conditions_id == Conditions.id)
+    )
+    query = query.where(*_wanted(session, filters)).limit(limit)
     if after is None:
         query = query.order_by(Measurement.id.desc())
     else:
@@ -167,10 +175,9 @@ def list_measurements(
     return [Found(*row) for row in session.execute(query)]
 
 
-def _conditions_of(filters: Filters) -> list[ColumnElement[bool]]:
+def _wanted(session: Session, filters: Filters) -> list[ColumnElement[bool]]:
     wanted: list[ColumnElement[bool]] = []
     for column, value in (
-        (Conditions.device, filters.device),
         (Measurement.metric, filters.metric),
         (Workload.kind, filters.kind),
         (Measurement.provenance, filters.provenance),
@@ -180,6 +187,16 @@ def _conditions_of(filters: Filters) -> list[ColumnElement[bool]]:
             wanted.append(column == value)
     if filters.workloads:
         wanted.append(Workload.digest.in_(filters.workloads))
-    if filters.stale is not None:
-        wanted.append(is_stale() if filters.stale else ~is_stale())
+    if filters.device is not None or filters.stale is not None:
+        # A sum is in no index: rows are looked at in the order that they are listed in, and not all of them sorted.
+        wanted.append((Measurement.conditions_id + 0).in_(_ids_of_conditions(session, filters)))
     return wanted
+
+
+def _ids_of_conditions(session: Session, filters: Filters) -> list[int]:
+    query = select(Conditions.id)
+    if filters.device is not None:
+        query = query.where(Conditions.device == filters.device)
+    if filters.stale is not None:
+        query = query.where(is_stale() if filters.stale else ~is_stale())
+    return list(session.scalars(query))

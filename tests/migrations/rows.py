@@ -127,7 +127,9 @@ def check_rows(session: Session) -> None:
 
 def _check_measurement(session: Session, trial_id: int) -> None:
     measured, workload, conditions = session.execute(
-        select(Measurement, Workload, Conditions).join_from(Measurement, Workload).join(Conditions)
+        select(Measurement, Workload, Conditions)
+        .join_from(Measurement, Workload, Measurement.workload_id == Workload.id)
+        .join(Conditions, Measurement.conditions_id == Conditions.id)
     ).one()
     figures = (measured.lower_quartile, measured.median, measured.upper_quartile, measured.count, measured.samples)
     assert figures == (9e-4, 1e-3, 2e-3, 1, [1e-3])
