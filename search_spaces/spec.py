@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, FiniteFloat, Tag, model_validator
 
-from search_spaces.objectives import DEVICE_METRICS, Direction
+from search_spaces.objectives import DEVICE_METRICS, Direction, Metric
 
 Name = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]*$")]
 Glob = Annotated[str, Field(min_length=1, max_length=200)]
@@ -251,6 +251,12 @@ class SearchSpec(_Part):
         if len(set(metrics)) != len(metrics):
             raise ValueError("each objective needs a metric of its own")
         return self
+
+    @property
+    def device_metrics(self) -> frozenset[Metric]:
+        """What the objectives and limits want to be told by the device."""
+        parts: tuple[ObjectiveSpec | LimitSpec, ...] = (*self.objectives, *self.limits)
+        return frozenset(Metric(part.metric) for part in parts if part.metric in DEVICE_METRICS)
 
     @property
     def device(self) -> str | None:

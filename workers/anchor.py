@@ -58,7 +58,9 @@ def get_anchor_in(base: Base, precision: Precision, images: np.ndarray, device: 
     folded, weights = fold_batch_norms(base.network, base.weights)
     network = in_precision(folded, precision)
     deployed = Deployed(network, write_onnx(network, weights, calibrate(network, weights, images)))
-    return _measured_once(deployed, device, home, lambda: device.measure(deployed, reference))[0]
+    return _measured_once(
+        deployed, device, home, lambda: device.measure(deployed, reference, wanted=(Metric.LATENCY_S,))
+    )[0]
 
 
 def simulate_base(base: Base, device: Device) -> Measured:

@@ -6,14 +6,14 @@ each stage), `executed` (layer to operator), `measurement`, `images`. Knows noth
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from search_spaces.apply import apply
 from search_spaces.costs import network_workloads, symbolic_values
 from search_spaces.design import Design
 from search_spaces.network import Network
-from search_spaces.objectives import Direction
+from search_spaces.objectives import DEVICE_METRICS, Direction, Metric
 from search_spaces.spec import NetworkSpec
 from workers.anchor import main_precision
 from workers.candidate import Candidate, FineTune, build_candidate, timed
@@ -96,7 +96,13 @@ def write_checked(candidate: Candidate, details: Details, metadata: Mapping[str,
     return model
 
 
-def measure(bench: Workbench, design: Design, deployed: Deployed, details: Details) -> dict[str, float]:
+def measure(
+    bench: Workbench,
+    design: Design,
+    deployed: Deployed,
+    details: Details,
+    wanted: Collection[Metric] = DEVICE_METRICS,
+) -> dict[str, float]:
     """What the spec's device tells of a network, by metric; nothing when the spec names no device."""
     if bench.device is None:
         return {}
@@ -109,7 +115,7 @@ def measure(bench: Workbench, design: Design, deployed: Deployed, details: Detai
         with timed(details["stage_s"], "anchor"):
             anchor = bench.anchor_in(precision)
         with measuring(), timed(details["stage_s"], "measure"):
-            results = bench.device.measure(deployed, anchor)
+            results = bench.device.measure(deployed, anchor, wanted=wanted)
         anchored = {"anchor_precision": str(precision)}
     whole, operators = network_workloads(deployed.network)
     details["measurements"] = [

@@ -39,8 +39,8 @@ class Attempt:
             self.sources[self.foresight.metric] = Provenance.PREDICTED
 
     def measure(self, bench: Workbench, design: Design, deployed: Deployed) -> None:
-        """Ask the device."""
-        told = measure(bench, design, deployed, self.details)
+        """Ask the device what the spec wants to know of it."""
+        told = measure(bench, design, deployed, self.details, self.spec.device_metrics)
         self.values |= told
         self.sources |= {one["metric"]: Provenance(one["provenance"]) for one in self.details.get("measurements", ())}
 

@@ -12,8 +12,8 @@ from search_spaces.cost_models.additive import UncoveredError
 from search_spaces.design import design_from_json
 from search_spaces.foresight import Foresight, why_measured
 from search_spaces.network import Network
-from search_spaces.objectives import DEVICE_METRICS, Metric
-from search_spaces.spec import LimitSpec, Measure, ObjectiveSpec, SearchSpec
+from search_spaces.objectives import Metric
+from search_spaces.spec import Measure, SearchSpec
 from service.cost_models.queries import current_model
 from service.known import known_for_search
 from service.models import Device, Search, Trial
@@ -31,7 +31,7 @@ def foresee(session: Session, search: Search, trial: Trial) -> Foresight | None:
     spec = SearchSpec.model_validate(search.spec)
     base_latency_s = ((search.base_report or {}).get("anchor") or {}).get(_METRIC)
     device = None if spec.device is None else session.get(Device, spec.device)
-    if device is None or base_latency_s is None or _wanted(spec) != {_METRIC}:
+    if device is None or base_latency_s is None or spec.device_metrics != {_METRIC}:
         return None
     fitted = current_model(session, device, _METRIC)
     if fitted is None:
@@ -55,12 +55,6 @@ def foresee(session: Session, search: Search, trial: Trial) -> Foresight | None:
         why=why_measured(_METRIC, low, high, spec.limits, trial.number, always=always),
         front=front_values(session, search),
     )
-
-
-def _wanted(spec: SearchSpec) -> set[str]:
-    """What the spec wants to be told by its device."""
-    parts: tuple[ObjectiveSpec | LimitSpec, ...] = (*spec.objectives, *spec.limits)
-    return {part.metric for part in parts if part.metric in DEVICE_METRICS}
 
 
 def _network_of(session: Session, search: Search, spec: SearchSpec) -> Network:

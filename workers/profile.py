@@ -216,7 +216,7 @@ def _measure(profile: Profile, design: Network, anchor: Anchor | None) -> float:
     deployed = _deploy(design, profile.protocol)
     time.sleep(_BREATH_S)
     with measuring():
-        results = profile.device.measure(deployed, anchor, profile.protocol)
+        results = profile.device.measure(deployed, anchor, profile.protocol, (Metric.LATENCY_S,))
     _store(profile, design, results)
     return results[Metric.LATENCY_S].median
 

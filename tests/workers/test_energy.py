@@ -65,8 +65,8 @@ def test_what_is_told_is_net_of_what_is_drawn_anyway():
     result = Machine().measure()
     assert result.metric is Metric.ENERGY_J
     assert result.median == pytest.approx(RUN_J)
-    assert result.protocol["gross_j"] == pytest.approx(RUN_J + IDLE_W * RUN_S)
-    assert result.protocol["idle_w"] == pytest.approx(IDLE_W)
+    assert result.evidence["gross_j"] == pytest.approx(RUN_J + IDLE_W * RUN_S)
+    assert result.evidence["idle_w"] == pytest.approx(IDLE_W)
     assert (result.protocol["source"], result.protocol["runtime"]) == ("a test", "a")
     assert result.protocol["energy_protocol"]["window_s"] == PROTOCOL.window_s
     assert result.count == PROTOCOL.windows
@@ -191,7 +191,7 @@ def test_local_cpu_tells_energy_where_there_is_a_counter(counters: Path, monkeyp
     assert set(device.capabilities().metrics) == {Metric.LATENCY_S, Metric.ENERGY_J}
     found = device.measure(deploy(small_network(FP32)), None, QUICK)[Metric.ENERGY_J]
     assert found.median == pytest.approx(50e-6)
-    assert found.protocol["idle_w"] == 0
+    assert found.evidence["idle_w"] == 0
     assert "RAPL" in found.protocol["source"]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import subprocess
 import sys
+from collections.abc import Collection
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +16,7 @@ from search_spaces.catalog import build_network
 from search_spaces.cost_models.terms import terms_of
 from search_spaces.costs import network_workloads
 from search_spaces.network import Network
-from search_spaces.objectives import Metric, Provenance
+from search_spaces.objectives import DEVICE_METRICS, Metric, Provenance
 from search_spaces.spec import Family, NetworkSpec
 from service.cost_models.queries import current_model, grown_conditions, measured_networks
 from service.db import reading, transaction
@@ -45,7 +46,11 @@ class Formula(Hardware):
         return OnnxRuntimeCpu().capabilities().model_copy(update={"name": "formula", "batches": (1, 4)})
 
     def measure(
-        self, deployed: Deployed, anchor: Anchor | None = None, protocol: Protocol = DEFAULT_PROTOCOL
+        self,
+        deployed: Deployed,
+        anchor: Anchor | None = None,
+        protocol: Protocol = DEFAULT_PROTOCOL,
+        wanted: Collection[Metric] = DEVICE_METRICS,
     ) -> Results:
         self.measured.append(network_workloads(deployed.network)[0].digest)
         latency_s = sum(1e-6 + 1e-9 * sum(term.amounts[1:]) for term in terms_of(deployed.network)) * protocol.batch

@@ -155,8 +155,8 @@ def test_energy_is_net_of_idling_and_names_its_source(has_counter: bool, source:
     network = small_network(FP32)
     found = device(has_counter=has_counter).measure(deploy(network), None, QUICK)[Metric.ENERGY_J]
     assert found.median == pytest.approx(macs(network) * MAC_J, rel=1e-6)
-    assert found.protocol["idle_w"] == pytest.approx(IDLE_W)
-    assert found.protocol["gross_j"] > found.median
+    assert found.evidence["idle_w"] == pytest.approx(IDLE_W)
+    assert found.evidence["gross_j"] > found.median
     assert source in found.protocol["source"]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from search_spaces.accelerators.models import MODELS, simulate
 from search_spaces.capabilities import DeviceCapabilities
+from search_spaces.objectives import DEVICE_METRICS, Metric
 from workers.hardware.base import Anchor, Deployed, Device, Provenance, Results, summarise
 from workers.hardware.timing import DEFAULT_PROTOCOL, Protocol
 
@@ -24,7 +25,11 @@ class SimulatedAccelerator(Device):
         return self._capabilities
 
     def measure(
-        self, deployed: Deployed, anchor: Anchor | None = None, protocol: Protocol = DEFAULT_PROTOCOL
+        self,
+        deployed: Deployed,
+        anchor: Anchor | None = None,
+        protocol: Protocol = DEFAULT_PROTOCOL,
+        wanted: Collection[Metric] = DEVICE_METRICS,
     ) -> Results:
         """Of one inference of the batch that the model is of, whatever the protocol says.
 

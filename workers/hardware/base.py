@@ -6,15 +6,15 @@ It must not know the service, the database or how candidates are made.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
 from search_spaces.capabilities import DeviceCapabilities
 from search_spaces.network import Network
-from search_spaces.objectives import Metric
+from search_spaces.objectives import DEVICE_METRICS, Metric
 from search_spaces.objectives import Provenance as Provenance  # devices take it from here
 from workers.hardware.timing import DEFAULT_PROTOCOL, Protocol
 
@@ -49,6 +49,7 @@ class MeasurementResult:
         count: how many values the statistics are of.
         anchor_ratio: median of candidate / anchor; None when there was no anchor.
         protocol: JSON-safe, what another measurement must share to be comparable.
+        evidence: JSON-safe, what else was found on the way.
     """
 
     metric: Metric
@@ -60,9 +61,13 @@ class MeasurementResult:
     anchor_ratio: float | None
     protocol: Mapping[str, Any]
     provenance: Provenance
+    evidence: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self) | {"metric": str(self.metric), "provenance": str(self.provenance)}
+
+
+NOTHING: Mapping[str, Any] = {}
 
 
 def summarise(
@@ -72,13 +77,16 @@ def summarise(
     protocol: Protocol,
     conditions: Mapping[str, Any],
     provenance: Provenance,
+    evidence: Mapping[str, Any] = NOTHING,
 ) -> MeasurementResult:
     """Reduce values (n,) to a result; `conditions` is what the protocol does not say, such as the runtime."""
     lower, median, upper = (float(value) for value in np.percentile(values, [25, 50, 75]))
     kept = values[np.linspace(0, len(values) - 1, min(len(values), protocol.samples_kept)).astype(int)]
     stated = {**asdict(protocol), **conditions}
     samples = tuple(float(value) for value in kept)
-    return MeasurementResult(metric, median, lower, upper, samples, len(values), anchor_ratio, stated, provenance)
+    return MeasurementResult(
+        metric, median, lower, upper, samples, len(values), anchor_ratio, stated, provenance, dict(evidence)
+    )
 
 
 Results = Mapping[Metric, MeasurementResult]
@@ -93,8 +101,8 @@ class Device(ABC):
     `host_lock.measuring()` around it, unless `capabilities().simulated`; a device takes no lock itself.
 
     What a device guarantees: `measure` answers for every network whose layers are in `capabilities().precisions`, with
-    exactly the metrics in `capabilities().metrics`; it has the caller's core affinity, memory and files unchanged
-    afterwards; it never makes up a value. A metric that it cannot tell is in `capabilities().unavailable` with the
+    all the metrics in `capabilities().metrics` that are wanted; it leaves the caller's core affinity, memory and files
+    as they were; it never makes up a value. A metric that it cannot tell is in `capabilities().unavailable` with the
     reason. Batch and threads of the protocol are among `capabilities().batches` and `.thread_counts`.
 
     What may be raised: anything the runtime raises about a file that it cannot run. That fails one trial.
@@ -113,9 +121,19 @@ class Device(ABC):
 
     @abstractmethod
     def measure(
-        self, deployed: Deployed, anchor: Anchor | None = None, protocol: Protocol = DEFAULT_PROTOCOL
+        self,
+        deployed: Deployed,
+        anchor: Anchor | None = None,
+        protocol: Protocol = DEFAULT_PROTOCOL,
+        wanted: Collection[Metric] = DEVICE_METRICS,
     ) -> Results:
         """What one inference takes. Beside an anchor, latency is a ratio to it, so that a machine's moods cancel out.
 
         A simulated device has no moods, and ignores the anchor.
+
+        Args:
+            deployed: what to measure.
+            anchor: see there.
+            protocol: how.
+            wanted: what the caller has a use for. Others may be left out: energy takes windows of seconds.
         """

@@ -76,7 +76,7 @@ def measure_energy(
     clock: Clock = perf_counter,
     wait: Callable[[float], None] = sleep,
 ) -> MeasurementResult:
-    """Joules of one inference, net of what is drawn in idle windows. Gross and idle power are among the conditions.
+    """Joules of one inference, net of what is drawn in idle windows. Gross energy and idle power are the evidence.
 
     Raises:
         EnergyUnreadableError: fewer than three windows had more energy than idling has, as when the counter stands
@@ -91,14 +91,9 @@ def measure_energy(
             f"{meter.source}: {len(net_j)} of {protocol.windows} windows of {protocol.window_s} s had more energy than "
             "the machine draws anyway; it is busy with other things, or the counter does not move"
         )
-    told = {
-        "source": meter.source,
-        "energy_protocol": asdict(protocol),
-        "gross_j": float(np.median(gross_j)),
-        "idle_w": float(np.median(idle_w)),
-        **conditions,
-    }
-    return summarise(Metric.ENERGY_J, net_j, None, timing, told, Provenance.MEASURED)
+    told = {"source": meter.source, "energy_protocol": asdict(protocol), **conditions}
+    found = {"gross_j": float(np.median(gross_j)), "idle_w": float(np.median(idle_w))}
+    return summarise(Metric.ENERGY_J, net_j, None, timing, told, Provenance.MEASURED, found)
 
 
 def _take_pair(

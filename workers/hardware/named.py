@@ -6,12 +6,13 @@ alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 
 from pydantic import TypeAdapter, ValidationError
 
 from search_spaces.capabilities import DeviceCapabilities
+from search_spaces.objectives import DEVICE_METRICS, Metric
 from search_spaces.spec import Name
 from workers.device_name import DeviceName, own_device
 from workers.hardware import installed_devices
@@ -39,9 +40,13 @@ class NamedDevice(Device):
         return self._device.why_absent()
 
     def measure(
-        self, deployed: Deployed, anchor: Anchor | None = None, protocol: Protocol = DEFAULT_PROTOCOL
+        self,
+        deployed: Deployed,
+        anchor: Anchor | None = None,
+        protocol: Protocol = DEFAULT_PROTOCOL,
+        wanted: Collection[Metric] = DEVICE_METRICS,
     ) -> Results:
-        return self._device.measure(deployed, anchor, protocol)
+        return self._device.measure(deployed, anchor, protocol, wanted)
 
 
 def parse_device(text: str) -> DeviceName:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import lru_cache
 
 import numpy as np
 import onnxruntime
 
 from search_spaces.capabilities import DeviceCapabilities, TensorFormat
-from search_spaces.objectives import Metric
+from search_spaces.objectives import DEVICE_METRICS, Metric
 from workers.hardware.base import Anchor, Deployed, Device, Results
 from workers.hardware.processor import processor, thread_counts, time_file
 from workers.hardware.processor_energy import energy_of_file, why_no_energy
@@ -30,10 +31,14 @@ class OnnxRuntimeCpu(Device):
         return _capabilities()
 
     def measure(
-        self, deployed: Deployed, anchor: Anchor | None = None, protocol: Protocol = DEFAULT_PROTOCOL
+        self,
+        deployed: Deployed,
+        anchor: Anchor | None = None,
+        protocol: Protocol = DEFAULT_PROTOCOL,
+        wanted: Collection[Metric] = DEVICE_METRICS,
     ) -> Results:
         results = {Metric.LATENCY_S: time_file(deployed, anchor, protocol, _open, _RUNTIME)}
-        if Metric.ENERGY_J in _capabilities().metrics:
+        if Metric.ENERGY_J in wanted and Metric.ENERGY_J in _capabilities().metrics:
             results[Metric.ENERGY_J] = energy_of_file(deployed, protocol, _open, _RUNTIME)
         return results
 

@@ -7,6 +7,7 @@ it is told not to. So it is told, and what it executes is compared with what the
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from functools import lru_cache
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -16,7 +17,7 @@ import numpy as np
 
 from search_spaces.capabilities import DeviceCapabilities, TensorFormat
 from search_spaces.network import Network
-from search_spaces.objectives import Metric
+from search_spaces.objectives import DEVICE_METRICS, Metric
 from search_spaces.quantisation import is_quantised_layer
 from workers.hardware.base import Anchor, Deployed, Device, Results
 from workers.hardware.processor import processor, thread_counts, time_file
@@ -43,12 +44,16 @@ class OpenVinoCpu(Device):
         return _capabilities()
 
     def measure(
-        self, deployed: Deployed, anchor: Anchor | None = None, protocol: Protocol = DEFAULT_PROTOCOL
+        self,
+        deployed: Deployed,
+        anchor: Anchor | None = None,
+        protocol: Protocol = DEFAULT_PROTOCOL,
+        wanted: Collection[Metric] = DEVICE_METRICS,
     ) -> Results:
         """See the contract. Raises `PrecisionMismatch`: layers execute in another precision than declared."""
         check_executed(deployed.network, compile_file(deployed.model, protocol))
         results = {Metric.LATENCY_S: time_file(deployed, anchor, protocol, _open, _runtime())}
-        if Metric.ENERGY_J in _capabilities().metrics:
+        if Metric.ENERGY_J in wanted and Metric.ENERGY_J in _capabilities().metrics:
             results[Metric.ENERGY_J] = energy_of_file(deployed, protocol, _open, _runtime())
         return results
 

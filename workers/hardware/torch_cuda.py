@@ -9,7 +9,7 @@ It must not load torch before a CUDA device is known to be here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from search_spaces.capabilities import DeviceCapabilities
-from search_spaces.objectives import Metric
+from search_spaces.objectives import DEVICE_METRICS, Metric
 from workers.hardware.base import Anchor, Deployed, Device, MeasurementResult, Provenance, Results, summarise
 from workers.hardware.energy import EnergyMeter, EnergyProtocol, measure_energy
 from workers.hardware.processor import undisturbed
@@ -140,19 +140,23 @@ class TorchCuda(Device):
         )
 
     def measure(
-        self, deployed: Deployed, anchor: Anchor | None = None, protocol: TimingProtocol = DEFAULT_PROTOCOL
+        self,
+        deployed: Deployed,
+        anchor: Anchor | None = None,
+        protocol: TimingProtocol = DEFAULT_PROTOCOL,
+        wanted: Collection[Metric] = DEVICE_METRICS,
     ) -> Results:
         """See the contract. Raises `EnergyUnreadableError`: see `measure_energy`."""
-        conditions = self._cuda.fingerprint
+        conditions, told = self._cuda.fingerprint, set(wanted).intersection(self._capabilities.metrics)
         results: dict[Metric, MeasurementResult] = {}
-        if Metric.MEMORY_BYTES in self._capabilities.metrics:  # first: nothing else is on the device yet
+        if Metric.MEMORY_BYTES in told:  # first: nothing else is on the device yet
             peak = self._cuda.peak_bytes(lambda: self._cuda.open(deployed, protocol))
             results[Metric.MEMORY_BYTES] = summarise(
                 Metric.MEMORY_BYTES, np.array([float(peak)]), None, protocol, conditions, Provenance.MEASURED
             )
         with undisturbed(protocol):
             results[Metric.LATENCY_S] = self._time(deployed, anchor, protocol)
-            if Metric.ENERGY_J in self._capabilities.metrics:
+            if Metric.ENERGY_J in told:
                 launch = self._cuda.open(deployed, protocol)
                 run = _DeviceClock(self._cuda).timed(launch)  # one at a time, as it is timed
                 results[Metric.ENERGY_J] = measure_energy(

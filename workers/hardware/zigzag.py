@@ -14,7 +14,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property, partial
 from importlib.metadata import version
@@ -28,7 +28,7 @@ import yaml
 from search_spaces.accelerators.models import ACTIVATIONS, MIXED_PRECISIONS, WEIGHTS
 from search_spaces.capabilities import DeviceCapabilities
 from search_spaces.network import Network
-from search_spaces.objectives import Metric
+from search_spaces.objectives import DEVICE_METRICS, Metric
 from service.config import get_settings
 from service.files import write_atomically
 from workers.hardware.base import Anchor, Deployed, Device, Provenance, Results, summarise
@@ -89,7 +89,11 @@ class Zigzag(Device):
         )
 
     def measure(
-        self, deployed: Deployed, anchor: Anchor | None = None, protocol: Protocol = DEFAULT_PROTOCOL
+        self,
+        deployed: Deployed,
+        anchor: Anchor | None = None,
+        protocol: Protocol = DEFAULT_PROTOCOL,
+        wanted: Collection[Metric] = DEVICE_METRICS,
     ) -> Results:
         """The sum over layers.
 
