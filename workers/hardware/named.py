@@ -15,7 +15,7 @@ from search_spaces.capabilities import DeviceCapabilities
 from search_spaces.objectives import DEVICE_METRICS, Metric
 from search_spaces.spec import Name
 from workers.device_name import DeviceName, own_device
-from workers.hardware import installed_devices
+from workers.hardware import installed_devices, present_devices
 from workers.hardware.base import Anchor, Deployed, Device, Results
 from workers.hardware.timing import DEFAULT_PROTOCOL, Protocol
 
@@ -65,7 +65,8 @@ def parse_device(text: str) -> DeviceName:
         ) from None
     installed = installed_devices()
     if kind not in installed:
-        known = ", ".join(sorted(installed))
+        measuring = [name for name, device in present_devices().items() if not device.capabilities().simulated]
+        known = ", ".join(sorted(measuring))
         raise DeviceNameError(f"this machine has no device {kind!r}; say which it is of {known}: {name}=KIND")
     if name != kind and name in installed:
         raise DeviceNameError(f"{name!r} is what every machine calls another kind of device; choose another name")
