@@ -20,6 +20,7 @@ from search_spaces.costs import WorkloadKind
 from search_spaces.objectives import DEVICE_METRICS, Metric, Provenance
 from search_spaces.signatures import AnySignature, SignatureError, read_signature
 from service.measurements.actions import Stated, WorkloadKey
+from service.measurements.chunk import Chunk
 from service.measurements.columns import ABSENT, Texts, numbers, texts, times
 from service.measurements.conditions import conditions_digest
 from service.measurements.faults import MOST_NAMED, RowFaults, refuse_table
@@ -33,31 +34,6 @@ NO_SAMPLES = "[]"
 MOST_SAMPLES = 10_000
 _LARGEST_COUNT = 2**31 - 1
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """Figures, one array a column: workload, conditions, metric and origin as indices, the rest as stored."""
-
-    row: np.ndarray
-    workload: np.ndarray
-    conditions: np.ndarray
-    metric: np.ndarray
-    median: np.ndarray
-    lower_quartile: np.ndarray
-    upper_quartile: np.ndarray
-    count: np.ndarray
-    anchor_ratio: np.ndarray
-    origin: np.ndarray
-    measured_us: np.ndarray
-    samples: list[str]
-
-    @staticmethod
-    def joined(chunks: Sequence[Chunk]) -> Chunk:
-        """All of them, in order; at least one."""
-        arrays = [part.name for part in fields(Chunk) if part.name != "samples"]
-        joined = {name: np.concatenate([getattr(chunk, name) for chunk in chunks]) for name in arrays}
-        return Chunk(**joined, samples=[text for chunk in chunks for text in chunk.samples])
 
 
 @dataclass

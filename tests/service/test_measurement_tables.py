@@ -7,6 +7,8 @@ import json
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
+from http.client import HTTPConnection
 from typing import Any
 
 import httpx
@@ -456,6 +458,11 @@ class TestList:
 
     @pytest.mark.parametrize("count", [201, 800])
     def test_too_many_workloads_at_once(self, client: httpx.Client, count: int) -> None:
-        response = client.get("/v1/measurements", params={"workload": [f"{number:064x}" for number in range(count)]})
-        assert (response.status_code, response.json()["type"]) == (422, "urn:espalier:problem:invalid-request")
-        assert "at most 200 items" in response.json()["errors"][0]["detail"]
+        wanted = "&".join(f"workload={number:064x}" for number in range(count))
+        connection = HTTPConnection(client.base_url.host, client.base_url.port, timeout=30)
+        with closing(connection):
+            connection.request("GET", f"/v1/measurements?{wanted}")
+            response = connection.getresponse()
+            problem = json.loads(response.read())
+        assert (response.status, problem["type"]) == (422, "urn:espalier:problem:invalid-request")
+        assert "at most 200 items" in problem["errors"][0]["detail"]
