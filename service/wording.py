@@ -16,7 +16,12 @@ from service.units import show_with_unit, unit_of
 
 NO_SOURCES: Mapping[str, str] = {}
 ALWAYS_SHOWN = (Metric.LATENCY_S, Metric.SIZE_BYTES, Metric.MACS)
-KIND_WORDS = {"channels": "channels", "group_size": "group size", "weight_bits": "weight bits"}
+KIND_WORDS = {
+    "channels": "channels",
+    "group_size": "group size",
+    "weight_bits": "weight bits",
+    "activation_bits": "activation bits",
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,9 +60,9 @@ class ResidualRow:
 
 @router.get("/devices")
 def devices_page(request: Request, session: Reading) -> Response:
-    """All devices that are known."""
+    """All devices that are known, those that can be touched first."""
     views = [device_view(device_body(device)) for device in list_devices(session)]
-    return render(request, "devices.html", devices=views)
+    return render(request, "devices.html", devices=sorted(views, key=lambda view: view.is_simulated))
 
 
 @router.get("/devices/{name}")
