@@ -25,13 +25,17 @@ from service.db import reading
 from service.edge import EngineDep, NameInQuery, PageSize, PageToken
 from service.errors import InvalidPageTokenError, InvalidRequestError, NotFoundError
 from service.measurements.coverage import Coverage, cover
-from service.measurements.queries import Filters, list_measurements
+from service.measurements.queries import Filters, list_measurements, lookup
 from service.measurements.schemas import (
     CoverageBody,
+    DeviceMetric,
     ImportBody,
+    LookupBody,
+    LookupRequest,
     MeasurementPage,
     MissingBody,
     import_body,
+    lookup_body,
     measurement_body,
 )
 from service.measurements.table_settings import TableFormat, TableSettings
@@ -49,7 +53,6 @@ Digests = Annotated[
     list[Annotated[str, Field(pattern=_DIGEST)]] | None,
     Query(max_length=MOST_WORKLOADS, description=f"digests of workloads, at most {MOST_WORKLOADS} at once"),
 ]
-DeviceMetric = Literal[Metric.LATENCY_S, Metric.ENERGY_J, Metric.MEMORY_BYTES]
 
 
 def read_filters(
@@ -84,6 +87,16 @@ def read_measurements(
         items = [measurement_body(one, with_samples=samples) for one in found[:limit]]
     token = encode_token({"id": items[-1].id}, told) if len(found) > limit else None
     return MeasurementPage(items=items, next_page_token=token)
+
+
+@router.post("/lookup")
+def look_up_measurements(engine: EngineDep, request: LookupRequest) -> LookupBody:
+    """Tell the newest figures of many workloads on one device; what has none is named."""
+    protocol = {name: value for name in ("batch", "threads") if (value := getattr(request, name)) is not None}
+    asked, metric = request.workloads, request.metric
+    with reading(engine) as session:
+        known = lookup(session, request.device, asked, metric, protocol=protocol, allow_stale=request.allow_stale)
+    return lookup_body(request, known)
 
 
 @router.get("/export", response_class=StreamingResponse)

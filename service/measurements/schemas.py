@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 
 from search_spaces.costs import WorkloadKind
-from search_spaces.objectives import Provenance
-from service.measurements.queries import Found
+from search_spaces.objectives import Metric, Provenance
+from search_spaces.spec import Name
+from service.measurements.queries import Figures, Found
 from service.models import MeasurementImport
+
+DeviceMetric = Literal[Metric.LATENCY_S, Metric.ENERGY_J, Metric.MEMORY_BYTES]
 
 
 class WorkloadBody(BaseModel):
@@ -102,6 +106,43 @@ class CoverageBody(BaseModel):
     missing: list[MissingBody]
 
 
+MOST_LOOKED_UP = 5_000
+
+
+class LookupRequest(BaseModel):
+    """What is asked of a device's table: figures of one metric, for workloads by their digests."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    device: Name
+    metric: DeviceMetric = Metric.LATENCY_S
+    workloads: tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")], ...] = Field(max_length=MOST_LOOKED_UP)
+    batch: int | None = Field(default=None, ge=1, le=2**31 - 1)
+    threads: int | None = Field(default=None, ge=1, le=2**31 - 1)
+    allow_stale: bool = False
+
+
+class FiguresBody(BaseModel):
+    """The newest figure of a workload, in the metric's own unit."""
+
+    median: float
+    lower_quartile: float
+    upper_quartile: float
+    count: int
+    provenance: Provenance
+    stale: bool
+    measured_at: datetime
+
+
+class LookupBody(BaseModel):
+    """Figures by digest; `missing` are the workloads that have none. Nothing is filled in."""
+
+    device: str
+    metric: str
+    found: dict[str, FiguresBody]
+    missing: list[str]
+
+
 def measurement_body(found: Found, *, with_samples: bool) -> MeasurementBody:
     row, workload, conditions = found.measurement, found.workload, found.conditions
     return MeasurementBody(
@@ -123,6 +164,23 @@ def measurement_body(found: Found, *, with_samples: bool) -> MeasurementBody:
         measured_at=row.created_at,
         samples=row.samples if with_samples else None,
     )
+
+
+def lookup_body(request: LookupRequest, known: Mapping[str, Figures]) -> LookupBody:
+    found = {
+        digest: FiguresBody(
+            median=figures.median,
+            lower_quartile=figures.lower_quartile,
+            upper_quartile=figures.upper_quartile,
+            count=figures.count,
+            provenance=figures.provenance,
+            stale=figures.is_stale,
+            measured_at=figures.created_at,
+        )
+        for digest, figures in known.items()
+    }
+    missing = [digest for digest in dict.fromkeys(request.workloads) if digest not in known]
+    return LookupBody(device=request.device, metric=request.metric, found=found, missing=missing)
 
 
 def import_body(row: MeasurementImport) -> ImportBody:

@@ -466,3 +466,24 @@ class TestList:
             problem = json.loads(response.read())
         assert (response.status, problem["type"]) == (422, "urn:espalier:problem:invalid-request")
         assert "at most 200 items" in problem["errors"][0]["detail"]
+
+
+class TestLookup:
+    def test_what_is_known_and_what_is_not(self, client: httpx.Client) -> None:
+        assert hand_over(client, as_csv([row(latency_ms=0.05)])).status_code == 201
+        request = {"device": "local-cpu", "workloads": [CONV.digest, OTHER.digest, OTHER.digest]}
+        body = client.post("/v1/measurements/lookup", json=request).json()
+        assert body["missing"] == [OTHER.digest]
+        assert body["found"][CONV.digest]["median"] == pytest.approx(5e-5)
+        assert body["found"][CONV.digest]["provenance"] == "imported"
+        other_batch = client.post("/v1/measurements/lookup", json={**request, "batch": 8}).json()
+        assert other_batch["found"] == {}
+
+    def test_ten_thousand_at_once_are_too_many_and_five_thousand_are_not(self, client: httpx.Client) -> None:
+        digests = [f"{number:064x}" for number in range(10_000)]
+        refused_body = client.post("/v1/measurements/lookup", json={"device": "local-cpu", "workloads": digests})
+        assert refused_body.status_code == 422
+        assert refused_body.json()["errors"][0]["pointer"] == "/workloads"
+        assert "5000" in refused_body.json()["errors"][0]["detail"]
+        taken = client.post("/v1/measurements/lookup", json={"device": "local-cpu", "workloads": digests[:5_000]})
+        assert len(taken.json()["missing"]) == 5_000
