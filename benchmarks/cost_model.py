@@ -55,7 +55,7 @@ def main(
     networks = {family: make_network(family) for family in FAMILIES}
     spent_s = {family: measure(profile, network, minutes) for family, network in networks.items()}
     with reading(profile.engine) as session:
-        conditions_id = conditions_of(session, profile, networks[FAMILIES[0]])
+        conditions_id = conditions_of(session, profile)
     begun = time.perf_counter()
     fitted = fit_model(profile.engine, conditions_id)
     fit_s = time.perf_counter() - begun

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -49,11 +49,10 @@ def accuracy_view(accuracy: Json) -> RenderableType:
     for model in accuracy["models"][:5]:
         _add_model(table, model)
     parts: list[RenderableType] = [table]
-    found = accuracy["in_searches"]
-    if found:
+    for reason, found in accuracy["in_searches"].items():
         shares = f"{found['within_5_percent']:.0%} within 5 %, {found['within_10_percent']:.0%} within 10 %"
         inside = f"{found['interval_coverage']:.0%} in the interval"
-        parts.append(Text(f"in searches: {found['trials']} trials predicted and measured, {shares}, {inside}"))
+        parts.append(Text(f"in searches, measured as {reason}: {found['trials']} trials, {shares}, {inside}"))
     return Group(*parts)
 
 
@@ -81,10 +80,20 @@ def estimates_table(estimates: Json) -> RenderableType:
     for number, item in enumerate(items):
         name = f"{number}: {len(item['design'])} decisions" if item["design"] else f"{number}: the base"
         table.add_row(name, *(_cell(metric, item) for metric in metrics))
-    missing = {metric: reason for item in items for metric, reason in item["missing"].items()}
-    notes = [Text(f"no {unit_of(metric).title}: {reason}") for metric, reason in missing.items()]
+    notes = [Text(note) for note in _missing(items)]
     marked = any(source != "measured" for item in items for source in item["sources"].values())
     return Group(table, *notes, *([Text(_LEGEND, style="dim")] if marked else []))
+
+
+def _missing(items: Sequence[Json]) -> Iterator[str]:
+    """Each reason once, with the designs that it is of where it is not of all."""
+    designs: dict[tuple[str, str], list[str]] = {}
+    for number, item in enumerate(items):
+        for metric, reason in item["missing"].items():
+            designs.setdefault((metric, reason), []).append(str(number))
+    for (metric, reason), numbers in designs.items():
+        of = "" if len(numbers) == len(items) else f" of {', '.join(numbers)}"
+        yield f"no {unit_of(metric).title}{of}: {reason}"
 
 
 def _cell(metric: str, item: Json) -> str:

@@ -103,7 +103,8 @@ def _cross_validate(table: _Samples, chosen: AdditiveModel, noise: Array) -> Lef
         rows, counts = model.rows(table.terms, guesses), table.counts[inside]
         totals, seen = counts @ rows, 1 - counts @ guesses
         errors[inside] = seen - totals @ model.weights
-        spreads[inside] = np.sqrt(((totals @ model.covariance) * totals).sum(axis=1) + noise[inside] ** 2)
+        unseen = counts.power(2) @ model.unseen(table.terms, rows, guesses)
+        spreads[inside] = np.sqrt(((totals @ model.covariance) * totals).sum(axis=1) + unseen + noise[inside] ** 2)
     return Left(errors, spreads)
 
 
@@ -148,9 +149,11 @@ def _lay_out(table: _Samples, rates: Mapping[str, Array], length: float) -> dict
     kinds: dict[str, KindModel] = {}
     start = 0
     for kind, own in rates.items():
-        points = _spread_points(np.array(sorted(places[kind])))
+        own_places = np.array(sorted(places[kind]))
+        points = _spread_points(own_places)
         covariance = similarity(points, points, length) + _JITTER * np.eye(len(points))
-        kinds[kind] = KindModel(own, points, np.linalg.inv(np.linalg.cholesky(covariance)), start)
+        whiten = np.linalg.inv(np.linalg.cholesky(covariance))
+        kinds[kind] = KindModel(own, points, whiten, start, own_places.min(axis=0), own_places.max(axis=0))
         start += 1 + len(points)
     return kinds
 

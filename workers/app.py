@@ -210,7 +210,10 @@ def _refit(workplace: Workplace) -> None:
         from workers.cost_models import fit_model  # loads scipy, which is seldom needed here
 
         for conditions_id in grown:
-            fit_model(workplace.engine, conditions_id)
+            try:
+                fit_model(workplace.engine, conditions_id)
+            except ValueError:  # of one device; the others are fitted all the same
+                _log.exception("cannot fit the cost model of conditions %s", conditions_id)
 
 
 def _tidy(workplace: Workplace, settings: Settings) -> None:

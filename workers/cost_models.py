@@ -42,7 +42,7 @@ def fit_model(engine: Engine, conditions_id: int, metric: Metric = Metric.LATENC
     with training():
         model = fit(seen)
     report = error_report(model, [sample for digest, sample in samples.items() if is_held_out(digest)])
-    report["repeatability"] = repeatability(networks)
+    report |= {"repeatability": repeatability(networks), "networks": len(networks)}
     with transaction(engine) as session:
         added = add_cost_model(session, conditions_id, metric, model, len(seen), report)
         session.expunge(added)
@@ -73,7 +73,7 @@ def error_report(model: AdditiveModel, unseen: Sequence[Sample]) -> dict[str, An
 
 
 def _points(model: AdditiveModel, unseen: Sequence[Sample]) -> Iterator[dict[str, Any]]:
-    """What is drawn: predicted against measured."""
+    """What is drawn: predicted against measured, both positive."""
     for sample in unseen:
         try:
             value = model.predict_terms(sample.terms).value

@@ -46,7 +46,7 @@ def profile(
     """Measure what networks take on a device of this machine, and fit its cost model; can be stopped and resumed."""
     # Imported here: the runtimes take seconds, and `--help` needs none.
     from workers.hardware.timing import DEFAULT_PROTOCOL
-    from workers.host_lock import HostBusyError, measuring_for_long
+    from workers.host_lock import HostBusyError, HostLockError, measuring_for_long
     from workers.profile import Profile
 
     settings = get_settings()
@@ -55,7 +55,8 @@ def profile(
     found, named = _find_device(device)
     capabilities = found.capabilities()
     networks = [_find_network(engine, name, input, width) for name in network]
-    combinations = list(product(batch or [capabilities.batch], threads or [capabilities.threads]))
+    batches, thread_counts = batch or [capabilities.batch], threads or [capabilities.threads]
+    combinations = list(dict.fromkeys(product(batches, thread_counts)))
     _check_offered(capabilities, combinations)
     try:
         with transaction(engine) as session:
@@ -65,7 +66,7 @@ def profile(
                 protocol = replace(DEFAULT_PROTOCOL, batch=one_batch, threads=one_threads)
                 taken = Profile(engine, found, capabilities, protocol)
                 _take(taken, networks, 60 * minutes / len(combinations))
-    except (DeviceTakenError, HostBusyError, SpaceError) as error:
+    except (DeviceTakenError, HostBusyError, HostLockError, SpaceError) as error:
         _fail(str(error))
 
 
@@ -84,7 +85,9 @@ def _take(taken: Any, networks: Sequence[Network], seconds: float) -> None:
         console.print("stopped; what was measured is kept, and the same command goes on from here")
         raise typer.Exit(130) from None
     with reading(taken.engine) as session:
-        conditions_id = conditions_of(session, taken, networks[0])
+        conditions_id = conditions_of(session, taken)
+    if conditions_id is None:
+        _fail("nothing was measured; give it more --minutes")
     try:
         with console.status("fitting the cost model"):
             fitted = fit_model(taken.engine, conditions_id)

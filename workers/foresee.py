@@ -7,13 +7,13 @@ from functools import lru_cache
 from sqlalchemy.orm import Session
 
 from search_spaces.apply import apply
-from search_spaces.check import check_spec
+from search_spaces.catalog import build_for
 from search_spaces.cost_models.additive import UncoveredError
 from search_spaces.design import design_from_json
 from search_spaces.foresight import Foresight, why_measured
 from search_spaces.network import Network
 from search_spaces.objectives import Metric
-from search_spaces.spec import Measure, SearchSpec
+from search_spaces.spec import Measure, NetworkSpec, SearchSpec
 from service.cost_models.queries import current_model
 from service.known import known_for_search
 from service.models import Device, Search, Trial
@@ -34,42 +34,48 @@ def foresee(session: Session, search: Search, trial: Trial) -> Foresight | None:
     if device is None or base_latency_s is None or spec.device_metrics != {_METRIC}:
         return None
     fitted = current_model(session, device, _METRIC)
-    if fitted is None:
+    base = None if fitted is None else _base_of(session, search, spec)
+    if fitted is None or base is None:
         return None
-    network = _network_of(session, search, spec)
     try:
-        base = fitted.model.predict(network)
-        found = fitted.model.predict(apply(network, design_from_json(trial.design)))
+        ratio = fitted.model.predict_ratio(apply(base, design_from_json(trial.design)), base)
     except UncoveredError:
         return None
-    scale = base_latency_s / base.value
-    low, high = found.low * scale, found.high * scale
+    low, high = ratio.low * base_latency_s, ratio.high * base_latency_s
     always = spec.evaluation.measure is Measure.ALWAYS
     return Foresight(
         metric=str(_METRIC),
-        value=found.value * scale,
+        value=ratio.value * base_latency_s,
         low=low,
         high=high,
         model_id=fitted.id,
         model_version=fitted.version,
         why=why_measured(_METRIC, low, high, spec.limits, trial.number, always=always),
-        front=front_values(session, search),
+        front=front_values(session, search, baseline_only=trial.baseline),
     )
 
 
-def _network_of(session: Session, search: Search, spec: SearchSpec) -> Network:
-    """The base of a search, which stays what it was when the search was accepted."""
-    if search.id not in _networks():
-        checked = check_spec(spec, known_for_search(session, search))
-        while len(_networks()) >= _MOST_KEPT:
-            _networks().pop(next(iter(_networks())))
-        _networks()[search.id] = checked.network
-    return _networks()[search.id]
+def _base_of(session: Session, search: Search, spec: SearchSpec) -> Network | None:
+    """The base of a search, as it was when the search was accepted; None where it is not known any more."""
+    if search.id not in _bases():
+        known = known_for_search(session, search)
+        if isinstance(spec.network, NetworkSpec):
+            dataset = known.datasets.get(spec.dataset.name)
+            base = None if dataset is None else build_for(spec.network, dataset)
+        else:
+            own = known.networks.get(spec.network.name)
+            base = None if own is None else own.network
+        if base is None:
+            return None
+        while len(_bases()) >= _MOST_KEPT:
+            _bases().pop(next(iter(_bases()), ""), None)  # another thread may have taken it
+        _bases()[search.id] = base
+    return _bases().get(search.id)
 
 
 _MOST_KEPT = 32
 
 
 @lru_cache(maxsize=1)
-def _networks() -> dict[str, Network]:
+def _bases() -> dict[str, Network]:
     return {}

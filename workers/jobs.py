@@ -15,7 +15,7 @@ from safetensors.numpy import save
 
 from search_spaces.apply import apply, design_key
 from search_spaces.check import scores_of
-from search_spaces.costs import symbolic_values
+from search_spaces.costs import network_workload, symbolic_values
 from search_spaces.datasets import DatasetInfo
 from search_spaces.design import Design
 from search_spaces.foresight import Foresight
@@ -123,6 +123,8 @@ def evaluate(
         attempt.values |= score_split(bench, model, split, attempt.details)
     except FloatingPointError as error:
         return attempt.end(TrialState.FAILED, str(error))
+    if outcome := attempt.missed():
+        return outcome
     if attempt.is_predicted and attempt.deserves_measuring():
         progress("measure", 0.0, "measuring, since it may be on the front")
         attempt.measure(bench, design, deployed)
@@ -234,4 +236,7 @@ def _anchor_report(spec: SearchSpec, base: Base, home: Path, progress: Progress)
     device = device_called(spec.device)
     progress("anchor", 0.0, f"measuring the base on {spec.device}")
     measured = get_anchor(base, device, home)[1] if not device.capabilities().simulated else simulate_base(base, device)
-    return {metric: one["median"] for metric, one in measured.items()} | {"measurements": list(measured.values())}
+    return {metric: one["median"] for metric, one in measured.items()} | {
+        "measurements": list(measured.values()),
+        "workload_digest": network_workload(base.network).digest,
+    }

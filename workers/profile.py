@@ -8,13 +8,14 @@ measured again, so that a profile that was stopped goes on where it was.
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from search_spaces.apply import apply
@@ -23,13 +24,14 @@ from search_spaces.capabilities import DeviceCapabilities
 from search_spaces.costs import network_workloads
 from search_spaces.design import Kind
 from search_spaces.network import Network, network_digest
-from search_spaces.objectives import Metric
+from search_spaces.objectives import Metric, Provenance
 from search_spaces.precision import Precision, parse_precision
 from search_spaces.space import Decision, Space
 from search_spaces.spec import PrecisionChoices, RatioRange, SpaceSpec
 from service.db import reading, transaction
 from service.measurements.actions import NewMeasurement, WorkloadKey, record
-from service.measurements.queries import lookup
+from service.measurements.conditions import digest_of
+from service.models import Conditions, Measurement, Workload
 from workers.anchor import in_precision, main_precision
 from workers.cost_models import is_held_out
 from workers.fold import fold_batch_norms
@@ -40,9 +42,14 @@ from workers.onnx_quantize import calibrated_tensors
 from workers.onnx_writer import write_onnx
 from workers.weights import init_weights
 
+_log = logging.getLogger(__name__)
+
 SPACE = RatioRange(low=0.0, high=0.8, step=0.05)
 REPEATED = 12
 """Networks of each family that are measured twice at the end, which tells how well a figure repeats."""
+
+MOST_FAILURES = 5
+"""Designs in a row that cannot be measured end a profile: then it is not the design."""
 
 REPEATED_SHARE = 0.1
 """Of the time, kept for that."""
@@ -107,11 +114,16 @@ def _left_s(ends: float, clock: Callable[[], float]) -> float:
     return ends - clock()
 
 
-def conditions_of(session: Session, profile: Profile, network: Network) -> int:
-    """The conditions that a profile's figures were taken under, by one of them."""
-    found = _known(session, profile, in_precision(network, parse_precision(profile.capabilities.precisions[0])))
-    assert found is not None, "the base itself is measured first"
-    return found[1]
+def conditions_of(session: Session, profile: Profile) -> int | None:
+    """The conditions that a profile's figures were taken under; None when there are none."""
+    told, stated = profile.capabilities, asdict(profile.protocol)
+    query = select(Conditions).where(
+        Conditions.device == told.name, Conditions.fingerprint_digest == digest_of(told.fingerprint)
+    )
+    for row in session.scalars(query.order_by(Conditions.id.desc())):
+        if all(row.protocol.get(name) == value for name, value in stated.items()):
+            return row.id
+    return None
 
 
 def _profile_one(profile: Profile, network: Network, left_s: Callable[[], float]) -> Iterator[tuple[int, float]]:
@@ -121,12 +133,20 @@ def _profile_one(profile: Profile, network: Network, left_s: Callable[[], float]
     for anchor in anchors.values():
         done += 1
         yield done, anchor.latency_s
-    whole, unseen = left_s(), []
+    whole, unseen, failures = left_s(), [], 0
     for design in _designs(network, profile.capabilities):
         if left_s() < REPEATED_SHARE * whole:
             break
         anchor = anchors[main_precision(design)]
-        latency_s, is_new = _measured(profile, design, anchor)
+        try:
+            latency_s, is_new = _measured(profile, design, anchor)
+        except Exception:
+            failures += 1
+            if failures >= MOST_FAILURES:
+                raise
+            _log.exception("a design of %s cannot be measured; it is left out", network.name)
+            continue
+        failures = 0
         done += 1
         if is_new and is_held_out(network_workloads(design)[0].digest):
             unseen.append((design, anchor))
@@ -144,10 +164,13 @@ def _anchors(profile: Profile, network: Network) -> dict[Precision, Anchor]:
         whole = in_precision(network, precision)
         with reading(profile.engine) as session:
             known = _known(session, profile, whole)
-        latency_s = _measure(profile, whole, first) if known is None else known[0]
+        latency_s = _measure(profile, whole, first) if known is None else known
         anchors[precision] = Anchor(_deploy(whole, profile.protocol), latency_s)
         first = first or anchors[precision]
     return anchors
+
+
+_MOST_REPEATS = 500
 
 
 def _designs(network: Network, capabilities: DeviceCapabilities) -> Iterator[Network]:
@@ -156,11 +179,12 @@ def _designs(network: Network, capabilities: DeviceCapabilities) -> Iterator[Net
     space, _ = build_space(network, SpaceSpec(prune_ratio=SPACE, precision=precisions), capabilities)
     generator = random.Random(network_digest(network))
     seen: set[str] = set()
-    kinds = [*capabilities.precisions, None]
-    while len(seen) < space.size():
+    kinds, repeats = [*capabilities.precisions, None], 0
+    while repeats < _MOST_REPEATS:  # of a small space there are no more
         for precision in kinds:
             design = apply(network, space.design_at(_choose(space, precision, generator)))
             digest = network_workloads(design)[0].digest
+            repeats = repeats + 1 if digest in seen else 0
             if digest not in seen:
                 seen.add(digest)
                 yield design
@@ -201,15 +225,23 @@ def _measured(profile: Profile, design: Network, anchor: Anchor) -> tuple[float,
     """What a design takes, and whether that was not known before."""
     with reading(profile.engine) as session:
         known = _known(session, profile, design)
-    return (_measure(profile, design, anchor), True) if known is None else (known[0], False)
+    return (_measure(profile, design, anchor), True) if known is None else (known, False)
 
 
-def _known(session: Session, profile: Profile, design: Network) -> tuple[float, int] | None:
-    """Latency and conditions of a design that was measured, if it was."""
-    digest = network_workloads(design)[0].digest
-    name, protocol = profile.capabilities.name, asdict(profile.protocol)
-    figures = lookup(session, name, [digest], Metric.LATENCY_S, protocol=protocol).get(digest)
-    return None if figures is None else (figures.median, figures.conditions_id)
+def _known(session: Session, profile: Profile, design: Network) -> float | None:
+    """Latency of a design that was profiled, if it was. What searches measured has their bases' scale."""
+    query = (
+        select(Measurement.median)
+        .join(Workload)
+        .where(
+            Workload.digest == network_workloads(design)[0].digest,
+            Measurement.conditions_id == conditions_of(session, profile),
+            Measurement.metric == str(Metric.LATENCY_S),
+            Measurement.provenance == str(Provenance.MEASURED),
+            Measurement.trial_id.is_(None),
+        )
+    )
+    return session.scalar(query.order_by(Measurement.id).limit(1))
 
 
 def _measure(profile: Profile, design: Network, anchor: Anchor | None) -> float:

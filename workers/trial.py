@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
+from typing import Any
 
 from search_spaces.objectives import Outcome, Provenance, TrialState
-from service.db import transaction
+from service.db import reading, transaction
 from service.measurements.actions import NewMeasurement, measurement_from_json
 from service.models import Search, Trial
 from service.queue import TaskName, send_after_commit
@@ -14,6 +16,8 @@ from service.trials.actions import finish_trial, start_trial
 from workers.evaluator import JobName
 from workers.foresee import foresee
 from workers.workplace import LEASE_S, Claim, Ending, Workplace, arguments_of, work
+
+_log = logging.getLogger(__name__)
 
 DEADLINE_S = 3600.0
 
@@ -25,9 +29,8 @@ def run_trial(workplace: Workplace, trial_id: int) -> None:
             return  # a message that came twice, or too late
         trial = session.get_one(Trial, trial_id)
         search = session.get_one(Search, trial.search_id)
-        foresight = foresee(session, search, trial)
-        told = None if foresight is None else foresight.to_json()
-        arguments = {**arguments_of(search), "design": trial.design, "foresight": told}
+        arguments = {**arguments_of(search), "design": trial.design}
+    arguments["foresight"] = _foresee(workplace, trial_id)
     claim = Claim(TaskName.RUN, trial_id, attempt, search.id)
     ending = work(workplace, claim, JobName.EVALUATE, arguments, DEADLINE_S)
     if ending is None:
@@ -36,6 +39,18 @@ def run_trial(workplace: Workplace, trial_id: int) -> None:
         outcome, measurements = split_measurements(outcome_of(ending))
         if finish_trial(session, trial_id, attempt, outcome, measurements):
             send_after_commit(session, TaskName.PLAN, search.id)
+
+
+def _foresee(workplace: Workplace, trial_id: int) -> dict[str, Any] | None:
+    """What the cost model says, as JSON. A trial that it cannot be asked about is measured: nothing is lost by that."""
+    try:
+        with reading(workplace.engine) as session:
+            trial = session.get_one(Trial, trial_id)
+            foresight = foresee(session, session.get_one(Search, trial.search_id), trial)
+    except Exception:
+        _log.exception("trial %s is measured, since it cannot be predicted", trial_id)
+        return None
+    return None if foresight is None else foresight.to_json()
 
 
 def outcome_of(ending: Ending) -> Outcome:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,11 +30,17 @@ NOMINAL = 0.90
 """Share of measurements that an interval is meant to hold."""
 
 
+MOST_NAMED = 3
+
+
 class UncoveredError(ValueError):
-    """A network has kinds of operators that the model was never fitted to. `kinds` names them."""
+    """A network has operators of kinds or sizes that the model was never fitted to. `kinds` names them."""
 
     def __init__(self, kinds: Sequence[str]) -> None:
-        super().__init__(f"nothing like {', '.join(kinds)} was measured on this device")
+        named = ", ".join(kinds[:MOST_NAMED]) + (
+            f" and {len(kinds) - MOST_NAMED} more" if len(kinds) > MOST_NAMED else ""
+        )
+        super().__init__(f"nothing like {named} of such sizes was measured on this device")
         self.kinds = tuple(kinds)
 
 
@@ -62,12 +69,24 @@ class KindModel:
         points: inducing points, (points, coordinates); none: no correction but a constant one.
         whiten: inverse Cholesky factor of the points' covariance, (points, points).
         start: column of the kind's constant correction; those of its points follow it.
+        low, high: range of the coordinates that were measured, (coordinates,).
     """
 
     rates: Array
     points: Array
     whiten: Array
     start: int
+    low: Array
+    high: Array
+
+    def covers(self, coordinates: Sequence[float]) -> bool:
+        """Whether sizes are at most `BEYOND` outside of what was measured."""
+        outside = np.maximum(self.low - coordinates, coordinates - self.high)
+        return bool((outside <= BEYOND).all())
+
+
+BEYOND = 1.0
+"""Doublings of a size beyond what was measured that are still answered, with an interval that says so."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +111,7 @@ class Neighbours:
         nearest = self.nearest(shares)
         errors = self.errors[nearest]
         noise = max(ROBUST * float(np.median(errors)), LEAST_NOISE)
-        return noise, float(np.quantile(errors / self.spreads[nearest], NOMINAL)) / HALF_WIDTH
+        return noise, _quantile(errors / self.spreads[nearest]) / HALF_WIDTH
 
     def noises(self) -> Array:
         """Of the networks themselves, (networks,)."""
@@ -104,9 +123,31 @@ class Neighbours:
         return np.argpartition(apart, count - 1)[:count]
 
 
+def _quantile(ratios: Array) -> float:
+    """What the next one is below with probability `NOMINAL`, whatever they are distributed like (split conformal)."""
+    rank = min(math.ceil(NOMINAL * (len(ratios) + 1)), len(ratios))
+    return float(np.partition(ratios, rank - 1)[rank - 1])
+
+
 NEIGHBOURS = 60
 ROBUST, LEAST_NOISE = 1.4826, 0.003
 """Standard deviation for a median absolute one, of a normal distribution; and what clocks do not go below."""
+
+
+@dataclass(frozen=True)
+class _Sum:
+    """A network's terms added up.
+
+    Attributes:
+        direction: what the value is multiplied with by each correction, relative to it, (columns,).
+        unseen: variance that no correction stands for, relative to the value squared.
+    """
+
+    value: float
+    parts: Array
+    direction: Array
+    unseen: float
+    shares: Array
 
 
 @dataclass(frozen=True)
@@ -133,24 +174,50 @@ class AdditiveModel:
         """Predict one network; 1 to 2 ms.
 
         Raises:
-            UncoveredError: it has operators of a kind that was not measured.
+            UncoveredError: it has operators of a kind, or of a size, that was not measured.
         """
         return self.predict_terms(terms_of(network))
 
     def predict_terms(self, terms: Sequence[Term]) -> Prediction:
         """As `predict`, of terms."""
-        unknown = sorted({term.kind for term in terms} - self.kinds.keys())
-        if unknown:
-            raise UncoveredError(unknown)
+        found = self._sum(terms)
+        return self._with_interval(found.value, found.direction, found.unseen, found)
+
+    def predict_ratio(self, network: Network, base: Network) -> Prediction:
+        """How many times its base's cost a network has. What the model has wrong of both alike does not count.
+
+        Raises:
+            UncoveredError: as `predict`, of either.
+        """
+        one, other = self._sum(terms_of(network)), self._sum(terms_of(base))
+        direction = one.direction - other.direction
+        return self._with_interval(one.value / other.value, direction, one.unseen + other.unseen, one)
+
+    def _sum(self, terms: Sequence[Term]) -> _Sum:
+        self._check_covered(terms)
         guesses = self.guesses(terms)
         rows = self.rows(terms, guesses)
         parts = guesses + rows @ self.weights
         value = float(parts.sum())
-        total = rows.sum(axis=0)
-        noise, widen = self.neighbours.judge(self.shares(terms, guesses))
-        spread = float(np.hypot(np.sqrt(total @ self.covariance @ total) / value, noise))
+        if value <= 0:
+            raise UncoveredError(sorted({term.kind for term in terms}))
+        unseen = float(self.unseen(terms, rows, guesses).sum()) / value**2
+        return _Sum(value, parts, rows.sum(axis=0) / value, unseen, self.shares(terms, guesses))
+
+    def _check_covered(self, terms: Sequence[Term]) -> None:
+        unknown = {
+            term.kind
+            for term in terms
+            if term.kind not in self.kinds or not self.kinds[term.kind].covers(term.coordinates)
+        }
+        if unknown:
+            raise UncoveredError(sorted(unknown))
+
+    def _with_interval(self, value: float, direction: Array, unseen: float, found: _Sum) -> Prediction:
+        noise, widen = self.neighbours.judge(found.shares)
+        spread = float(np.sqrt(direction @ self.covariance @ direction + unseen + noise**2))
         half = HALF_WIDTH * widen * spread * value
-        return Prediction(value, max(value - half, 0.0), value + half, spread, tuple(map(float, parts)))
+        return Prediction(value, max(value - half, 0.0), value + half, spread, tuple(map(float, found.parts)))
 
     def guesses(self, terms: Sequence[Term]) -> Array:
         """`p` of each term, (terms,)."""
@@ -161,8 +228,23 @@ class AdditiveModel:
         place = {kind: number for number, kind in enumerate(self.kinds)}
         shares = np.zeros(len(place))
         np.add.at(shares, [place[term.kind] for term in terms], guesses)
-        normalised: Array = shares / guesses.sum()
+        normalised: Array = shares / max(guesses.sum(), np.finfo(float).tiny)
         return normalised
+
+    def unseen(self, terms: Sequence[Term], rows: Array, guesses: Array) -> Array:
+        """Variance of each term's correction that its inducing points say nothing of, (terms,).
+
+        None at a point, all of the prior's far from every one: without it a model would be sure of what it never saw
+        (the diagonal of Snelson and Ghahramani's equation 8).
+        """
+        variance = np.zeros(len(terms))
+        for number, term in enumerate(terms):
+            model = self.kinds[term.kind]
+            if len(model.points):
+                prior = (self.scale * guesses[number]) ** 2
+                known = float((rows[number, model.start + 1 : model.start + 1 + len(model.points)] ** 2).sum())
+                variance[number] = max(prior - known, 0.0)
+        return variance
 
     def rows(self, terms: Sequence[Term], guesses: Array) -> Array:
         """What each term's corrections are multiplied with, (terms, columns)."""
@@ -213,6 +295,7 @@ def model_to_bytes(model: AdditiveModel) -> bytes:
     arrays: dict[str, Any] = {"about": np.frombuffer(json.dumps(about).encode(), np.uint8)}
     for number, part in enumerate(model.kinds.values()):
         arrays[f"points{number}"], arrays[f"whiten{number}"] = part.points, part.whiten
+        arrays[f"range{number}"] = np.stack([part.low, part.high])
     arrays["weights"], arrays["covariance"] = model.weights, model.covariance.astype(np.float32)
     near = model.neighbours
     arrays |= {"shares": near.shares.astype(np.float32), "errors": near.errors, "spreads": near.spreads}
@@ -226,7 +309,9 @@ def model_from_bytes(data: bytes) -> AdditiveModel:
     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
         about = json.loads(arrays["about"].tobytes())
         kinds = {
-            kind: KindModel(np.array(rates), arrays[f"points{number}"], arrays[f"whiten{number}"], start)
+            kind: KindModel(
+                np.array(rates), arrays[f"points{number}"], arrays[f"whiten{number}"], start, *arrays[f"range{number}"]
+            )
             for number, (kind, start, rates) in enumerate(about["kinds"])
         }
         covariance, shares = (arrays[name].astype(np.float64) for name in ("covariance", "shares"))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from search_spaces.capabilities import DeviceCapabilities
@@ -16,7 +16,7 @@ from search_spaces.cost_models.terms import Term, network_terms
 from search_spaces.costs import WorkloadKind
 from search_spaces.objectives import Metric, Provenance
 from service.measurements.actions import in_chunks
-from service.models import Conditions, CostModel, Device, Measurement, Workload
+from service.models import Conditions, CostModel, Device, Measurement, Search, Trial, Workload
 
 HELD_OUT = 5
 """One network in so many is kept from a model that is fitted, to tell its error by."""
@@ -55,10 +55,15 @@ class Fitted:
 
 
 def measured_networks(session: Session, conditions_id: int, metric: Metric) -> list[MeasuredNetwork]:
-    """All networks that were measured under some conditions, in the order of their first measurement."""
+    """All networks that were measured under some conditions, in the order of their first measurement.
+
+    A search tells figures to the scale of its own base, as that was measured then: the machine may have been slower
+    throughout. Where the base has been profiled too, they are brought to the profile's scale; else they are left out.
+    """
     query = (
-        select(Workload.digest, Workload.signature, Measurement.median)
+        select(Workload.digest, Workload.signature, Measurement.median, Trial.search_id)
         .join_from(Measurement, Workload)
+        .outerjoin(Trial, Trial.id == Measurement.trial_id)
         .where(
             Measurement.conditions_id == conditions_id,
             Measurement.metric == str(metric),
@@ -69,43 +74,48 @@ def measured_networks(session: Session, conditions_id: int, metric: Metric) -> l
         .order_by(Measurement.id)
     )
     rows = session.execute(query).all()
-    described = {digest: json.loads(signature) for digest, signature, _ in rows}
+    profiled = {digest: cost for digest, _, cost, search_id in rows if search_id is None}
+    scales = _scales(session, {row.search_id for row in rows if row.search_id is not None}, profiled, metric)
+    described = {digest: json.loads(signature) for digest, signature, _, _ in rows}
     signatures = _signatures(session, {one for network in described.values() for one in network["operators"]})
     found: dict[str, MeasuredNetwork] = {}
-    for digest, _, cost in rows:
-        network = described[digest]
-        if digest not in found and all(one in signatures for one in network["operators"]):
+    for digest, _, cost, search_id in rows:
+        network, scale = described[digest], scales.get(search_id)
+        if scale is None or not all(one in signatures for one in network["operators"]):
+            continue
+        if digest not in found:
             operators = tuple(signatures[one] for one in network["operators"])
             found[digest] = MeasuredNetwork(digest, operators, tuple(map(tuple, network["reads"])))
-        if digest in found:
-            found[digest].costs.append(cost)
+        found[digest].costs.append(scale * cost)
     return list(found.values())
+
+
+def _scales(
+    session: Session, search_ids: set[str], profiled: Mapping[str, float], metric: Metric
+) -> dict[str | None, float]:
+    """What brings a search's figures to the profile's scale, by search; those of the profile itself are."""
+    scales: dict[str | None, float] = {None: 1.0}
+    for search_id in search_ids:
+        anchor = (session.scalar(select(Search.base_report).where(Search.id == search_id)) or {}).get("anchor") or {}
+        of_profile, of_search = profiled.get(anchor.get("workload_digest", "")), anchor.get(metric)
+        if of_profile and of_search:
+            scales[search_id] = of_profile / of_search
+    return scales
 
 
 def grown_conditions(session: Session) -> list[int]:
     """Conditions whose model was fitted to clearly fewer networks than are measured by now."""
     current = [number for device in session.scalars(select(Device)) for number in current_conditions(session, device)]
-    fitted = select(CostModel.conditions_id, func.max(CostModel.samples)).where(CostModel.conditions_id.in_(current))
     grown = []
-    for conditions_id, samples in session.execute(fitted.group_by(CostModel.conditions_id)):
-        seen = _count_networks(session, conditions_id) * (1 - 1 / HELD_OUT)
-        if seen - samples >= max(GROWN_BY, GROWN_SHARE * samples):
-            grown.append(conditions_id)
+    for conditions_id in current:
+        newest = select(CostModel.report).where(CostModel.conditions_id == conditions_id).order_by(CostModel.id.desc())
+        report = session.scalar(newest.limit(1))
+        if report is not None:
+            before = report.get("networks", 0)
+            now = len(measured_networks(session, conditions_id, Metric.LATENCY_S))
+            if now - before >= max(GROWN_BY, GROWN_SHARE * before):
+                grown.append(conditions_id)
     return grown
-
-
-def _count_networks(session: Session, conditions_id: int) -> int:
-    query = (
-        select(func.count(Measurement.workload_id.distinct()))
-        .join(Workload)
-        .where(
-            Measurement.conditions_id == conditions_id,
-            Measurement.metric == str(Metric.LATENCY_S),
-            Workload.kind == str(WorkloadKind.NETWORK),
-            Workload.signature != "",
-        )
-    )
-    return session.scalar(query) or 0
 
 
 def _signatures(session: Session, digests: set[str]) -> dict[str, str]:
@@ -147,7 +157,7 @@ def current_model_id(session: Session, device: Device, metric: Metric) -> int | 
 
 
 def load_model(session: Session, model_id: int) -> AdditiveModel:
-    """A model by its number; those used last are kept, since rows never change."""
+    """A model by its number; some are kept, since rows never change."""
     key = (str(session.get_bind().engine.url), model_id)
     kept = _kept().get(key)
     if kept is None:
@@ -155,7 +165,7 @@ def load_model(session: Session, model_id: int) -> AdditiveModel:
         assert content is not None, "the row was found just now"
         kept = model_from_bytes(content)
         while len(_kept()) >= _MOST_KEPT:
-            _kept().pop(next(iter(_kept())))
+            _kept().pop(next(iter(_kept()), key), None)  # another thread may have taken it
         _kept()[key] = kept
     return kept
 

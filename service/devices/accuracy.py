@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from sqlalchemy import select
@@ -23,7 +24,7 @@ def read_accuracy(session: Session, device: Device) -> AccuracyBody:
     return AccuracyBody(
         device=device.name,
         models=_models(session, device),
-        in_searches=_summary(session, device),
+        in_searches=_summaries(session, device),
         residuals=_residuals(session, device),
     )
 
@@ -45,7 +46,7 @@ def _models(session: Session, device: Device) -> list[CostModelBody]:
             threads=protocol.get("threads"),
             samples=model.samples,
             is_current=model.id == current,
-            report=model.report,
+            report=model.report if model.id == current else _without_points(model.report),
             created_at=model.created_at,
         )
         for model, protocol in session.execute(query)
@@ -79,22 +80,31 @@ def _residuals(session: Session, device: Device) -> list[ResidualBody]:
     ]
 
 
-def _summary(session: Session, device: Device) -> ResidualSummary | None:
+def _without_points(report: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in report.items() if name != "points"}
+
+
+def _summaries(session: Session, device: Device) -> dict[str, ResidualSummary]:
+    """By reason, of what the device is now."""
     query = (
-        select(Residual.predicted, Residual.low, Residual.high, Residual.measured)
+        select(Residual.reason, Residual.predicted, Residual.low, Residual.high, Residual.measured)
         .join(CostModel)
         .join(Conditions)
-        .where(Conditions.device == device.name)
+        .where(Conditions.device == device.name, Conditions.fingerprint_digest == device.fingerprint_digest)
         .order_by(Residual.id.desc())
         .limit(SUMMARISED)
     )
-    rows: Sequence[Sequence[float]] = [tuple(row) for row in session.execute(query)]
-    if not rows:
-        return None
-    predicted, low, high, measured = np.array(rows).T
+    by_reason: dict[str, list[Sequence[float]]] = {}
+    for reason, *figures in session.execute(query):
+        by_reason.setdefault(reason, []).append(figures)
+    return {reason: _summary(figures) for reason, figures in sorted(by_reason.items())}
+
+
+def _summary(figures: Sequence[Sequence[float]]) -> ResidualSummary:
+    predicted, low, high, measured = np.array(figures).T
     errors = np.abs(predicted / measured - 1)
     return ResidualSummary(
-        trials=len(rows),
+        trials=len(figures),
         mean_error=float(errors.mean()),
         within_5_percent=float((errors <= 0.05).mean()),
         within_10_percent=float((errors <= 0.10).mean()),

@@ -36,7 +36,8 @@ class CostModelBody(BaseModel):
     """A version of a cost model.
 
     `is_current` says whether predictions come from it; a model of what the device was before it changed is none.
-    `report` is its error on networks that it was not fitted to, and how well measurements of one network repeat.
+    `report` is its error on networks that it was not fitted to, and how well measurements of one network repeat; of the
+    current version with `points`, each such network.
     """
 
     metric: str
@@ -65,7 +66,7 @@ class ResidualBody(BaseModel):
 
 
 class ResidualSummary(BaseModel):
-    """Of all trials that were predicted and measured. Shares and errors are relative to what was measured."""
+    """Of trials that were predicted and measured. Shares and errors are relative to what was measured."""
 
     trials: int
     mean_error: float
@@ -75,11 +76,15 @@ class ResidualSummary(BaseModel):
 
 
 class AccuracyBody(BaseModel):
-    """How right a device's cost models were: held out when they were fitted, and in searches since."""
+    """How right a device's cost models were: held out when they were fitted, and in searches since.
+
+    `in_searches` is by the reason why a trial was measured. `check` and `asked` are fair samples; trials near a `limit`
+    or on the `front` were chosen by their predictions.
+    """
 
     device: str
     models: list[CostModelBody]
-    in_searches: ResidualSummary | None
+    in_searches: dict[str, ResidualSummary]
     residuals: list[ResidualBody]
 
 

@@ -1,13 +1,14 @@
 """Tells what designs cost: what follows from their data, and of a device what is known without asking it.
 
-Of a device the best answer counts: what was measured of the very network, else what its model says, which is exact for
-a simulated one; else the sum of an imported table, if that has every operator.
+Of a device the best answer counts: what its closed form says, if it is simulated; what was found of the very network;
+what its cost model predicts; what was imported of the network, or the sum of an imported table, if that has every
+operator; and last, if that is allowed, what was measured before the device changed.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy.orm import Session
@@ -30,7 +31,7 @@ from service.devices.queries import get_device
 from service.errors import InvalidRequestError, NotFoundError
 from service.estimates.schemas import EstimateBody, EstimateRequest, EstimatesBody, IntervalBody
 from service.known import known_for
-from service.measurements.queries import lookup
+from service.measurements.queries import Figures, lookup
 from service.models import Device
 from service.networks.queries import get_network
 
@@ -44,10 +45,12 @@ class _Told:
     values: dict[str, float] = field(default_factory=dict)
     sources: dict[str, Provenance] = field(default_factory=dict)
     intervals: dict[str, IntervalBody] = field(default_factory=dict)
+    stale: list[str] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
 
     def tell(self, metric: str, value: float, source: Provenance) -> None:
         self.values[metric], self.sources[metric] = value, source
+        self.missing.pop(metric, None)
 
 
 def estimate(session: Session, request: EstimateRequest) -> EstimatesBody:
@@ -66,7 +69,8 @@ def estimate(session: Session, request: EstimateRequest) -> EstimatesBody:
         _estimate_one(session, device, fitted, design, network, allow_stale=request.allow_stale)
         for design, network in zip(designs, applied, strict=True)
     ]
-    version = None if fitted is None else fitted.version
+    has_predicted = any(Provenance.PREDICTED in item.sources.values() for item in items)
+    version = fitted.version if fitted is not None and has_predicted else None
     return EstimatesBody(device=name, cost_model=version, items=items)
 
 
@@ -134,76 +138,142 @@ def _estimate_one(
         values=values | told.values,
         sources=told.sources,
         intervals=told.intervals,
+        stale=told.stale,
         missing=told.missing,
     )
 
 
+@dataclass(frozen=True)
+class _Question:
+    """One metric of one network on one device.
+
+    Attributes:
+        protocol: what figures must share with those that a search is told.
+    """
+
+    session: Session
+    device: str
+    metric: str
+    network: Network
+    whole: Workload
+    operators: Sequence[Workload]
+    protocol: Mapping[str, int]
+
+    def look_up(
+        self, workloads: Collection[str], provenance: Provenance, *, allow_stale: bool = False
+    ) -> dict[str, Figures]:
+        return lookup(
+            self.session,
+            self.device,
+            workloads,
+            self.metric,
+            protocol=self.protocol,
+            provenances=(provenance,),
+            allow_stale=allow_stale,
+        )
+
+
 def _ask(session: Session, device: Device, fitted: Fitted | None, network: Network, *, allow_stale: bool) -> _Told:
-    told, name = _Told(), device.name
+    told = _Told()
     capabilities = DeviceCapabilities.model_validate(device.capabilities)
-    protocol = {"batch": capabilities.batch, "threads": capabilities.threads}  # of what a search is told
     told.missing.update({str(metric): reason for metric, reason in capabilities.unavailable.items()})
+    refusal = _why_not_executed(network, capabilities)
+    if refusal:
+        told.missing.update({str(metric): refusal for metric in capabilities.metrics})
+        return told
+    if device.kind in MODELS:
+        for name, value in simulate(device.kind, network).items():
+            told.tell(str(name), value, Provenance.SIMULATED)
+        return told
     whole, operators = network_workloads(network)
-    simulated, refusal = _simulate(device.kind, network)
+    protocol = {"batch": capabilities.batch, "threads": capabilities.threads}
     for metric in map(str, capabilities.metrics):
-        known = lookup(session, name, [whole.digest], metric, protocol=protocol, allow_stale=allow_stale)
-        if metric in simulated:
-            told.tell(metric, simulated[metric], Provenance.SIMULATED)
-        elif whole.digest in known:
-            told.tell(metric, known[whole.digest].median, known[whole.digest].provenance)
-        elif metric == Metric.LATENCY_S and fitted is not None:
-            _predict(told, fitted, network)
-        else:
-            _add_up(session, told, name, metric, operators, refusal)
+        question = _Question(session, device.name, metric, network, whole, operators, protocol)
+        model = fitted if metric == Metric.LATENCY_S else None
+        own = Provenance.SIMULATED if capabilities.simulated else Provenance.MEASURED
+        if not (_is_found(told, question, own) or _is_predicted(told, question, model) or _is_imported(told, question)):
+            _tell_stale(told, question, allow_stale=allow_stale)
     return told
 
 
-def _simulate(kind: str, network: Network) -> tuple[dict[str, float], str]:
-    """What a closed form says by metric, and why it says nothing."""
-    if kind not in MODELS:
-        return {}, ""
-    try:
-        return {str(metric): value for metric, value in simulate(kind, network).items()}, ""
-    except ValueError as error:
-        return {}, str(error)
+def _why_not_executed(network: Network, capabilities: DeviceCapabilities) -> str:
+    """Why a device does not execute a network; empty where it does."""
+    executed = set(capabilities.precisions)
+    wrong = next((layer for layer in network.compute_nodes() if str(layer.precision) not in executed), None)
+    if wrong is None:
+        return ""
+    few = len(capabilities.precisions) <= _NAMED_AT_MOST
+    choices = (
+        ", ".join(capabilities.precisions) if few else f"{capabilities.precisions[0]} to {capabilities.precisions[-1]}"
+    )
+    return f"layer {wrong.name!r} is in {wrong.precision}, which {capabilities.name} does not execute; it has {choices}"
 
 
-def _predict(told: _Told, fitted: Fitted, network: Network) -> None:
+def _is_found(told: _Told, question: _Question, provenance: Provenance) -> bool:
+    """Whether the very network was measured, or simulated by a model that only workers have."""
+    known = question.look_up([question.whole.digest], provenance).get(question.whole.digest)
+    if known is not None:
+        told.tell(question.metric, known.median, provenance)
+    return known is not None
+
+
+def _is_predicted(told: _Told, question: _Question, fitted: Fitted | None) -> bool:
+    if fitted is None:
+        return False
     try:
-        found = fitted.model.predict(network)
+        found = fitted.model.predict(question.network)
     except UncoveredError as error:
-        told.missing[Metric.LATENCY_S] = f"{error}; profile a network that has it: espalier device profile"
-        return
-    told.tell(Metric.LATENCY_S, found.value, Provenance.PREDICTED)
-    told.intervals[Metric.LATENCY_S] = IntervalBody(low=found.low, high=found.high)
+        told.missing[question.metric] = f"{error}; profile a network that has it: espalier device profile"
+        return False
+    told.tell(question.metric, found.value, Provenance.PREDICTED)
+    told.intervals[question.metric] = IntervalBody(low=found.low, high=found.high)
+    return True
 
 
-def _add_up(
-    session: Session, told: _Told, device: str, metric: str, operators: Sequence[Workload], refusal: str
-) -> None:
-    """The sum of what the table has of each operator: only if it has them all, since nothing is made up.
+def _is_imported(told: _Told, question: _Question) -> bool:
+    """What a table has of the network itself, or the sum of what it has of each operator: only if it has them all.
 
-    A table of layers has no pools and additions; it is complete with all layers.
+    A table of layers has no pools and additions; it is complete with all layers. Figures of several tables, or of
+    several settings, are not added up.
     """
-    layers = {one.digest: layer.digest for one in operators if (layer := layer_of(one)) is not None}
-    digests = {*(one.digest for one in operators), *layers.values()}
-    known = lookup(session, device, digests, metric, provenances=(Provenance.IMPORTED,))
-    parts = [known.get(one.digest) or known.get(layers.get(one.digest, "")) for one in operators]
+    layers = {one.digest: layer.digest for one in question.operators if (layer := layer_of(one)) is not None}
+    wanted = {question.whole.digest, *(one.digest for one in question.operators), *layers.values()}
+    known = question.look_up(wanted, Provenance.IMPORTED)
+    whole = known.get(question.whole.digest)
+    if whole is not None:
+        told.tell(question.metric, whole.median, Provenance.IMPORTED)
+        return True
+    parts = {one.digest: known.get(one.digest) or known.get(layers.get(one.digest, "")) for one in question.operators}
     is_of_layers = any(digest in known for digest in layers.values())
     lacking = [
         one.name
-        for one, part in zip(operators, parts, strict=True)
-        if part is None and (one.digest in layers or not is_of_layers)
+        for one in question.operators
+        if parts[one.digest] is None and (one.digest in layers or not is_of_layers)
     ]
-    if not lacking:
-        told.tell(metric, sum(part.median for part in parts if part is not None), Provenance.IMPORTED)
-        return
-    if refusal:
-        told.missing[metric] = refusal
-    elif known:
+    if not known:
+        return False
+    if lacking:
         named = ", ".join(lacking[:_NAMED_AT_MOST])
-        told.missing[metric] = f"the table of {device} lacks {len(lacking)} of {len(operators)} operators: {named}"
+        count = f"{len(lacking)} of {len(question.operators)}"
+        told.missing[question.metric] = f"the table of {question.device} lacks {count} operators: {named}"
+        return False
+    if len({part.conditions_id for part in parts.values() if part is not None}) > 1:
+        told.missing[question.metric] = f"the figures of {question.device} are of several settings, which do not add up"
+        return False
+    values = [part.median for one in question.operators if (part := parts[one.digest]) is not None]
+    told.tell(question.metric, sum(values), Provenance.IMPORTED)
+    return True
+
+
+def _tell_stale(told: _Told, question: _Question, *, allow_stale: bool) -> None:
+    digest = question.whole.digest
+    old = question.look_up([digest], Provenance.MEASURED, allow_stale=True).get(digest)
+    if old is not None and allow_stale:
+        told.tell(question.metric, old.median, Provenance.MEASURED)
+        told.stale.append(question.metric)
+        told.missing.pop(question.metric, None)
+    elif old is not None:
+        told.missing[question.metric] = f"{question.device} has changed since it was measured; allow_stale takes that"
     else:
-        told.missing[metric] = (
-            f"nothing is known of {device} yet: profile it (espalier device profile), or import a table"
-        )
+        remedy = "profile it (espalier device profile), or import a table"
+        told.missing.setdefault(question.metric, f"nothing is known of {question.device} yet: {remedy}")

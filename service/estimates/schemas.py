@@ -54,18 +54,20 @@ class EstimateBody(BaseModel):
     """What one design costs.
 
     `values` are by metric; `sources` says of each that the device tells where it comes from: measured, imported,
-    simulated or predicted; `intervals` are of predictions; `missing` says why a metric has no value.
+    simulated or predicted; `intervals` are of predictions; `stale` names those that are of what the device was before
+    it changed; `missing` says why a metric has no value.
     """
 
     design: dict[str, int | str]
     values: dict[str, float]
     sources: dict[str, Provenance]
     intervals: dict[str, IntervalBody]
+    stale: list[str]
     missing: dict[str, str]
 
 
 class EstimatesBody(BaseModel):
-    """Estimates, in the order asked for; `cost_model` is the version that predicted."""
+    """Estimates, in the order asked for; `cost_model` is the version that predicted, if one did."""
 
     device: str | None
     cost_model: int | None

@@ -103,8 +103,9 @@ def finish_trial(
 def _compare(session: Session, trial_id: int, outcome: Outcome) -> None:
     """Keep what was predicted beside what was measured, where both are there."""
     told = outcome.details.get("prediction")
-    if told and outcome.sources.get(told["metric"]) == Provenance.MEASURED:
-        add_residual(session, trial_id, told, outcome.values[told["metric"]])
+    measured = outcome.values.get(told["metric"]) if told else None
+    if told and measured is not None and outcome.sources.get(told["metric"]) == Provenance.MEASURED:
+        add_residual(session, trial_id, told, measured)
 
 
 def _tell(session: Session, trial_id: int) -> None:

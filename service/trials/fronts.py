@@ -64,11 +64,11 @@ def find_front(session: Session, search: Search) -> Front:
     )
 
 
-def front_values(session: Session, search: Search) -> list[Mapping[str, float]]:
-    """The objectives' values of the front's members so far."""
+def front_values(session: Session, search: Search, *, baseline_only: bool) -> list[Mapping[str, float]]:
+    """The objectives' values of the members so far of the front, or of the uniform baseline's own."""
     objectives = SearchSpec.model_validate(search.spec).objectives
     names = [str(objective.metric) for objective in objectives]
-    judged = _load_judged(session, search.id, objectives)
+    judged = [one for one in _load_judged(session, search.id, objectives) if one.baseline or not baseline_only]
     return [{name: one.values[name] for name in names} for one in _best(judged, objectives)]
 
 

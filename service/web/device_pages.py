@@ -142,7 +142,8 @@ def _shares(errors: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _plot(model: CostModelBody) -> str:
-    points = [Comparison(**point) for point in model.report.get("points", ())]
+    told = [Comparison(**point) for point in model.report.get("points", ())]
+    points = [point for point in told if min(point.predicted, point.measured) > 0]  # on logarithmic axes
     return render_comparison(points, model.metric)
 
 
@@ -153,15 +154,13 @@ def _repeats(model: CostModelBody) -> str:
     return f"Measured twice, {found['pairs']} networks differed by {found['mean']:.1%} in the mean."
 
 
-def _in_searches(accuracy: AccuracyBody) -> str:
-    found = accuracy.in_searches
-    if found is None:
-        return ""
-    return (
-        f"{found.trials} trials were predicted and measured: {found.mean_error:.1%} off in the mean, "
+def _in_searches(accuracy: AccuracyBody) -> list[str]:
+    return [
+        f"Measured as {reason}: {found.trials} trials, {found.mean_error:.1%} off in the mean, "
         f"{found.within_5_percent:.0%} within 5 %, {found.within_10_percent:.0%} within 10 %, "
         f"{found.interval_coverage:.0%} in the interval."
-    )
+        for reason, found in accuracy.in_searches.items()
+    ]
 
 
 def _residual_row(one: ResidualBody) -> ResidualRow:

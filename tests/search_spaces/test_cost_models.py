@@ -39,12 +39,18 @@ def conversions(terms: tuple[Term, ...]) -> list[str]:
     return [term.kind for term in terms if " to " in term.kind]
 
 
+def everywhere(rates: np.ndarray, coordinates: int, start: int) -> KindModel:
+    """A kind without corrections, of any size."""
+    low, high = np.full(coordinates, -np.inf), np.full(coordinates, np.inf)
+    return KindModel(rates, np.empty((0, coordinates)), np.empty((0, 0)), start, low, high)
+
+
 def plain_model(terms: tuple[Term, ...], rate: float = 1e-9) -> AdditiveModel:
     """Every amount costs the same; nothing is corrected."""
     kinds = {term.kind: len(term.amounts) for term in terms}
     coordinates = {term.kind: len(term.coordinates) for term in terms}
     parts = {
-        kind: KindModel(np.full(count, rate), np.empty((0, coordinates[kind])), np.empty((0, 0)), start)
+        kind: everywhere(np.full(count, rate), coordinates[kind], start)
         for start, (kind, count) in enumerate(kinds.items())
     }
     columns = len(parts)

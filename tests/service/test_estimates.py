@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 from search_spaces.accelerators.models import MODELS, simulate
 from search_spaces.capabilities import DeviceCapabilities
 from search_spaces.catalog import build_network
-from search_spaces.cost_models.additive import AdditiveModel, KindModel, Neighbours
+from search_spaces.cost_models.additive import AdditiveModel, Neighbours
 from search_spaces.cost_models.terms import terms_of
 from search_spaces.costs import macs, network_workloads
 from search_spaces.network import Network
@@ -25,6 +25,7 @@ from service.db import transaction
 from service.measurements.actions import NewMeasurement, WorkloadKey, find_or_add_conditions, record
 from service.measurements.conditions import conditions_digest
 from service.trials.actions import finish_trial, start_trial
+from tests.search_spaces.test_cost_models import everywhere
 from tests.service.builders import LOCAL_CPU, add_device, add_running_search, add_trial_rows, example_spec
 from workers.anchor import in_precision
 
@@ -51,7 +52,7 @@ def add_model(engine: Engine, device: DeviceCapabilities = LOCAL_CPU) -> int:
     terms = terms_of(small())
     sizes = {term.kind: (len(term.amounts), len(term.coordinates)) for term in terms}
     kinds = {
-        kind: KindModel(np.full(amounts, RATE), np.empty((0, coordinates)), np.empty((0, 0)), start)
+        kind: everywhere(np.full(amounts, RATE), coordinates, start)
         for start, (kind, (amounts, coordinates)) in enumerate(sizes.items())
     }
     near = Neighbours(np.full((3, len(kinds)), 1 / len(kinds)), np.full(3, 0.02), np.full(3, 0.03))

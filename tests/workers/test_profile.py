@@ -84,7 +84,7 @@ def test_a_profile_ends_with_its_error_on_networks_it_has_not_seen(engine):
     assert shares == sorted(shares)
     assert shares[-1] == pytest.approx(1.0, abs=0.1)
     with reading(engine) as session:
-        conditions_id = conditions_of(session, profile, NETWORK)
+        conditions_id = conditions_of(session, profile)
         networks = measured_networks(session, conditions_id, Metric.LATENCY_S)
     held_out = sum(is_held_out(one.digest) for one in networks)
     fitted = fit_model(engine, conditions_id)
@@ -124,7 +124,7 @@ def test_another_batch_is_another_protocol_and_never_mixed(engine):
     four = begin(engine, device, replace(DEFAULT_PROTOCOL, batch=4))
     run(four, 30)
     with reading(engine) as session:
-        ids = [conditions_of(session, one, NETWORK) for one in (begin(engine, device), four)]
+        ids = [conditions_of(session, one) for one in (begin(engine, device), four)]
         costs = [measured_networks(session, one, Metric.LATENCY_S)[0].costs[0] for one in ids]
     assert ids[0] != ids[1]
     assert costs[1] == pytest.approx(4 * costs[0], rel=0.05)
@@ -135,7 +135,7 @@ def test_networks_share_the_time(engine):
     device = Formula()
     run(begin(engine, device), 40, NETWORK, other)
     with reading(engine) as session:
-        conditions_id = conditions_of(session, begin(engine, device), other)
+        conditions_id = conditions_of(session, begin(engine, device))
         sizes = [len(one.operators) for one in measured_networks(session, conditions_id, Metric.LATENCY_S)]
     assert min(np.unique(sizes, return_counts=True)[1]) >= 10
 
@@ -145,7 +145,7 @@ def test_a_changed_device_has_no_model_until_it_is_profiled_again(engine):
     profile = begin(engine, device)
     run(profile, 60)
     with reading(engine) as session:
-        conditions_id = conditions_of(session, profile, NETWORK)
+        conditions_id = conditions_of(session, profile)
     fit_model(engine, conditions_id)
     changed = device.capabilities().model_copy(update={"fingerprint": {"processor": "another"}})
     with transaction(engine) as session:
@@ -162,7 +162,7 @@ def test_a_model_is_fitted_again_once_much_has_come(engine):
     profile = begin(engine, device)
     run(profile, 30)
     with reading(engine) as session:
-        conditions_id = conditions_of(session, profile, NETWORK)
+        conditions_id = conditions_of(session, profile)
     fit_model(engine, conditions_id)
     with reading(engine) as session:
         assert grown_conditions(session) == []
