@@ -232,7 +232,7 @@ def _known(session: Session, profile: Profile, design: Network) -> float | None:
     """Latency of a design that was profiled, if it was. What searches measured has their bases' scale."""
     query = (
         select(Measurement.median)
-        .join(Workload)
+        .join(Workload, Workload.id == Measurement.workload_id)
         .where(
             Workload.digest == network_workloads(design)[0].digest,
             Measurement.conditions_id == conditions_of(session, profile),

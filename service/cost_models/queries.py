@@ -62,7 +62,7 @@ def measured_networks(session: Session, conditions_id: int, metric: Metric) -> l
     """
     query = (
         select(Workload.digest, Workload.signature, Measurement.median, Trial.search_id)
-        .join_from(Measurement, Workload)
+        .join(Workload, Workload.id == Measurement.workload_id)
         .outerjoin(Trial, Trial.id == Measurement.trial_id)
         .where(
             Measurement.conditions_id == conditions_id,

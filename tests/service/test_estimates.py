@@ -66,14 +66,16 @@ def add_model(engine: Engine, device: DeviceCapabilities = LOCAL_CPU) -> int:
         return add_cost_model(session, conditions_id, Metric.LATENCY_S, model, 50, report).id
 
 
-def add_figures(engine: Engine, workloads: dict[str, float], network: Network, provenance: Provenance) -> None:
+def add_figures(
+    engine: Engine, workloads: dict[str, float], network: Network, provenance: Provenance, **protocol: Any
+) -> None:
     whole, operators = network_workloads(network)
     rows = [
         NewMeasurement(
             WorkloadKey(one.kind, one.digest, one.signature),
             "local-cpu",
             LOCAL_CPU.fingerprint,
-            PROTOCOL,
+            PROTOCOL | protocol,
             "latency_s",
             workloads[one.digest],
             workloads[one.digest],
@@ -151,6 +153,46 @@ def test_a_table_is_added_up_only_when_it_is_complete(client: httpx.Client, engi
     assert item["sources"]["latency_s"] == "imported"
 
 
+def test_figures_of_several_settings_are_not_added_up(client: httpx.Client, engine: Engine) -> None:
+    add_device(engine)
+    _, operators = network_workloads(small())
+    figures = {one.digest: 1e-3 for one in operators}
+    first, *others = figures
+    add_figures(engine, {first: 1e-3}, small(), Provenance.IMPORTED, runtime="one")
+    add_figures(engine, dict.fromkeys(others, 1e-3), small(), Provenance.IMPORTED, runtime="two")
+    (item,) = ask(client, network=SMALL, device="local-cpu")["items"]
+    assert "latency_s" not in item["values"]
+    assert "several settings" in item["missing"]["latency_s"]
+
+
+def test_another_batch_is_no_answer(client: httpx.Client, engine: Engine) -> None:
+    add_device(engine)
+    whole, _ = network_workloads(small())
+    add_figures(engine, {whole.digest: 0.5}, small(), Provenance.MEASURED, batch=8)
+    (item,) = ask(client, network=SMALL, device="local-cpu")["items"]
+    assert "latency_s" not in item["values"]
+
+
+def test_a_precision_that_is_not_executed_is_not_predicted(client: httpx.Client, engine: Engine) -> None:
+    add_model(engine)
+    bits = {f"precision/{node.name}": "w3a5" for node in small().compute_nodes()}
+    (item,) = ask(client, network=SMALL, device="local-cpu", designs=[bits])["items"]
+    assert "is in w3a5, which local-cpu does not execute; it has fp32, w8a8" in item["missing"]["latency_s"]
+
+
+def test_what_was_measured_before_the_device_changed_comes_last_and_is_marked(
+    client: httpx.Client, engine: Engine
+) -> None:
+    add_device(engine)
+    whole, _ = network_workloads(small())
+    add_figures(engine, {whole.digest: 0.5}, small(), Provenance.MEASURED)
+    add_device(engine, LOCAL_CPU.model_copy(update={"fingerprint": {"processor": "another"}}))
+    (item,) = ask(client, network=SMALL, device="local-cpu")["items"]
+    assert "has changed since it was measured; allow_stale takes that" in item["missing"]["latency_s"]
+    (item,) = ask(client, network=SMALL, device="local-cpu", allow_stale=True)["items"]
+    assert (item["values"]["latency_s"], item["stale"]) == (0.5, ["latency_s"])
+
+
 def test_a_sample_of_a_spec_is_drawn_from_its_space(client: httpx.Client, engine: Engine) -> None:
     add_device(engine)
     first, again = (ask(client, spec=example_spec(), sample=5, seed=3)["items"] for _ in range(2))
@@ -213,7 +255,8 @@ def test_residuals_are_kept_and_summed_up(client: httpx.Client, engine: Engine) 
             outcome = Outcome(TrialState.SUCCEEDED, values, "", {"prediction": told}, sources)
             assert finish_trial(session, trial.id, attempt, outcome)
     body = client.get("/v1/devices/local-cpu/accuracy").json()
-    found = body["in_searches"]
+    (found,) = body["in_searches"].values()
+    assert set(body["in_searches"]) == {"check"}
     assert (found["trials"], found["interval_coverage"]) == (3, pytest.approx(2 / 3))
     assert found["within_5_percent"] == pytest.approx(1 / 3)
     assert found["within_10_percent"] == pytest.approx(2 / 3)
@@ -227,7 +270,7 @@ def test_residuals_are_kept_and_summed_up(client: httpx.Client, engine: Engine) 
 def test_a_device_without_a_model_has_no_accuracy(client: httpx.Client, engine: Engine) -> None:
     add_device(engine)
     body = client.get("/v1/devices/local-cpu/accuracy").json()
-    assert (body["models"], body["in_searches"], body["residuals"]) == ([], None, [])
+    assert (body["models"], body["in_searches"], body["residuals"]) == ([], {}, [])
     assert client.get("/v1/devices/local-cpu").json()["name"] == "local-cpu"
     assert client.get("/v1/devices/abacus/accuracy").status_code == 404
 

@@ -10,15 +10,18 @@ from scipy.stats import spearmanr
 
 from search_spaces.apply import apply
 from search_spaces.build_space import build_space
+from search_spaces.catalog import build_network
+from search_spaces.cost_models.additive import UncoveredError
 from search_spaces.cost_models.terms import terms_of
 from search_spaces.network import Network
-from search_spaces.spec import PrecisionChoices, RatioRange, SpaceSpec
+from search_spaces.spec import Family, NetworkSpec, PrecisionChoices, RatioRange, SpaceSpec
 from tests.search_spaces.test_cost_models import network
 from workers import additive_fit
 from workers.additive_fit import FEWEST, Sample, TooFewError, fit
 from workers.hardware.onnxruntime_cpu import OnnxRuntimeCpu
 
 NOISE = 0.02
+STATS = (0.5,) * 3
 
 
 def designs(count: int, seed: int = 0) -> list[Network]:
@@ -96,3 +99,29 @@ def test_one_network_many_times_is_no_reason_to_fail():
     one = samples(1)[0]
     model = fit([Sample(one.terms, one.cost * (1 + 0.001 * number)) for number in range(FEWEST)])
     assert model.predict_terms(one.terms).value == pytest.approx(one.cost, rel=0.05)
+
+
+def test_sizes_far_beyond_what_was_measured_are_refused(fitted):
+    """Maps of 224x224 are not those of 32x32, though the kinds of operators are the same."""
+    larger = build_network(NetworkSpec(family=Family.MOBILENET_V1, width=0.5, input=(3, 224, 224)), 10, STATS, STATS)
+    with pytest.raises(UncoveredError, match="of such sizes"):
+        fitted.predict(larger)
+
+
+def test_sizes_a_little_beyond_are_answered_with_less_certainty(fitted):
+    at, beyond = (
+        build_network(NetworkSpec(family=Family.MOBILENET_V1, width=0.5, input=(3, side, side)), 10, STATS, STATS)
+        for side in (32, 40)
+    )
+    inside, outside = fitted.predict(at), fitted.predict(beyond)
+    assert outside.spread > 1.5 * inside.spread
+
+
+def test_a_ratio_is_that_of_the_values_and_no_less_certain_than_both_apart(fitted):
+    base, *others = designs(20, seed=5)
+    for one in others:
+        ratio = fitted.predict_ratio(one, base)
+        assert ratio.value == pytest.approx(fitted.predict(one).value / fitted.predict(base).value)
+        assert ratio.low < ratio.value < ratio.high
+    itself = fitted.predict_ratio(base, base)
+    assert itself.value == pytest.approx(1.0)

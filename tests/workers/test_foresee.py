@@ -12,6 +12,7 @@ from sqlalchemy import select
 from search_spaces.apply import apply
 from search_spaces.check import check_spec
 from search_spaces.cost_models.terms import terms_of
+from search_spaces.costs import Workload as AnyWorkload
 from search_spaces.costs import network_workloads
 from search_spaces.design import Design, design_from_json
 from search_spaces.foresight import CHECK_EVERY, Foresight, WhyMeasured
@@ -20,11 +21,12 @@ from search_spaces.network import Network
 from search_spaces.objectives import Metric, Provenance, TrialState
 from search_spaces.spec import SearchSpec
 from service.cost_models.actions import add_cost_model
+from service.cost_models.queries import measured_networks
 from service.db import reading, transaction
 from service.devices.actions import announce, this_process
-from service.measurements.actions import find_or_add_conditions
+from service.measurements.actions import NewMeasurement, WorkloadKey, find_or_add_conditions, record
 from service.measurements.conditions import conditions_digest
-from service.models import Measurement, Residual, Workload
+from service.models import Conditions, Measurement, Residual, Workload
 from service.states import SearchState
 from tests.workers.on_digits import digits_spec, half, on_local_cpu
 from tests.workers.stage import Stage, invent, make_spec
@@ -64,14 +66,16 @@ def add_model(stage: Stage, base: Network, designs: list[Network]) -> None:
 class MadeUpResults:
     """An evaluator's results: the prediction where it is enough, else the truth with a measurement."""
 
-    def __init__(self, base: Network) -> None:
+    def __init__(self, base: Network, base_latency_s: float = BASE_LATENCY_S) -> None:
         self.base = base
+        self.base_latency_s = base_latency_s
         self.told: list[dict[str, Any] | None] = []
 
     def __call__(self, job: JobName, arguments: dict[str, Any]) -> dict[str, Any]:
         result = invent(job, arguments)
         if job is JobName.PREPARE:
-            return result | {"anchor": {"latency_s": BASE_LATENCY_S}}
+            digest = network_workloads(self.base)[0].digest
+            return result | {"anchor": {"latency_s": self.base_latency_s, "workload_digest": digest}}
         if job is not JobName.EVALUATE:
             return result
         told = arguments["foresight"]
@@ -81,7 +85,7 @@ class MadeUpResults:
             values = result["values"] | {"latency_s": told["value"]}
             details = {"prediction": _without_front(told)}
             return result | {"values": values, "sources": {"latency_s": "predicted"}, "details": details}
-        latency_s = true_cost(network) * BASE_LATENCY_S / true_cost(self.base)
+        latency_s = true_cost(network) * self.base_latency_s / true_cost(self.base)
         details: dict[str, Any] = {"measurements": [self._measurement(network, latency_s)]}
         if told is not None:
             details["prediction"] = _without_front(told)
@@ -186,6 +190,58 @@ def test_without_a_model_everything_is_measured(stage):
     assert {trial.sources["latency_s"] for trial in stage.trials(search_id)} == {"measured"}
 
 
+def test_a_trial_that_cannot_be_predicted_is_measured(stage, monkeypatch):
+    """And claimed once: a fault here must not roll the claim back."""
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("no answer")
+
+    monkeypatch.setattr("workers.trial.foresee", broken)
+    search_id, results = run_search(stage, make_spec(objectives=OBJECTIVES, budget={"trials": 2}))
+    assert results.told == [None] * len(stage.trials(search_id))
+    assert {trial.attempt for trial in stage.trials(search_id)} == {1}
+
+
+def test_trials_are_fitted_to_on_the_scale_of_the_profile(stage):
+    """A search whose base was measured in a slow hour tells all of its figures 30% too large."""
+    spec = make_spec(objectives=OBJECTIVES, budget={"trials": 6})
+    base = check_spec(spec, local_known()).network
+    fast = {"latency_s": true_cost(base)}
+    slow_s = 1.3 * true_cost(base)
+    device = OnnxRuntimeCpu().capabilities()
+    results = MadeUpResults(base, base_latency_s=slow_s)
+    key, *parts = (WorkloadKey(one.kind, one.digest, one.signature) for one in _all_workloads(base))
+    row = NewMeasurement(
+        key, device.name, device.fingerprint, PROTOCOL, "latency_s", fast["latency_s"], fast["latency_s"],
+        fast["latency_s"], 1, (), None, Provenance.MEASURED, tuple(parts),
+    )  # fmt: skip
+    with transaction(stage.workplace.engine) as session:
+        announce(session, device, this_process())
+        record(session, [row])
+    with stage.workplace.evaluators.borrow() as evaluator:
+        evaluator.result = results
+    search_id = stage.submit(spec)
+    stage.deliver()
+    with reading(stage.workplace.engine) as session:
+        digest = conditions_digest(device.name, device.fingerprint, PROTOCOL)
+        conditions_id = session.scalar(select(Conditions.id).where(Conditions.digest == digest))
+        measured = measured_networks(session, conditions_id, Metric.LATENCY_S)
+    truths = {network_workloads(one)[0].digest: true_cost(one) for one in _networks(stage, search_id, base)}
+    assert len(measured) == len(truths | {network_workloads(base)[0].digest: 0})
+    for one in measured:
+        if one.digest in truths:
+            assert one.costs == pytest.approx([truths[one.digest]] * len(one.costs))
+
+
+def _all_workloads(network: Network) -> list[AnyWorkload]:
+    whole, operators = network_workloads(network)
+    return [whole, *operators]
+
+
+def _networks(stage: Stage, search_id: str, base: Network) -> list[Network]:
+    return [apply(base, design_from_json(trial.design)) for trial in stage.trials(search_id)]
+
+
 # --- what the evaluator does ------------------------------------------------------------------------------------
 
 SURE = Foresight("latency_s", 1e-3, 0.9e-3, 1.1e-3, 1, 1, None, [{"accuracy": 1.0, "latency_s": 1e-9}])
@@ -227,6 +283,13 @@ def test_a_limit_surely_missed_ends_it_before_any_work(digits_home):
     assert outcome.state is TrialState.INFEASIBLE
     assert outcome.sources == {"latency_s": Provenance.PREDICTED}
     assert outcome.details["stage_s"] == {}
+
+
+def test_a_design_that_misses_a_score_is_not_measured(digits_home):
+    """However fast it may be: it is not going to be on the front."""
+    outcome = try_half(digits_home, replace(SURE, front=[]), limits=[{"metric": "accuracy", "min": 1.01}])
+    assert outcome.state is TrialState.INFEASIBLE
+    assert outcome.sources == {"latency_s": Provenance.PREDICTED}
 
 
 def test_what_is_measured_on_the_front_is_held_to_the_limit(digits_home):
