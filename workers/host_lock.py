@@ -2,7 +2,8 @@
 
 Three lock files per user. The `room` is shared by whoever works and held alone by whoever measures. The
 `gate` is what one goes through to get in: a measurer holds it while it waits, so that nobody who leaves the
-room comes back before it is done. `long` is held by who measures for minutes. The operating system frees both when a process dies, however it dies.
+room comes back before it is done. `long` is held by who measures for minutes. The operating system frees them when
+a process dies, however it dies.
 
 The locks belong to the calling block. Taking one inside the other in one process would wait for itself.
 """
