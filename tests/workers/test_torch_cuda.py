@@ -138,7 +138,14 @@ def test_beside_an_anchor_the_ratio_is_of_the_work():
     found = device().measure(deploy(candidate), anchor, QUICK)[Metric.LATENCY_S]
     expected = macs(candidate) / macs(anchor.deployed.network)
     assert found.anchor_ratio == pytest.approx(expected, rel=0.01)
-    assert found.protocol["anchor_latency_s"] == 1e-3
+    assert found.evidence == {"anchor_latency_s": 1e-3}
+
+
+def test_figures_with_and_without_an_anchor_were_taken_by_one_protocol():
+    deployed = deploy(small_network(FP32))
+    anchor = Anchor(deploy(small_network(FP32, 16)), 1e-3)
+    alone, beside = (device().measure(deployed, one, QUICK)[Metric.LATENCY_S] for one in (None, anchor))
+    assert alone.protocol == beside.protocol
 
 
 def test_a_batch_is_opened_as_one():
