@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -20,6 +19,7 @@ from service.errors import InvalidSpecError
 from service.events.actions import append_event
 from service.known import known_for_search
 from service.leases import owner_name
+from service.machine import machine_name
 from service.measurements.conditions import digest_of
 from service.models import Device, Preparation, Search, utc_now
 from service.searches.actions import fail, send_for_preparation
@@ -47,7 +47,7 @@ class Announcer:
 
     Attributes:
         owner: the process, as it is named in leases.
-        host: the machine.
+        host: the machine, see `service.machine`.
     """
 
     owner: str
@@ -55,7 +55,7 @@ class Announcer:
 
 
 def this_process() -> Announcer:
-    return Announcer(owner_name(os.getpid()), platform.node())
+    return Announcer(owner_name(os.getpid()), machine_name())
 
 
 def announce(session: Session, capabilities: DeviceCapabilities, announcer: Announcer, kind: str = "") -> None:

@@ -70,6 +70,11 @@ class TestName:
         after = row_of(engine)
         assert (after.owner, after.capabilities, after.seen_at) == ("here:1", before.capabilities, before.seen_at)
 
+    def test_is_refused_to_a_machine_that_is_called_alike(self, engine: Engine) -> None:
+        say(engine, announcer=Announcer("lab (0a1b2c3d):1", "lab (0a1b2c3d)"))
+        with pytest.raises(DeviceTakenError, match=r"lab \(0a1b2c3d\):1 has announced it"):
+            say(engine, announcer=Announcer("lab (9f8e7d6c):1", "lab (9f8e7d6c)"))
+
     def test_is_the_same_machines_after_a_restart(self, engine: Engine) -> None:
         say(engine)
         say(engine, LAB, RESTARTED)
