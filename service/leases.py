@@ -9,7 +9,6 @@ Times are those of the machines that call; their clocks may differ by seconds, l
 
 from __future__ import annotations
 
-import platform
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
 
+from service.machine import machine_name
 from service.models import (
     Claimable,
     Export,
@@ -126,7 +126,7 @@ def requeue_expired(session: Session, model: type[Claimable], max_attempts: int 
 
 def owner_name(pid: int) -> str:
     """Name a process of this machine in leases."""
-    return f"{platform.node()}:{pid}"
+    return f"{machine_name()}:{pid}"
 
 
 def expire_leases(session: Session, owner: str | None) -> None:

@@ -24,6 +24,8 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
+from search_spaces.accelerators.models import is_everywhere
+from search_spaces.capabilities import DeviceCapabilities
 from service.states import SearchState
 
 NAMING = {
@@ -311,7 +313,7 @@ class Device(Row):
 
     Attributes:
         kind: what it is by the name that all machines give it; other than `name` where the operator has named it.
-        host: the machine that has it; empty for a simulated one, which is wherever a worker is.
+        host: the machine that has it; empty for a simulated one, which several may have.
         owner: the process that announced it last, as in leases; None once that has ended in peace.
         fingerprint_digest: of the fingerprint in its capabilities, see `service.measurements.conditions`. Figures that
             were taken under another are stale.
@@ -332,6 +334,10 @@ class Device(Row):
     @property
     def is_simulated(self) -> bool:
         return bool(self.capabilities.get("simulated", False))
+
+    @property
+    def is_everywhere(self) -> bool:
+        return is_everywhere(DeviceCapabilities.model_validate(self.capabilities))
 
 
 class Workload(Row):

@@ -3,7 +3,7 @@
 A message is a hint that a row waits. Losing one, or all of them, loses nothing: the reaper sends it again.
 
 What a search measures has to be measured where its device is: such messages go to queues of the device's own, that
-only the workers read which have it. A simulated device is wherever a worker is.
+only the workers read which have it. A closed form is wherever a worker is; other models need a package or a folder.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def queue_of(session: Session, task: TaskName, row_id: int | str) -> str:
     spec = session.scalar(select(Search.spec).join(model, model.search_id == Search.id).where(model.id == row_id))
     name = None if spec is None else SearchSpec.model_validate(spec).device
     device = None if name is None else session.get(Device, name)
-    if name is None or (device is not None and device.is_simulated):
+    if name is None or (device is not None and device.is_everywhere):
         return str(common)
     return device_queue(common, name)
 

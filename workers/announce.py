@@ -5,8 +5,7 @@ The service knows of devices, and of what operators have installed beside Espali
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,15 +16,11 @@ from search_spaces.datasets import dataset_to_json
 from search_spaces.known import Known
 from search_spaces.samplers import SAMPLERS, installed_samplers
 from search_spaces.scores import BUILT_IN_SCORES, installed_scores
-from service.db import reading, transaction
-from service.devices.actions import Announcer, DeviceTakenError, announce, check_is_free
-from service.devices.queries import LIVE_FOR_S
+from service.db import transaction
 from service.offers import OfferKind, offer
 from workers.device_name import DeviceName
 
 ANNOUNCE_EVERY_S = 20.0
-SIGN_OF_LIFE_EVERY_S = LIVE_FOR_S / 4
-LOOK_EVERY_S = 0.5
 Offers = list[tuple[OfferKind, str, dict[str, Any]]]
 """Kind, name, and what a service has to know of it."""
 
@@ -98,35 +93,6 @@ def announce_offers(engine: Engine, offers: Offers) -> None:
     with transaction(engine) as session:
         for kind, name, details in offers:
             offer(session, kind, name, details)
-
-
-def announce_devices(engine: Engine, devices: Sequence[Offered], announcer: Announcer) -> None:
-    """Announce them, or repeat it as a sign of life.
-
-    Raises:
-        DeviceTakenError: a name stands for another machine's by now; nothing is written then.
-    """
-    with transaction(engine) as session:
-        for device in devices:
-            announce(session, device.capabilities, announcer, device.kind)
-
-
-def await_free(engine: Engine, device: Offered, announcer: Announcer) -> None:
-    """Return once a name is free or ours: whoever has it may be dead, and not have been missed yet.
-
-    Raises:
-        DeviceTakenError: its owner has given another sign of life.
-    """
-    first: DeviceTakenError | None = None
-    while True:
-        try:
-            with reading(engine) as session:
-                return check_is_free(session, device.capabilities, announcer)
-        except DeviceTakenError as error:
-            if first is not None and error.seen_at != first.seen_at:
-                raise
-            first = first or error
-        time.sleep(LOOK_EVERY_S)
 
 
 def _added(installed: Iterable[str], built_in: Iterable[str]) -> list[str]:

@@ -17,23 +17,19 @@ from typing import Any
 
 from celery import Celery, signals
 from celery.exceptions import SecurityWarning
-from sqlalchemy import Engine
-from sqlalchemy.exc import OperationalError
 
+from search_spaces.accelerators.models import is_everywhere
 from service.config import Settings
 from service.cost_models.queries import grown_conditions
-from service.db import make_engine, reading, transaction, upgrade
-from service.devices.actions import DeviceTakenError, leave, this_process
+from service.db import make_engine, reading, upgrade
+from service.devices.actions import DeviceTakenError, this_process
 from service.leases import owner_name
 from service.queue import QueueName, device_queue, get_celery, queue_called
 from service.uploads import remove_unneeded
 from workers.announce import (
     ANNOUNCE_EVERY_S,
-    SIGN_OF_LIFE_EVERY_S,
     Offered,
-    announce_devices,
     announce_offers,
-    await_free,
     local_capabilities,
     offered,
     sampler_offers,
@@ -41,6 +37,7 @@ from workers.announce import (
 )
 from workers.device_name import DeviceName, environment_for
 from workers.evaluator_process import EVALUATOR_COMMAND, Evaluator, Evaluators
+from workers.presence import SIGN_OF_LIFE_EVERY_S, Presence
 from workers.reaper import Reaper
 from workers.tasks import register_tasks
 from workers.workplace import Workplace
@@ -74,19 +71,20 @@ def run_worker(
     """Work until SIGTERM or SIGINT, then put back what is not done. Returns the exit status."""
     upgrade(settings.resolved_database_url)
     workplace = make_workplace(settings, concurrency, evaluator_command, role.named)
+    presence = Presence(workplace.engine, this_process())
     try:
-        devices = _announce_first(workplace.engine, role)
+        _announce_first(presence, role)
     except DeviceTakenError as error:
         _log.error("%s", error)
         return 1
     celery = get_celery()
     register_tasks(celery, workplace)
     signals.worker_shutting_down.connect(lambda **_: workplace.stopping.set(), weak=False)
-    worker = _make_consumer(celery, role, _queues_of(settings, role, devices), concurrency)
+    worker = _make_consumer(celery, role, _queues_of(settings, role, presence.devices), concurrency)
     is_taken = threading.Event()
     jobs = _on_the_side(settings, workplace, role)
-    if devices:
-        jobs.append((SIGN_OF_LIFE_EVERY_S, lambda: _announce(workplace.engine, devices, is_taken)))
+    if presence.devices:
+        jobs.append((SIGN_OF_LIFE_EVERY_S, lambda: _repeat_presence(presence, is_taken)))
     for every_s, what in jobs:
         threading.Thread(target=_repeat, args=(workplace.stopping, every_s, what), daemon=True).start()
     try:
@@ -94,7 +92,7 @@ def run_worker(
     finally:
         workplace.stopping.set()
         workplace.evaluators.end_idle()
-        _leave(workplace)
+        presence.end()
         workplace.engine.dispose()
     return 1 if is_taken.is_set() else int(worker.exitcode or 0)
 
@@ -132,28 +130,16 @@ def make_workplace(
     )
 
 
-def _announce_first(engine: Engine, role: Role) -> list[Offered]:
+def _announce_first(presence: Presence, role: Role) -> None:
     """Find out what this worker has and may announce, and do so, before any work for it can come.
 
     A worker for one device is of no use without it; another one leaves out what is taken, and does all else.
 
     Raises:
-        DeviceTakenError: the device that it is for is another machine's.
+        DeviceTakenError: the device that it is for is another's.
     """
-    if role.named is None and QueueName.TRIALS not in role.queues:
-        return []
-    free = []
-    for device in offered(role.named):
-        try:
-            await_free(engine, device, this_process())
-        except DeviceTakenError as error:
-            if role.named is not None:
-                raise
-            _log.error("%s; this worker leaves it out", error)
-        else:
-            free.append(device)
-    announce_devices(engine, free, this_process())
-    return free
+    if role.named is not None or QueueName.TRIALS in role.queues:
+        presence.begin(offered(role.named), needs_all=role.named is not None)
 
 
 def _queues_of(settings: Settings, role: Role, devices: Sequence[Offered]) -> list[str]:
@@ -162,26 +148,18 @@ def _queues_of(settings: Settings, role: Role, devices: Sequence[Offered]) -> li
     if settings.is_broker_embedded and role.queues == (QueueName.CONTROL,):
         # Then all workers are on one machine, and an export need not wait for a trial.
         kinds, here = role.queues, local_capabilities()
-    own = [device_queue(kind, device.name) for device in here if not device.simulated for kind in kinds]
+    own = [device_queue(kind, device.name) for device in here if not is_everywhere(device) for kind in kinds]
     return [*map(str, role.queues), *own]
 
 
-def _announce(engine: Engine, devices: Sequence[Offered], is_taken: threading.Event) -> None:
-    """Give a sign of life. This worker must end once a name is another machine's: that one's trials would come here."""
+def _repeat_presence(presence: Presence, is_taken: threading.Event) -> None:
+    """Give a sign of life. This worker must end once a name is another's: that one's trials would come here."""
     try:
-        announce_devices(engine, devices, this_process())
+        presence.repeat()
     except DeviceTakenError as error:
         _log.error("%s; this worker ends", error)
         is_taken.set()
         os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _leave(workplace: Workplace) -> None:
-    try:
-        with transaction(workplace.engine) as session:
-            leave(session, workplace.owner)
-    except OperationalError:
-        _log.warning("cannot reach the database to say that this worker ends")
 
 
 def _on_the_side(settings: Settings, workplace: Workplace, role: Role) -> list[tuple[float, Callable[[], None]]]:

@@ -103,7 +103,10 @@ def _find_device(text: str) -> tuple[Any, DeviceName]:
         named = parse_device(text)
     except DeviceNameError as error:
         _fail(str(error))
-    return NamedDevice(named.name, named.kind), named
+    found = NamedDevice(named.name, named.kind)
+    if found.capabilities().simulated:
+        _fail(f"{named.kind} is simulated: its figures are computed, so that there is nothing to profile")
+    return found, named
 
 
 def _find_network(engine: Engine, name: str, input: str, width: float) -> Network:

@@ -172,3 +172,8 @@ _ALL = (
     *(_roofline(chip, peaks) for chip, peaks in roofline.CHIPS.items()),
 )
 MODELS: Mapping[str, Model] = {model.capabilities.name: model for model in _ALL}
+
+
+def is_everywhere(device: DeviceCapabilities) -> bool:
+    """Whether any worker has it: closed forms come with Espalier, other models need a package or a folder."""
+    return device.simulated and device.name in MODELS

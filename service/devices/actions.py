@@ -1,42 +1,50 @@
-"""Devices come and go: a worker announces them, and what waits for them goes on. The caller commits."""
+"""Devices come and go: a worker announces them, and what waits for them goes on.
+
+The caller commits; `wake_waiting` does so itself.
+"""
 
 from __future__ import annotations
 
+import logging
 import os
-import platform
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import select, update
+from sqlalchemy import Engine, select, update
 from sqlalchemy.orm import Session
 
+from search_spaces.accelerators.models import is_everywhere
 from search_spaces.capabilities import DeviceCapabilities
 from search_spaces.check import SpecError, check_spec, waiting_for
 from search_spaces.known import Known
 from search_spaces.spec import SearchSpec
-from service.db import insert_if_new
+from service.db import insert_if_new, reading, transaction
 from service.devices.queries import LIVE_FOR_S, absent_devices, is_live, known_devices
 from service.errors import InvalidSpecError
 from service.events.actions import append_event
 from service.known import known_for_search
 from service.leases import owner_name
+from service.machine import machine_name
 from service.measurements.conditions import digest_of
 from service.models import Device, Preparation, Search, utc_now
 from service.searches.actions import fail, send_for_preparation
 from service.searches.queries import lock_search
 from service.states import EventKind, SearchState
 
+_log = logging.getLogger(__name__)
+
 GOING_ON = (SearchState.QUEUED, SearchState.PREPARING, SearchState.RUNNING, SearchState.CONFIRMING)
 
 
 class DeviceTakenError(Exception):
-    """Another worker that lives has announced a device of this name, and it is not the same one.
+    """A device of this name is there, and it is not the same one.
 
     Attributes:
-        seen_at: that worker's last sign of life.
+        seen_at: the last sign of life of the worker that has it; None where the name is not free without one either.
     """
 
-    def __init__(self, message: str, seen_at: datetime) -> None:
+    def __init__(self, message: str, seen_at: datetime | None) -> None:
         super().__init__(message)
         self.seen_at = seen_at
 
@@ -47,7 +55,7 @@ class Announcer:
 
     Attributes:
         owner: the process, as it is named in leases.
-        host: the machine.
+        host: the machine, see `service.machine`.
     """
 
     owner: str
@@ -55,16 +63,13 @@ class Announcer:
 
 
 def this_process() -> Announcer:
-    return Announcer(owner_name(os.getpid()), platform.node())
+    return Announcer(owner_name(os.getpid()), machine_name())
 
 
-def announce(session: Session, capabilities: DeviceCapabilities, announcer: Announcer, kind: str = "") -> None:
+def announce(session: Session, capabilities: DeviceCapabilities, announcer: Announcer, kind: str = "") -> bool:
     """Write down a device, or that it is still there. Workers repeat this as their sign of life.
 
-    Figures that were taken under another fingerprint are stale from then on.
-
-    Each time searches that wait are looked at: one that was submitted while the device was being announced for the
-    first time has not seen it, and was not seen.
+    Figures that were taken under another fingerprint are stale from then on. Once it is committed, `wake_waiting`.
 
     Args:
         session: a writing one.
@@ -72,13 +77,17 @@ def announce(session: Session, capabilities: DeviceCapabilities, announcer: Anno
         announcer: whose device it is.
         kind: what all machines call it; the name where nothing is given.
 
+    Returns:
+        Whether it was another process that announced it last, and may live.
+
     Raises:
         DeviceTakenError: see `check_is_free`.
     """
     device = _write(session, capabilities, announcer, kind)
+    is_shared = device.owner not in (None, announcer.owner) and is_live(device)
     device.owner, device.seen_at = announcer.owner, utc_now()
     session.flush()
-    wake_waiting(session)
+    return is_shared
 
 
 def describe(session: Session, capabilities: DeviceCapabilities, announcer: Announcer, kind: str) -> None:
@@ -116,17 +125,29 @@ def _write(session: Session, capabilities: DeviceCapabilities, announcer: Announ
 def check_is_free(session: Session, capabilities: DeviceCapabilities, announcer: Announcer) -> None:
     """Refuse a name that stands for something else: figures of two machines would be mixed, and two measured at once.
 
+    A model that is no closed form may be on several machines, if it is the same one.
+
     Raises:
-        DeviceTakenError: a worker that lives has it on another machine, or here with another fingerprint.
+        DeviceTakenError: one of the two is simulated; or a worker that lives has it with another fingerprint, or on
+            another machine.
     """
     device = session.get(Device, capabilities.name)
-    if device is None or capabilities.simulated or device.owner in (None, announcer.owner) or not is_live(device):
+    if device is None:
+        return
+    if device.is_simulated != capabilities.simulated:
+        kinds = ("is simulated", "measures") if device.is_simulated else ("measures", "is simulated")
+        raise DeviceTakenError(
+            f"the device name {device.name} is taken: it stands for one that {kinds[0]}, and this one {kinds[1]}. Give "
+            "this machine's device another name",
+            None,
+        )
+    if is_everywhere(capabilities) or device.owner in (None, announcer.owner) or not is_live(device):
         return
     theirs = device.capabilities.get("fingerprint", {})
     differing = sorted(
         key for key in theirs | capabilities.fingerprint if theirs.get(key) != capabilities.fingerprint.get(key)
     )
-    if device.host == announcer.host and not differing:
+    if not differing and (capabilities.simulated or device.host == announcer.host):
         return
     difference = f", and it differs in {', '.join(differing)}" if differing else ""
     raise DeviceTakenError(
@@ -136,9 +157,9 @@ def check_is_free(session: Session, capabilities: DeviceCapabilities, announcer:
     )
 
 
-def leave(session: Session, owner: str) -> None:
-    """Free the names that a worker has announced which ends in peace."""
-    session.execute(update(Device).where(Device.owner == owner).values(owner=None))
+def leave(session: Session, owner: str, names: Collection[str]) -> None:
+    """Free names that a worker has announced which ends in peace, unless somebody else was the last to do so."""
+    session.execute(update(Device).where(Device.owner == owner, Device.name.in_(names)).values(owner=None))
 
 
 def find_stranded(session: Session) -> list[str]:
@@ -164,14 +185,28 @@ def _known_devices(session: Session) -> Known:
     return Known(devices=known_devices(session), absent=absent_devices(session))
 
 
-def wake_waiting(session: Session) -> None:
-    """Look again at the searches that wait for a device: those that have it now go on, those it cannot serve fail."""
+def wake_waiting(engine: Engine) -> None:
+    """Look again at the searches that wait for a device: those that have it now go on, those it cannot serve fail.
+
+    Workers do so with each sign of life: a search that was submitted while its device was being announced for the
+    first time has not seen it, and was not seen. Each search by itself: one that cannot be looked at holds up nothing.
+    """
     may_wait = (*GOING_ON, SearchState.PAUSED)
     waiting = select(Search.id).where(Search.state.in_(may_wait), Search.waiting_for != "").order_by(Search.id)
-    for search_id in session.scalars(waiting).all():
-        search = lock_search(session, search_id)
-        if search.waiting_for and not search.state.is_over:
-            _check_again(session, search)
+    with reading(engine) as session:
+        search_ids = session.scalars(waiting).all()
+    for search_id in search_ids:
+        try:
+            with transaction(engine) as session:
+                _wake(session, search_id)
+        except Exception:
+            _log.exception("search %s waits for a device, and cannot be looked at again", search_id)
+
+
+def _wake(session: Session, search_id: str) -> None:
+    search = lock_search(session, search_id)
+    if search.waiting_for and not search.state.is_over:
+        _check_again(session, search)
 
 
 def _check_again(session: Session, search: Search) -> None:

@@ -46,7 +46,7 @@ def absent_devices(session: Session) -> dict[str, str]:
 def why_absent(device: Device) -> str:
     """What a search waits for that names a device which is not live. The same words until that has changed."""
     seen = f"{device.seen_at:%Y-%m-%d %H:%M:%S} UTC"
-    if device.is_simulated:
+    if device.is_everywhere:
         return f"the device {device.name} was last seen at {seen}; start any worker: espalier worker"
     named = device.name if device.kind in ("", device.name) else f"{device.name}={device.kind}"
     place = f" on {device.host}" if device.host else ""

@@ -3,13 +3,13 @@
 Nobody else could do its work: the worker for all other things has an evaluator that fails at once.
 """
 
-import platform
 import signal
 
 import httpx
 from sqlalchemy import select
 
 from service.db import make_engine, reading
+from service.machine import machine_name
 from service.models import Finalist, Preparation, Trial
 from tests.end_to_end.running import ESPALIER, FINAL, assert_complete, digits_spec, running_program, wait_for
 
@@ -83,7 +83,7 @@ def test_a_search_runs_where_its_device_is_and_waits_while_that_is_away(served, 
             await_state(service, engine, search_id, lambda search: search["progress"]["done"] >= 1, seen)
             assert {owner.rpartition(":")[2] for owner in seen} == {str(one.pid)}
             shown = device_called(service, NAME)
-            assert (shown["kind"], shown["is_live"], shown["host"]) == ("local-cpu", True, platform.node())
+            assert (shown["kind"], shown["is_live"], shown["host"]) == ("local-cpu", True, machine_name())
             service.await_running_trial(search_id)
             one.send_signal(signal.SIGKILL)
             one.wait()

@@ -19,7 +19,7 @@ from search_spaces.objectives import Metric, Outcome, Provenance, TrialState
 from search_spaces.parse import parse_spec
 from service.config import Settings
 from service.db import transaction
-from service.devices.actions import announce, this_process
+from service.devices.actions import announce, this_process, wake_waiting
 from service.known import known_for
 from service.measurements.actions import NewMeasurement, WorkloadKey
 from service.models import Preparation, Search, Trial
@@ -48,6 +48,7 @@ def example_spec(**changes: Any) -> dict[str, Any]:
 def add_device(engine: Engine, capabilities: DeviceCapabilities = LOCAL_CPU) -> None:
     with transaction(engine) as session:
         announce(session, capabilities, this_process())
+    wake_waiting(engine)
 
 
 def add_search(engine: Engine, spec: Mapping[str, Any] | None = None) -> str:

@@ -9,12 +9,22 @@ import httpx
 import pytest
 from sqlalchemy import Engine
 
+from search_spaces.accelerators.models import MODELS
+from search_spaces.capabilities import DeviceCapabilities
 from search_spaces.objectives import Metric
 from service.config import Settings
 from service.db import reading, transaction
-from service.devices.actions import Announcer, DeviceTakenError, announce, find_stranded, leave, note_absence
-from service.devices.queries import LIVE_FOR_S
-from service.models import Device, Export, Finalist, Preparation
+from service.devices.actions import (
+    Announcer,
+    DeviceTakenError,
+    announce,
+    find_stranded,
+    leave,
+    note_absence,
+    wake_waiting,
+)
+from service.devices.queries import LIVE_FOR_S, absent_devices, is_live
+from service.models import Device, Export, Finalist, Preparation, Search
 from service.queue import QUEUE_OF, QueueName, TaskName, queue_of
 from tests.service.builders import (
     LOCAL_CPU,
@@ -28,6 +38,10 @@ from tests.service.builders import (
 HERE, RESTARTED, ELSEWHERE = Announcer("here:1", "here"), Announcer("here:2", "here"), Announcer("there:1", "there")
 LAB = LOCAL_CPU.model_copy(update={"name": "lab", "fingerprint": {"processor": "EPYC", "runtime": "1.24"}})
 UPGRADED = LAB.model_copy(update={"fingerprint": {"processor": "EPYC", "runtime": "1.25"}})
+MODEL = LAB.model_copy(update={"simulated": True, "fingerprint": {"hardware": "a"}})
+OTHER_MODEL = MODEL.model_copy(update={"fingerprint": {"hardware": "b"}})
+CLOSED_FORM = MODELS["roofline-t4"].capabilities
+MEASURING = LAB.model_copy(update={"name": CLOSED_FORM.name})
 ON_LAB = [
     {"metric": "accuracy", "direction": "maximize"},
     {"metric": "latency_s", "direction": "minimize", "device": "lab"},
@@ -37,16 +51,17 @@ ON_LAB = [
 def say(engine: Engine, capabilities: Any = LAB, announcer: Announcer = HERE, kind: str = "local-cpu") -> None:
     with transaction(engine) as session:
         announce(session, capabilities, announcer, kind)
+    wake_waiting(engine)
 
 
-def row_of(engine: Engine) -> Device:
+def row_of(engine: Engine, name: str = "lab") -> Device:
     with reading(engine) as session:
-        return session.get_one(Device, "lab")
+        return session.get_one(Device, name)
 
 
-def let_it_die(engine: Engine) -> None:
+def let_it_die(engine: Engine, name: str = "lab") -> None:
     with transaction(engine) as session:
-        session.get_one(Device, "lab").seen_at -= timedelta(seconds=LIVE_FOR_S)
+        session.get_one(Device, name).seen_at -= timedelta(seconds=LIVE_FOR_S)
 
 
 class TestName:
@@ -70,6 +85,11 @@ class TestName:
         after = row_of(engine)
         assert (after.owner, after.capabilities, after.seen_at) == ("here:1", before.capabilities, before.seen_at)
 
+    def test_is_refused_to_a_machine_that_is_called_alike(self, engine: Engine) -> None:
+        say(engine, announcer=Announcer("lab (0a1b2c3d):1", "lab (0a1b2c3d)"))
+        with pytest.raises(DeviceTakenError, match=r"lab \(0a1b2c3d\):1 has announced it"):
+            say(engine, announcer=Announcer("lab (9f8e7d6c):1", "lab (9f8e7d6c)"))
+
     def test_is_the_same_machines_after_a_restart(self, engine: Engine) -> None:
         say(engine)
         say(engine, LAB, RESTARTED)
@@ -84,14 +104,55 @@ class TestName:
     def test_is_free_once_its_owner_has_left(self, engine: Engine) -> None:
         say(engine)
         with transaction(engine) as session:
-            leave(session, HERE.owner)
+            leave(session, HERE.owner, [LAB.name])
         say(engine, UPGRADED, ELSEWHERE)
         assert row_of(engine).owner == "there:1"
 
-    def test_of_a_model_is_everybodys(self, engine: Engine) -> None:
-        for capabilities, announcer in ((LAB, HERE), (UPGRADED, ELSEWHERE)):
-            say(engine, capabilities.model_copy(update={"simulated": True}), announcer)
+    def test_is_not_freed_by_a_worker_that_was_not_the_last_to_announce_it(self, engine: Engine) -> None:
+        say(engine)
+        say(engine, LAB, RESTARTED)
+        with transaction(engine) as session:
+            leave(session, HERE.owner, [LAB.name])
+        with pytest.raises(DeviceTakenError):
+            say(engine, LAB, ELSEWHERE)
+
+    def test_of_a_closed_form_is_everybodys(self, engine: Engine) -> None:
+        newer = CLOSED_FORM.model_copy(update={"fingerprint": {"version": "2"}})
+        for capabilities, announcer in ((CLOSED_FORM, HERE), (newer, ELSEWHERE)):
+            say(engine, capabilities, announcer)
+        device = row_of(engine, CLOSED_FORM.name)
+        assert (device.owner, device.host, device.capabilities["fingerprint"]) == ("there:1", "", {"version": "2"})
+
+    def test_of_another_model_is_of_all_who_have_the_same_one(self, engine: Engine) -> None:
+        say(engine, MODEL, HERE)
+        say(engine, MODEL, ELSEWHERE)
         assert (row_of(engine).owner, row_of(engine).host) == ("there:1", "")
+        with pytest.raises(DeviceTakenError, match="there:1 has announced it, and lives, and it differs in hardware"):
+            say(engine, OTHER_MODEL, HERE)
+        assert row_of(engine).capabilities["fingerprint"] == {"hardware": "a"}
+        let_it_die(engine)
+        say(engine, OTHER_MODEL, HERE)
+        assert row_of(engine).capabilities["fingerprint"] == {"hardware": "b"}
+
+    @pytest.mark.parametrize(
+        ("first", "second", "said"),
+        [
+            (LAB, MODEL, "stands for one that measures, and this one is simulated"),
+            (MODEL, LAB, "stands for one that is simulated, and this one measures"),
+            (CLOSED_FORM, MEASURING, "stands for one that is simulated, and this one measures"),
+            (MEASURING, CLOSED_FORM, "stands for one that measures, and this one is simulated"),
+        ],
+    )
+    def test_of_what_measures_is_never_that_of_a_model(
+        self, engine: Engine, first: DeviceCapabilities, second: DeviceCapabilities, said: str
+    ) -> None:
+        """Not even of one that is away: a search that waits for it would go on with the other."""
+        say(engine, first)
+        let_it_die(engine, first.name)
+        with pytest.raises(DeviceTakenError, match=said) as caught:
+            say(engine, second, ELSEWHERE)
+        assert caught.value.seen_at is None
+        assert DeviceCapabilities.model_validate(row_of(engine, first.name).capabilities) == first
 
 
 def test_shown_with_its_kind_its_machine_and_whether_it_lives(bare_client: httpx.Client, engine: Engine) -> None:
@@ -157,17 +218,44 @@ def events_of(client: httpx.Client, search_id: str) -> list[dict[str, Any]]:
     return list(client.get(f"/v1/searches/{search_id}/events?page_size=100").json()["items"])
 
 
-@pytest.mark.parametrize(
-    ("device", "is_simulated", "suffix"),
-    [("lab", False, ".lab"), ("lab", True, ""), (None, False, "")],
-    ids=["device", "simulated device", "no device"],
-)
-def test_what_measures_is_sent_to_the_device(
-    engine: Engine, device: str | None, is_simulated: bool, suffix: str
+def test_search_that_cannot_be_looked_at_silences_no_device_and_holds_up_no_other(
+    bare_client: httpx.Client, engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    say(engine, LAB.model_copy(update={"simulated": is_simulated}))
-    sizes = [{"metric": str(Metric.SIZE_BYTES), "direction": "minimize"}]
-    search_id = add_running_search(engine, example_spec(objectives=ON_LAB if device else sizes, limits=[]))
+    broken, whole = (
+        bare_client.post("/v1/searches", json=example_spec(objectives=ON_LAB, limits=[])).json()["id"] for _ in range(2)
+    )
+    broken, whole = sorted([broken, whole])  # it is looked at first
+    with transaction(engine) as session:
+        session.get_one(Search, broken).spec = {}
+    say(engine)
+    assert is_live(row_of(engine))
+    assert (get_row(engine, whole).waiting_for, get_row(engine, broken).waiting_for != "") == ("", True)
+    assert f"search {broken} waits for a device, and cannot be looked at again" in caplog.text
+
+
+def test_model_that_is_away_is_said_with_the_command_of_a_worker_that_has_it(
+    engine: Engine,
+) -> None:
+    for capabilities in (MODEL, CLOSED_FORM):
+        say(engine, capabilities, kind="")
+        let_it_die(engine, capabilities.name)
+    with reading(engine) as session:
+        absent = absent_devices(session)
+    assert absent["lab"].endswith("start its worker: espalier worker --device lab")
+    assert absent[CLOSED_FORM.name].endswith("start any worker: espalier worker")
+
+
+@pytest.mark.parametrize(
+    ("device", "suffix"),
+    [(LAB, ".lab"), (MODEL, ".lab"), (CLOSED_FORM, ""), (None, "")],
+    ids=["device", "model that not all have", "closed form", "no device"],
+)
+def test_what_measures_is_sent_to_the_device(engine: Engine, device: DeviceCapabilities | None, suffix: str) -> None:
+    objectives = [{"metric": str(Metric.SIZE_BYTES), "direction": "minimize"}]
+    if device is not None:
+        say(engine, device)
+        objectives.append({"metric": str(Metric.LATENCY_S), "direction": "minimize", "device": device.name})
+    search_id = add_running_search(engine, example_spec(objectives=objectives, limits=[]))
     (trial,) = add_trial_rows(engine, search_id, 1)
     with transaction(engine) as session:
         finalist, export = (

@@ -87,13 +87,26 @@ def test_a_window_in_which_the_counter_wraps_around_does_not_count():
 
 
 @pytest.mark.parametrize(
-    "machine",
-    [Machine(counter=lambda _: 7.0), Machine(disturbance_w=lambda now: 40.0 if now % 2 < 1 else 0.0)],
+    ("machine", "reason"),
+    [
+        (Machine(counter=lambda _: 7.0), "in 0 of 5 windows"),
+        (Machine(disturbance_w=lambda now: 40.0 if now % 2 < 1 else 0.0), "no more than the machine draws anyway"),
+    ],
     ids=["a counter that stands still", "something else that runs in idle windows only"],
 )
-def test_what_cannot_be_believed_is_no_measurement(machine: Machine):
-    with pytest.raises(EnergyUnreadableError, match="0 of 5 windows"):
+def test_what_cannot_be_believed_is_no_measurement(machine: Machine, reason: str):
+    with pytest.raises(EnergyUnreadableError, match=reason):
         machine.measure()
+
+
+def test_windows_that_are_off_downwards_count_like_those_that_are_off_upwards():
+    """Something else runs now and then, by turns in idle windows and in others: it cancels out in the median only."""
+    disturbed_w = {1: 40.0, 3: 40.0, 4: 40.0, 8: 40.0}  # by seconds since the start: two idle windows, two others
+    machine = Machine(disturbance_w=lambda now: disturbed_w.get(int(now - 0.02), 0.0))
+    result = machine.measure()
+    assert result.count == PROTOCOL.windows
+    assert min(result.samples) < 0 < RUN_J < max(result.samples)
+    assert result.median == pytest.approx(RUN_J, rel=0.1)
 
 
 def test_one_inference_may_take_longer_than_a_window():

@@ -44,6 +44,7 @@ def test_all_but_the_name_is_the_devices_own():
         ("lab=local-cpu", DeviceName("lab", "local-cpu")),
         ("local-cpu", DeviceName("local-cpu", "local-cpu")),
         ("a b.c=local-cpu", DeviceName("a b.c", "local-cpu")),
+        ("lab=zigzag-tpu-like", DeviceName("lab", "zigzag-tpu-like")),
     ],
 )
 def test_what_names_a_device(text: str, expected: DeviceName):
@@ -63,6 +64,7 @@ def test_what_names_a_device(text: str, expected: DeviceName):
         ("lab", "no device 'lab'; say which it is of local-cpu.*: lab=KIND"),
         ("lab=", "no device 'lab'"),
         ("lab=toaster", "no device 'toaster'"),
+        ("lab=roofline-t4", "every worker has it"),
         ("lab=local-cpu=x", "no device 'local-cpu=x'"),
     ],
 )
@@ -208,3 +210,11 @@ def test_a_worker_that_cannot_be_does_not_start(options: list[str], reason: str,
         _, said = refused.communicate(timeout=60)
     assert refused.returncode == 2
     assert reason in " ".join(said.replace("│", " ").split())
+
+
+def test_a_simulated_device_is_not_profiled(home: Path):
+    command = [ESPALIER, "device", "profile", "lab=zigzag-tpu-like", "--network", "mobilenet_v1"]
+    environment = os.environ | {"ESPALIER_HOME": str(home)}
+    refused = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    assert refused.returncode == 2
+    assert "zigzag-tpu-like is simulated: its figures are computed" in refused.stdout

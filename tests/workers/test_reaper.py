@@ -15,7 +15,8 @@ from service.searches import actions
 from service.searches.queries import lock_search
 from service.states import SearchState
 from tests.workers.stage import make_spec
-from workers.announce import Offered, announce_devices
+from workers.announce import Offered
+from workers.presence import Presence
 from workers.reaper import Reaper
 from workers.workplace import LEASE_S
 
@@ -185,20 +186,24 @@ def device(**changes) -> DeviceCapabilities:
     return DeviceCapabilities.model_validate(told | changes)
 
 
+def give_sign_of_life(stage, devices) -> None:
+    Presence(stage.workplace.engine, this_process(), devices).repeat()
+
+
 def test_a_search_waits_for_its_device_and_is_woken_by_it(stage):
     search_id = stage.submit(make_spec(objectives=LATENCY))
     assert stage.messages == []
     assert "local-cpu" in stage.search(search_id).waiting_for
-    announce_devices(stage.workplace.engine, [Offered(device())], this_process())
-    announce_devices(stage.workplace.engine, [Offered(device())], this_process())
+    give_sign_of_life(stage, [Offered(device())])
+    give_sign_of_life(stage, [Offered(device())])
     assert [task for task, _ in stage.messages] == [TaskName.PREPARE]
     assert stage.search(search_id).waiting_for == ""
 
 
 def test_a_device_that_changed_before_the_preparation_fails_the_search_with_pointers(stage):
-    announce_devices(stage.workplace.engine, [Offered(device())], this_process())
+    give_sign_of_life(stage, [Offered(device())])
     search_id = stage.submit(make_spec(objectives=LATENCY))
-    announce_devices(stage.workplace.engine, [Offered(device(precisions=("fp32",)))], this_process())
+    give_sign_of_life(stage, [Offered(device(precisions=("fp32",)))])
     stage.deliver()
     search = stage.search(search_id)
     assert search.state is SearchState.FAILED
@@ -206,7 +211,7 @@ def test_a_device_that_changed_before_the_preparation_fails_the_search_with_poin
 
 
 def test_a_search_whose_device_goes_away_waits_and_goes_on_with_it(stage, reaper):
-    announce_devices(stage.workplace.engine, [Offered(device())], this_process())
+    give_sign_of_life(stage, [Offered(device())])
     search_id = stage.submit(make_spec(objectives=LATENCY))
     stage.deliver(2)  # prepared and planned
     assert stage.search(search_id).state is SearchState.RUNNING
@@ -219,7 +224,7 @@ def test_a_search_whose_device_goes_away_waits_and_goes_on_with_it(stage, reaper
     assert stage.messages == []
     assert "local-cpu was last seen at" in stage.search(search_id).waiting_for
     assert stage.search(search_id).state is SearchState.RUNNING
-    announce_devices(stage.workplace.engine, [Offered(device())], this_process())
+    give_sign_of_life(stage, [Offered(device())])
     assert stage.search(search_id).waiting_for == ""
     reaper.reap()
     stage.deliver()

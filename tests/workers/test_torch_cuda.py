@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import cycle
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from search_spaces.objectives import Metric
 from search_spaces.precision import FP32
 from workers.hardware import absent_devices, cuda, torch_cuda
 from workers.hardware.base import Anchor, Deployed
-from workers.hardware.cuda import CudaMeter, open_module, real_floats, weights_of
+from workers.hardware.cuda import CudaMeter, ThisMachine, open_module, real_floats, weights_of
 from workers.hardware.energy import EnergyProtocol, EnergyUnreadableError
 from workers.hardware.testing import QUICK, DeviceContract, deploy, small_network
 from workers.hardware.timing import Protocol
@@ -138,7 +139,14 @@ def test_beside_an_anchor_the_ratio_is_of_the_work():
     found = device().measure(deploy(candidate), anchor, QUICK)[Metric.LATENCY_S]
     expected = macs(candidate) / macs(anchor.deployed.network)
     assert found.anchor_ratio == pytest.approx(expected, rel=0.01)
-    assert found.protocol["anchor_latency_s"] == 1e-3
+    assert found.evidence == {"anchor_latency_s": 1e-3}
+
+
+def test_figures_with_and_without_an_anchor_were_taken_by_one_protocol():
+    deployed = deploy(small_network(FP32))
+    anchor = Anchor(deploy(small_network(FP32, 16)), 1e-3)
+    alone, beside = (device().measure(deployed, one, QUICK)[Metric.LATENCY_S] for one in (None, anchor))
+    assert alone.protocol == beside.protocol
 
 
 def test_a_batch_is_opened_as_one():
@@ -191,6 +199,28 @@ def test_floats_are_not_rounded_to_the_bits_of_tensor_cores(monkeypatch: pytest.
         assert not torch.backends.cudnn.allow_tf32
         assert not torch.backends.cuda.matmul.allow_tf32
     assert torch.backends.cudnn.allow_tf32
+
+
+def test_onnx_runtime_neither_rounds_floats_nor_takes_tensorrt_which_would(monkeypatch: pytest.MonkeyPatch):
+    """On a build with both, as far as that can be shown without a device: what a session is asked for."""
+    asked: list[Any] = []
+
+    class AskedError(Exception):
+        pass
+
+    def refuse(model: bytes, providers: list[Any]) -> None:
+        asked.extend(providers)
+        raise AskedError
+
+    available = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(cuda.onnxruntime, "get_available_providers", lambda: available)
+    monkeypatch.setattr(cuda.onnxruntime, "InferenceSession", refuse)
+    monkeypatch.setattr(cuda.torch.cuda, "current_stream", lambda index: SimpleNamespace(cuda_stream=7))
+    with pytest.raises(AskedError):
+        ThisMachine().open(deploy(small_network(FP32)), QUICK)
+    assert asked == [
+        ("CUDAExecutionProvider", {"device_id": "0", "user_compute_stream": "7", "use_tf32": "0"}),
+    ]
 
 
 class TestAbsence:

@@ -1,7 +1,7 @@
 """The first CUDA device of this machine, as torch, ONNX Runtime and zeus read it. Loads torch.
 
-ONNX Runtime executes the file where it can use the device (through TensorRT if that is there), torch the network itself
-otherwise.
+ONNX Runtime executes the file where it can use the device, torch the network itself otherwise. Not through TensorRT,
+which rounds to TF32 and has no option against it in ONNX Runtime.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from workers.torch_network import build_module
 from workers.weights import Weights, weight_shapes
 
 _INDEX = 0
-_PROVIDERS = ("TensorrtExecutionProvider", "CUDAExecutionProvider")
+_PROVIDER = "CUDAExecutionProvider"
 _KEY = "espalier"
 
 
@@ -58,15 +58,14 @@ class ThisMachine:
         }
 
     @cached_property
-    def _providers(self) -> tuple[str, ...]:
-        """Of ONNX Runtime, those that use the device, the fastest first."""
-        available = onnxruntime.get_available_providers()
-        return tuple(name for name in _PROVIDERS if name in available)
+    def _has_provider(self) -> bool:
+        """Whether ONNX Runtime can use the device."""
+        return _PROVIDER in onnxruntime.get_available_providers()
 
     @cached_property
     def _runtime(self) -> str:
-        if self._providers:
-            return f"onnxruntime {onnxruntime.__version__} {self._providers[0]}"
+        if self._has_provider:
+            return f"onnxruntime {onnxruntime.__version__} {_PROVIDER}"
         return f"torch {torch.__version__}"
 
     def why_no_energy(self) -> str:
@@ -75,13 +74,13 @@ class ThisMachine:
         return ""
 
     def why_no_memory(self) -> str:
-        return "ONNX Runtime does not tell what one session has held at most" if self._providers else ""
+        return "ONNX Runtime does not tell what one session has held at most" if self._has_provider else ""
 
     def open(self, deployed: Deployed, protocol: Protocol) -> Callable[[], object]:
         shape = (protocol.batch, *deployed.network.input.shape)
         images = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
-        if self._providers:
-            return _open_session(deployed.model, images, self._providers)
+        if self._has_provider:
+            return _open_session(deployed.model, images)
         return open_module(deployed, images, torch.device("cuda", _INDEX))
 
     def elapsed_s(self, launch: Callable[[], object]) -> float:
@@ -171,13 +170,11 @@ def weights_of(network: Network, model: bytes) -> Weights:
     return {one.name: numpy_helper.to_array(one) for one in constants if one.name in wanted}
 
 
-def _open_session(model: bytes, images: np.ndarray, providers: tuple[str, ...]) -> Callable[[], object]:
+def _open_session(model: bytes, images: np.ndarray) -> Callable[[], object]:
     """The file by ONNX Runtime, on torch's stream, so that torch's events are before and after it."""
     stream = str(torch.cuda.current_stream(_INDEX).cuda_stream)
-    options = {"device_id": str(_INDEX), "user_compute_stream": stream}
-    own = {"CUDAExecutionProvider": {"use_tf32": "0"}}
-    chosen = [(name, options | own.get(name, {})) for name in providers]
-    session = onnxruntime.InferenceSession(model, providers=chosen)
+    options = {"device_id": str(_INDEX), "user_compute_stream": stream, "use_tf32": "0"}
+    session = onnxruntime.InferenceSession(model, providers=[(_PROVIDER, options)])
     binding = session.io_binding()
     data = onnxruntime.OrtValue.ortvalue_from_numpy(images, "cuda", _INDEX)
     binding.bind_ortvalue_input(session.get_inputs()[0].name, data)

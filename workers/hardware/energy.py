@@ -25,7 +25,7 @@ _FEWEST_WINDOWS = 3
 
 
 class EnergyUnreadableError(RuntimeError):
-    """The counter gave too few windows that can be believed."""
+    """The counter gave too few windows that can be believed, or saw nothing of the runs in them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,17 +79,23 @@ def measure_energy(
     """Joules of one inference, net of what is drawn in idle windows. Gross energy and idle power are the evidence.
 
     Raises:
-        EnergyUnreadableError: fewer than three windows had more energy than idling has, as when the counter stands
-            still, wraps around, or an inference takes too little to be seen.
+        EnergyUnreadableError: the counter moved on in fewer than three windows, not standing still or wrapping around;
+            or in the median a run takes no more than idling, as when it is too short to be seen. A window with
+            less than that is noise like one with more: to leave it out would raise the median.
     """
     for _ in range(protocol.warm_runs):
         run()
     taken = np.array([_take_pair(run, meter, protocol, clock, wait) for _ in range(protocol.windows)])
-    gross_j, net_j, idle_w = taken[(taken[:, 1] > 0) & (taken[:, 2] >= 0)].T
+    gross_j, net_j, idle_w = taken[(taken[:, 0] > 0) & (taken[:, 2] >= 0)].T
     if len(net_j) < _FEWEST_WINDOWS:
         raise EnergyUnreadableError(
-            f"{meter.source}: {len(net_j)} of {protocol.windows} windows of {protocol.window_s} s had more energy than "
-            "the machine draws anyway; it is busy with other things, or the counter does not move"
+            f"{meter.source}: in {len(net_j)} of {protocol.windows} windows of {protocol.window_s} s the counter moved "
+            "on; otherwise it stood still or began anew"
+        )
+    if np.median(net_j) <= 0:
+        raise EnergyUnreadableError(
+            f"{meter.source}: in the median of {len(net_j)} windows of {protocol.window_s} s a run took no more than "
+            "the machine draws anyway; it is busy with other things, or a run takes too little to be seen"
         )
     told = {"source": meter.source, "energy_protocol": asdict(protocol), **conditions}
     found = {"gross_j": float(np.median(gross_j)), "idle_w": float(np.median(idle_w))}

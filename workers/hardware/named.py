@@ -11,6 +11,7 @@ from functools import partial
 
 from pydantic import TypeAdapter, ValidationError
 
+from search_spaces.accelerators.models import is_everywhere
 from search_spaces.capabilities import DeviceCapabilities
 from search_spaces.objectives import DEVICE_METRICS, Metric
 from search_spaces.spec import Name
@@ -53,7 +54,8 @@ def parse_device(text: str) -> DeviceName:
     """Read `NAME` or `NAME=KIND`.
 
     Raises:
-        DeviceNameError: the name is malformed or stands for something else; the kind is not installed, or is a model.
+        DeviceNameError: the name is malformed or stands for something else; the kind is not installed, or is a closed
+            form.
     """
     name, _, kind = text.partition("=")
     kind = kind or name
@@ -65,16 +67,16 @@ def parse_device(text: str) -> DeviceName:
         ) from None
     installed = installed_devices()
     if kind not in installed:
-        measuring = [name for name, device in present_devices().items() if not device.capabilities().simulated]
-        known = ", ".join(sorted(measuring))
+        its_own = [name for name, device in present_devices().items() if not is_everywhere(device.capabilities())]
+        known = ", ".join(sorted(its_own))
         raise DeviceNameError(f"this machine has no device {kind!r}; say which it is of {known}: {name}=KIND")
     if name != kind and name in installed:
         raise DeviceNameError(f"{name!r} is what every machine calls another kind of device; choose another name")
     device = installed[kind]()
     if reason := device.why_absent():
         raise DeviceNameError(f"this machine cannot offer {kind}: {reason}")
-    if device.capabilities().simulated:
-        raise DeviceNameError(f"{kind} is simulated: every worker has it, it needs none of its own")
+    if is_everywhere(device.capabilities()):
+        raise DeviceNameError(f"{kind} is a closed form: every worker has it, it needs none of its own")
     return DeviceName(name, kind)
 
 

@@ -165,7 +165,8 @@ class TorchCuda(Device):
         return results
 
     def _time(self, deployed: Deployed, anchor: Anchor | None, protocol: TimingProtocol) -> MeasurementResult:
-        conditions: dict[str, Any] = {**self._cuda.fingerprint, "clock": "CUDA events"}
+        conditions = {**self._cuda.fingerprint, "clock": "CUDA events"}
+        evidence: dict[str, Any] = {}
         clock = _DeviceClock(self._cuda)
 
         def opened(one: Deployed) -> Run:
@@ -177,5 +178,5 @@ class TorchCuda(Device):
             pairs = time_beside(lambda: (opened(deployed), opened(anchor.deployed)), protocol, clock.read)
             ratios = pairs[:, 0] / pairs[:, 1]
             times, ratio = ratios * anchor.latency_s, float(np.median(ratios))
-            conditions["anchor_latency_s"] = anchor.latency_s
-        return summarise(Metric.LATENCY_S, times, ratio, protocol, conditions, Provenance.MEASURED)
+            evidence["anchor_latency_s"] = anchor.latency_s  # no condition: figures beside other anchors compare
+        return summarise(Metric.LATENCY_S, times, ratio, protocol, conditions, Provenance.MEASURED, evidence)
