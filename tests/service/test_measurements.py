@@ -112,6 +112,14 @@ class TestRecord:
             (conditions,) = session.scalars(select(Conditions))
         assert (conditions.device, conditions.protocol) == ("local-cpu", {"batch": 1, "threads": 1})
 
+    def test_a_signature_is_filled_in_where_only_a_digest_was_known(self, engine: Engine) -> None:
+        bare, told = WorkloadKey(WorkloadKind.BLOCK, A, ""), WorkloadKey(WorkloadKind.OPERATOR, A, "{}")
+        for key, stored in ((bare, ("block", "")), (told, ("operator", "{}")), (bare, ("operator", "{}"))):
+            store(engine, of(A, workload=key))
+            with reading(engine) as session:
+                (found,) = session.scalars(select(Workload))
+            assert (found.kind, found.signature) == stored
+
     def test_a_number_that_is_not_finite_is_not_stored(self, engine: Engine) -> None:
         with pytest.raises(Exception, match="not JSON compliant"):
             store(engine, of(A), of(B, samples=(float("nan"),)))
