@@ -154,7 +154,7 @@ def _ask(session: Session, device: Device, fitted: Fitted | None, network: Netwo
         elif metric == Metric.LATENCY_S and fitted is not None:
             _predict(told, fitted, network)
         else:
-            _add_up(session, told, name, metric, operators, refusal)
+            _add_up(session, told, name, metric, protocol, operators, refusal)
     return told
 
 
@@ -179,7 +179,13 @@ def _predict(told: _Told, fitted: Fitted, network: Network) -> None:
 
 
 def _add_up(
-    session: Session, told: _Told, device: str, metric: str, operators: Sequence[Workload], refusal: str
+    session: Session,
+    told: _Told,
+    device: str,
+    metric: str,
+    protocol: Mapping[str, int],
+    operators: Sequence[Workload],
+    refusal: str,
 ) -> None:
     """The sum of what the table has of each operator: only if it has them all, since nothing is made up.
 
@@ -187,7 +193,7 @@ def _add_up(
     """
     layers = {one.digest: layer.digest for one in operators if (layer := layer_of(one)) is not None}
     digests = {*(one.digest for one in operators), *layers.values()}
-    known = lookup(session, device, digests, metric, provenances=(Provenance.IMPORTED,))
+    known = lookup(session, device, digests, metric, protocol=protocol, provenances=(Provenance.IMPORTED,))
     parts = [known.get(one.digest) or known.get(layers.get(one.digest, "")) for one in operators]
     is_of_layers = any(digest in known for digest in layers.values())
     lacking = [

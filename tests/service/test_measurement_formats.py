@@ -52,7 +52,7 @@ def measurements(draw: st.DrawFn) -> NewMeasurement:
         workload=WorkloadKey(one.kind, one.digest, draw(st.sampled_from([one.signature]))),
         device=draw(st.sampled_from(["local-cpu", 'my phone, the "old" one'])),
         fingerprint=draw(documents),
-        protocol=draw(documents),
+        protocol=draw(documents) | {"batch": draw(st.integers(1, 64)), "threads": draw(st.integers(1, 64))},
         metric=Metric.MEMORY_BYTES,
         lower_quartile=lower,
         median=median,

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, func, select, update
+from sqlalchemy import Engine, event, func, select, update
 
 from search_spaces.catalog import build_network
 from search_spaces.costs import WorkloadKind, workloads
@@ -89,6 +89,31 @@ class TestLookup:
         assert (mixed[A].is_stale, mixed[B].is_stale) == (False, True)
         add_device(engine, BEFORE)
         assert medians(find(engine, A, B)) == {A: 1e-3, B: 2e-3}, "back as it was"
+
+    def test_of_a_long_history_the_database_hands_out_one_row(self, engine: Engine) -> None:
+        add_device(engine, BEFORE)
+        store(engine, *(of(A, median=1e-3 + number / 1e6) for number in range(50)))
+        read: list[int] = []
+        with reading(engine) as session:
+            event.listen(session, "do_orm_execute", lambda state: read.append(len(state.invoke_statement().all())))
+            lookup(session, LOCAL_CPU.name, [A], Metric.LATENCY_S)
+        assert read == [1, 1], "conditions, and the newest figure"
+        assert medians(find(engine, A)) == {A: 1e-3 + 49 / 1e6}
+
+    def test_under_very_many_conditions(self, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+        add_device(engine, BEFORE)
+        monkeypatch.setattr("service.measurements.actions.in_chunks.__defaults__", (4,))
+        store(
+            engine,
+            *(
+                of(A, median=9.0 - number, lower_quartile=0.1, upper_quartile=9.0, protocol={"round": number})
+                for number in range(9)
+            ),
+        )
+        with transaction(engine) as session:  # the newest is in the first chunk
+            first = update(Measurement).where(Measurement.median == 9.0)
+            session.execute(first.values(created_at=datetime(2040, 1, 1, tzinfo=UTC)))
+        assert medians(find(engine, A)) == {A: 9.0}
 
     def test_ten_thousand_workloads_at_once(self, engine: Engine) -> None:
         add_device(engine, BEFORE)
