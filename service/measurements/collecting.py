@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -21,18 +22,26 @@ from search_spaces.objectives import DEVICE_METRICS, Metric, Provenance
 from search_spaces.signatures import AnySignature, SignatureError, read_signature
 from service.measurements.actions import Stated, WorkloadKey
 from service.measurements.chunk import Chunk
-from service.measurements.columns import ABSENT, Texts, numbers, texts, times
+from service.measurements.columns import ABSENT, NO_TIME, Texts, numbers, texts, times
 from service.measurements.conditions import conditions_digest
 from service.measurements.faults import MOST_NAMED, RowFaults, refuse_table
 from service.measurements.flat_reading import FlatFile, ValueColumn
 from service.measurements.table_conditions import CONDITION_COLUMNS, Told, UnfitError, state
 from service.measurements.table_settings import UNITS, TableSettings, Unit
+from service.models import utc_now
 
 METRICS = tuple(sorted(DEVICE_METRICS))
 ORIGINS = tuple(Provenance)
 NO_SAMPLES = "[]"
 MOST_SAMPLES = 10_000
+MOST_SAMPLES_IN_ALL = 20_000_000
+LONGEST_SAMPLES = 32 * MOST_SAMPLES
+MOST_CHARACTERS = 2**28
+"""Of the distinct texts that are kept while a file is read."""
+MOST_CONDITIONS = 10_000
+MOST_DEVICES = 100
 _LARGEST_COUNT = 2**31 - 1
+_CLOCKS_DIFFER = timedelta(days=1)
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -57,10 +66,13 @@ class Collected:
     conditions: list[Stated] = field(default_factory=list)
     chunks: list[Chunk] = field(default_factory=list)
     row_count: int = 0
+    sample_count: int = 0
+    _character_count: int = 0
     _by_digest: dict[str, int] = field(default_factory=dict)
     _by_signature: dict[str, int | str] = field(default_factory=dict)
     _by_combination: dict[Told, int | tuple[str, str]] = field(default_factory=dict)
     _by_conditions: dict[str, int] = field(default_factory=dict)
+    _devices_met: set[str] = field(default_factory=set)
 
     def keys(self) -> dict[str, WorkloadKey]:
         """The workloads whose kind is known, by digest."""
@@ -73,6 +85,7 @@ class Collected:
     def add_signature(self, text: str, row: int) -> int | str:
         """Its index, or what is wrong with it."""
         if text not in self._by_signature:
+            self._count_characters(len(text))
             try:
                 read = read_signature(text)
             except SignatureError as error:
@@ -96,6 +109,7 @@ class Collected:
     def add_combination(self, told: Told) -> int | tuple[str, str]:
         """The index of the conditions that these columns tell, or (column, what is wrong)."""
         if told not in self._by_combination:
+            self._count_characters(sum(len(text) for text in told if text is not None))
             try:
                 stated = state(told, self.devices, self.settings)
             except UnfitError as error:
@@ -105,8 +119,29 @@ class Collected:
                 if digest not in self._by_conditions:
                     self._by_conditions[digest] = len(self.conditions)
                     self.conditions.append(stated)
+                    self._check_conditions(stated[0])
                 self._by_combination[told] = self._by_conditions[digest]
         return self._by_combination[told]
+
+    def count_samples(self, count: int) -> None:
+        """Raises `InvalidTableError` when the file has too many."""
+        self.sample_count += count
+        if self.sample_count > MOST_SAMPLES_IN_ALL:
+            raise refuse_table(f"more than {MOST_SAMPLES_IN_ALL:,} samples in all; hand over fewer rows or samples")
+
+    def _count_characters(self, count: int) -> None:
+        self._character_count += count
+        if self._character_count > MOST_CHARACTERS:
+            raise refuse_table(
+                f"signatures and conditions of more than {MOST_CHARACTERS:,} characters; hand over fewer rows at once"
+            )
+
+    def _check_conditions(self, device: str) -> None:
+        self._devices_met.add(device)
+        if len(self.conditions) > MOST_CONDITIONS:
+            raise refuse_table(f"more than {MOST_CONDITIONS:,} different conditions; split the file")
+        if len(self._devices_met) > MOST_DEVICES:
+            raise refuse_table(f"more than {MOST_DEVICES:,} devices; split the file")
 
     def _add(self, digest: str, key: tuple[WorkloadKind | None, str, str], parts: AnySignature | None, row: int) -> int:
         if digest not in self._by_digest:
@@ -171,7 +206,7 @@ def _take(batch: pa.RecordBatch, flat: FlatFile, collected: Collected) -> None:
         "count": _counts(batch, rows, collected),
         "anchor_ratio": _positive(batch, "anchor_ratio", rows, collected.faults),
         "origin": _origins(batch, rows, collected),
-        "measured_us": times(batch, "measured_at", rows, collected.faults),
+        "measured_us": _times(batch, rows, collected.faults),
     }
     some = np.zeros(len(rows), bool)
     for column in flat.values:
@@ -199,12 +234,18 @@ def _figures(
     if len(unordered):
         faults.add(rows[unordered], column.name, "the quartiles are not on both sides of the median")
     lower, upper = np.where(np.isnan(lower), median, lower), np.where(np.isnan(upper), median, upper)
+    with np.errstate(over="ignore", under="ignore"):
+        figures = {"median": median / divisor, "lower_quartile": lower / divisor, "upper_quartile": upper / divisor}
+    for values in figures.values():
+        gone = np.flatnonzero(~np.isnan(median) & ~(np.isfinite(values) & (values > 0)))
+        if len(gone):
+            faults.add(
+                rows[gone], column.name, "{} in its unit is 0 or endless in the metric's own", median[gone].tolist()
+            )
     return {
         "metric": metric,
-        "median": median / divisor,
-        "lower_quartile": lower / divisor,
-        "upper_quartile": upper / divisor,
-        "samples": _samples(batch, divisor, rows, faults),
+        **figures,
+        "samples": _samples(batch, divisor, rows, collected),
     }
 
 
@@ -355,29 +396,48 @@ def _divisors(
     return np.array([UNITS[unit][1] for unit in units] + [1.0])[codes]
 
 
-def _samples(batch: pa.RecordBatch, divisor: np.ndarray, rows: np.ndarray, faults: RowFaults) -> list[str]:
+def _samples(batch: pa.RecordBatch, divisor: np.ndarray, rows: np.ndarray, collected: Collected) -> list[str]:
+    """JSON in the metric's own unit, one a row; what rows share is read and kept once."""
     column = texts(batch, "samples")
-    kept = [NO_SAMPLES] * len(rows)
-    for index in np.flatnonzero(column.codes != ABSENT):
-        text = column.values[column.codes[index]]
-        if text == NO_SAMPLES:
-            continue
-        values = _read_samples(text)
-        if values is None:
-            faults.add(rows[[index]], "samples", f"write a JSON list of at most {MOST_SAMPLES:,} finite numbers")
-        else:
-            kept[index] = json.dumps([value / divisor[index] for value in values], separators=(", ", ": "))
-    return kept
+    if not column.values:
+        return [NO_SAMPLES] * len(rows)
+    divisors, divided = np.unique(divisor, return_inverse=True)
+    pairs = (column.codes + 1) * len(divisors) + divided
+    distinct, inverse, times_used = np.unique(pairs, return_inverse=True, return_counts=True)
+    written: list[str | None] = []
+    for pair, used in zip(distinct.tolist(), times_used.tolist(), strict=True):
+        code, place = divmod(pair, len(divisors))
+        values = _read_samples(column.values[code - 1], divisors[place].item()) if code else []
+        collected.count_samples(0 if values is None else used * len(values))
+        written.append(None if values is None else json.dumps(values))
+    wrong = np.flatnonzero(np.array([one is None for one in written], bool)[inverse])
+    if len(wrong):
+        message = f"write a JSON list of at most {MOST_SAMPLES:,} finite numbers above 0"
+        collected.faults.add(rows[wrong], "samples", message)
+    return [written[index] or NO_SAMPLES for index in inverse.tolist()]
 
 
-def _read_samples(text: str) -> list[float] | None:
+def _read_samples(text: str, divisor: float) -> list[float] | None:
+    """Divided; None of what are none."""
+    if len(text) > LONGEST_SAMPLES:
+        return None
     try:
         found = json.loads(text)
-        values = [float(one) for one in found if not isinstance(one, bool | str)]
+        values = [float(one) / divisor for one in found if not isinstance(one, bool | str)]
     except (ValueError, TypeError, OverflowError, RecursionError):
         return None
     is_list = isinstance(found, list) and len(values) == len(found) <= MOST_SAMPLES
-    return values if is_list and all(map(math.isfinite, values)) else None
+    return values if is_list and all(math.isfinite(one) and one > 0 for one in values) else None
+
+
+def _times(batch: pa.RecordBatch, rows: np.ndarray, faults: RowFaults) -> np.ndarray:
+    """(n,) microseconds since 1970, or `NO_TIME`; a figure was taken after that, and is not of days to come."""
+    found = times(batch, "measured_at", rows, faults)
+    latest = int((utc_now() + _CLOCKS_DIFFER).timestamp() * 1e6)
+    bad = np.flatnonzero((found != NO_TIME) & ((found < 0) | (found > latest)))
+    if len(bad):
+        faults.add(rows[bad], "measured_at", "write a time from 1970 to today")
+    return found
 
 
 def _first_rows(column: Texts, rows: np.ndarray) -> list[int]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from service.measurements.actions import Stated
 from service.measurements.conditions import canonical_json
-from service.measurements.table_settings import TableSettings
+from service.measurements.table_settings import NAME, TableSettings
 
 CONDITION_COLUMNS = ("device", "fingerprint", "protocol", "batch", "threads", "runtime")
 Told: TypeAlias = tuple[str | None, ...]
@@ -40,8 +41,10 @@ def state(told: Told, devices: Mapping[str, Mapping[str, Any]], settings: TableS
     name = device or settings.device
     if name is None:
         raise UnfitError("device", "no device is named")
-    if len(name) > 100 or not name.isprintable():
-        raise UnfitError("device", "a device has a printable name of at most 100 letters")
+    if len(name) > 100 or not re.fullmatch(NAME, name):
+        raise UnfitError(
+            "device", "a name has letters, digits, spaces and . _ -, begins with one of the first two, at most 100"
+        )
     if name not in devices and not settings.new_device:
         known = ", ".join(sorted(devices)) or "none yet"
         raise UnfitError(
