@@ -29,7 +29,8 @@ from service.measurements.actions import (
 )
 from service.measurements.bulk import COLUMNS, insert_measurements
 from service.measurements.chunk import Chunk
-from service.measurements.collecting import METRICS, ORIGINS, Collected, collect
+from service.measurements.collected import Collected
+from service.measurements.collecting import METRICS, ORIGINS, collect
 from service.measurements.columns import ABSENT, NO_TIME
 from service.measurements.conditions import conditions_digest, digest_of
 from service.measurements.faults import RowFaults, refuse_table

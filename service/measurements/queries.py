@@ -238,7 +238,7 @@ def _wanted(filters: Filters) -> list[ColumnElement[bool]]:
     return wanted
 
 
-def _ids_of_conditions(filters: Filters) -> Select[tuple[int]]:
+def _ids_of_conditions(filters: Filters) -> Select[int]:
     query = select(Conditions.id)
     if filters.device is not None:
         query = query.where(Conditions.device == filters.device)

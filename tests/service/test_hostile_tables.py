@@ -78,10 +78,10 @@ class TestMemory:
         ("limit", "most", "message"),
         [
             ("flat_reading.MOST_BATCH_BYTES", 50, "3 of its rows have more than 50 bytes"),
-            ("collecting.MOST_CHARACTERS", 500, "more than 500 characters"),
-            ("collecting.MOST_SAMPLES_IN_ALL", 5, "more than 5 samples in all"),
-            ("collecting.MOST_CONDITIONS", 2, "more than 2 different conditions"),
-            ("collecting.MOST_DEVICES", 2, "more than 2 devices"),
+            ("collected.MOST_CHARACTERS", 500, "more than 500 characters"),
+            ("collected.MOST_SAMPLES_IN_ALL", 5, "more than 5 samples in all"),
+            ("collected.MOST_CONDITIONS", 2, "more than 2 different conditions"),
+            ("collected.MOST_DEVICES", 2, "more than 2 devices"),
         ],
     )
     def test_what_would_take_too_much_is_refused(
