@@ -65,14 +65,20 @@ def add_model(engine: Engine, device: DeviceCapabilities = LOCAL_CPU) -> int:
         return add_cost_model(session, conditions_id, Metric.LATENCY_S, model, 50, report).id
 
 
-def add_figures(engine: Engine, workloads: dict[str, float], network: Network, provenance: Provenance) -> None:
+def add_figures(
+    engine: Engine,
+    workloads: dict[str, float],
+    network: Network,
+    provenance: Provenance,
+    protocol: dict[str, int] = PROTOCOL,
+) -> None:
     whole, operators = network_workloads(network)
     rows = [
         NewMeasurement(
             WorkloadKey(one.kind, one.digest, one.signature),
             "local-cpu",
             LOCAL_CPU.fingerprint,
-            PROTOCOL,
+            protocol,
             "latency_s",
             workloads[one.digest],
             workloads[one.digest],
@@ -148,6 +154,15 @@ def test_a_table_is_added_up_only_when_it_is_complete(client: httpx.Client, engi
     (item,) = ask(client, network=SMALL, device="local-cpu")["items"]
     assert item["values"]["latency_s"] == pytest.approx(1e-3 * len(operators))
     assert item["sources"]["latency_s"] == "imported"
+
+
+def test_a_table_of_another_batch_is_not_added_up(client: httpx.Client, engine: Engine) -> None:
+    add_device(engine)
+    figures = {one.digest: 1e-4 for one in network_workloads(small())[1]}
+    add_figures(engine, figures, small(), Provenance.IMPORTED, {"batch": 8, "threads": 1})
+    (item,) = ask(client, network=SMALL, device="local-cpu")["items"]
+    assert "latency_s" not in item["values"]
+    assert "latency_s" in item["missing"]
 
 
 def test_a_sample_of_a_spec_is_drawn_from_its_space(client: httpx.Client, engine: Engine) -> None:
