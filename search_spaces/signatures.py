@@ -152,17 +152,29 @@ def layer_of(operator: Workload) -> Workload | None:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """How much a workload computes and moves, at batch 1; MACs are 0 where they cannot be told."""
+    """How much a workload computes and moves, at batch 1.
+
+    Attributes:
+        moved_bytes: of what is read and written, weights included.
+        weight_bytes: of weights alone, which are moved once however large the batch is.
+    """
 
     macs: float
     moved_bytes: float
+    weight_bytes: float = 0.0
 
     def __add__(self, other: Work) -> Work:
-        return Work(self.macs + other.macs, self.moved_bytes + other.moved_bytes)
+        return Work(
+            self.macs + other.macs, self.moved_bytes + other.moved_bytes, self.weight_bytes + other.weight_bytes
+        )
 
 
 def work_of(parts: AnySignature) -> Work | None:
-    """What a signature says of the work; None of a network, whose operators have to be looked at."""
+    """What a signature says of the work; None where that is not all of it.
+
+    So it is of a network, whose operators have to be looked at, of opaque operators, and of blocks without a kernel or
+    an expansion.
+    """
     if isinstance(parts, OperatorSignature):
         return _work_of_operator(parts)
     if isinstance(parts, LayerSignature):
@@ -170,29 +182,33 @@ def work_of(parts: AnySignature) -> Work | None:
     return _work_of_block(parts) if isinstance(parts, BlockSignature) else None
 
 
-def _work_of_operator(parts: OperatorSignature) -> Work:
+def _work_of_operator(parts: OperatorSignature) -> Work | None:
+    if Op.OPAQUE in parts.ops:
+        return None
     tensors = sum(math.prod(shape) / 8 for shape in (*parts.inputs, parts.output))  # the bits are part of the product
     if parts.ops[0] not in (Op.CONV, Op.LINEAR) or not parts.inputs:
         return Work(0.0, tensors)
     weights = _weights(parts.inputs[0], parts.output, parts.kernel, parts.groups)
     bits = parse_precision(parts.precision).weight_bits
-    return Work(float(weights * math.prod(parts.output[1:-1])), tensors + weights * bits / 8)
+    weight_bytes = weights * bits / 8
+    return Work(float(weights * math.prod(parts.output[1:-1])), tensors + weight_bytes, weight_bytes)
 
 
 def _work_of_layer(parts: LayerSignature) -> Work:
     precision = parse_precision(parts.precision)
     weights = _weights(parts.input, parts.output, parts.kernel, parts.groups)
     tensors = math.prod(parts.input) * precision.activation_bits / 8
-    return Work(float(weights * math.prod(parts.output[1:])), tensors + weights * precision.weight_bits / 8)
+    weight_bytes = weights * precision.weight_bits / 8
+    return Work(float(weights * math.prod(parts.output[1:])), tensors + weight_bytes, weight_bytes)
 
 
-def _work_of_block(parts: BlockSignature) -> Work:
-    """MACs of an inverted residual, whose numbers tell them; of other blocks only what has to be read and written."""
+def _work_of_block(parts: BlockSignature) -> Work | None:
+    """Of an inverted residual, whose numbers tell its MACs."""
     bits = parse_precision(parts.precision).activation_bits
     tensors = (math.prod(parts.input) + math.prod(parts.output)) * bits / 8
     expand, kernel = parts.numbers.get("expand"), parts.numbers.get("kernel")
     if expand is None or kernel is None or len(parts.input) != 3 or len(parts.output) != 3:
-        return Work(0.0, tensors)
+        return None
     inside = parts.input[2] * expand
     outside = parts.output[0] * parts.output[1]
     widening = math.prod(parts.input) * inside if expand != 1 else 0

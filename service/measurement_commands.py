@@ -98,8 +98,8 @@ def show_coverage(
     classes: Annotated[int | None, typer.Option(help="its outputs; default: 1000")] = None,
     precision: Annotated[str | None, typer.Option(help="of all its layers; default: fp32")] = None,
     metric: Annotated[Metric | None, typer.Option(help="default: latency_s")] = None,
-    batch: Annotated[int | None, typer.Option(help="images of one inference")] = None,
-    threads: Annotated[int | None, typer.Option(help="that the runtime could use")] = None,
+    batch: Annotated[int | None, typer.Option(help="images of one inference; default: the device's own")] = None,
+    threads: Annotated[int | None, typer.Option(help="that the runtime could use; default: the device's own")] = None,
     allow_stale: Annotated[bool, typer.Option("--allow-stale", help="count figures of the device as it was")] = False,
 ) -> None:
     """Name every workload of a network that nothing is known of; exit status 1 when there are any."""

@@ -341,10 +341,10 @@ class Device(Row):
 
 
 class Workload(Row):
-    """What was measured: see `search_spaces.costs.Workload`. Written once, never changed.
+    """What was measured: see `search_spaces.costs.Workload`. Written once; but see `signature`.
 
     Attributes:
-        signature: empty where only the digest is known.
+        signature: empty where only the digest is known, and filled in, with the kind, once somebody tells it.
     """
 
     __tablename__ = "workloads"

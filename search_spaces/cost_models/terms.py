@@ -75,7 +75,30 @@ def network_terms(operators: Sequence[str], reads: Sequence[Sequence[int]]) -> t
         own, result = operator_terms(signature, found)
         terms += own
         made.append(result)
-    return tuple(terms)
+    return (*terms, _weights_together(operators))
+
+
+CACHES_BYTES = tuple(2**power for power in range(18, 27))
+"""Sizes that a cache may have: 256 KiB to 64 MiB."""
+
+
+def _weights_together(operators: Sequence[str]) -> Term:
+    """What all weights together cost once they no longer stay in a cache from one inference to the next.
+
+    The one term that is of no operator: its amounts are how far they exceed each of the sizes that caches have.
+    """
+    total = sum(map(_weight_bytes, operators))
+    amounts = (0.0, float(total), *(float(max(total - size, 0)) for size in CACHES_BYTES))
+    return Term("weights together", amounts, (log2(max(total, 1)),))
+
+
+@lru_cache(maxsize=65_536)
+def _weight_bytes(signature: str) -> int:
+    operator = json.loads(signature)
+    if operator["ops"][0] not in _COMPUTE:
+        return 0
+    weights = prod(operator["kernel"]) * operator["inputs"][0][0] // operator["groups"] * operator["output"][0]
+    return weights * parse_precision(operator["precision"]).weight_bits // 8
 
 
 @lru_cache(maxsize=65_536)

@@ -47,11 +47,12 @@ def blocks_of(network: Network) -> list[tuple[Workload, tuple[str, ...]]]:
     """
     shapes = infer_shapes(network)
     precisions = {node.precision for node in network.compute_nodes()}
+    pools = [node for node in network.nodes if node.op is Op.GLOBAL_AVERAGE_POOL]
     members: dict[str, list[Node]] = {}
     for node in network.nodes:
         if node.op not in (Op.INPUT, Op.FLATTEN):
-            is_pool = node.op is Op.GLOBAL_AVERAGE_POOL  # such tables count it with the classifier
-            members.setdefault("classifier" if is_pool else node.block or node.name, []).append(node)
+            is_last_pool = node in pools[-1:]  # such tables count it with the classifier; others are in blocks
+            members.setdefault("classifier" if is_last_pool else node.block or node.name, []).append(node)
     is_inverted = any(f"{block}.depthwise" in {node.name for node in nodes} for block, nodes in members.items())
     if len(precisions) != 1 or not is_inverted:
         return []
@@ -63,6 +64,8 @@ def blocks_of(network: Network) -> list[tuple[Workload, tuple[str, ...]]]:
     ]
 
 
+_INSIDE = frozenset({Op.CONV, Op.BATCH_NORM, Op.RELU, Op.RELU6, Op.ADD})
+"""What an inverted residual of such a table is made of; one with anything else takes another time."""
 _AROUND = {"stem": "conv", "head": "conv_1", "classifier": "logits"}
 
 
@@ -72,10 +75,13 @@ def _block(block: str, nodes: list[Node], shapes: Mapping[str, Shape], precision
     if block in _AROUND:
         return _workload(_AROUND[block], source, output, {}, precision, block)
     depthwise = by_name.get(f"{block}.depthwise")
-    if depthwise is None:
+    if depthwise is None or not _INSIDE.issuperset(node.op for node in nodes):
         return None
+    expand, rest = divmod(shapes[depthwise.name][0], source[-1])
+    if rest:
+        return None  # a name has whole numbers, and a rounded one is another block's
     numbers = {
-        "expand": shapes[depthwise.name][0] // source[-1],
+        "expand": expand,
         "kernel": depthwise.kernel[0],
         "stride": depthwise.stride[0],
         "idskip": int(any(node.op is Op.ADD for node in nodes)),

@@ -20,6 +20,7 @@ MOST_BYTES = 2**24
 MOST_ROWS = 100_000
 _MS = 1e-3
 _DEEPEST = 5
+_LONGEST_SCALAR = 300
 _Loader: Any = getattr(pyyaml, "CSafeLoader", pyyaml.SafeLoader)
 
 
@@ -85,6 +86,9 @@ def _check_events(content: bytes) -> None:
             raise TableError([("file", "aliases are not read: a few lines of them stand for gigabytes")])
         if depth > _DEEPEST:
             raise TableError([("file", f"nested more than {_DEEPEST} deep")])
+        if isinstance(event, pyyaml.ScalarEvent) and len(event.value) > _LONGEST_SCALAR:
+            # 1:1:1:... is a number to base 60, and takes YAML the square of its length.
+            raise TableError([("file", f"a key or value of more than {_LONGEST_SCALAR} characters")])
 
 
 def _row(key: str, value: Any, precision: Precision) -> TableRow:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, update
 from sqlalchemy.orm import Session
 
 from search_spaces.costs import WorkloadKind
@@ -111,11 +111,23 @@ def record(session: Session, rows: Sequence[NewMeasurement], *, trial_id: int | 
 
 
 def find_or_add_workloads(session: Session, wanted: Mapping[str, WorkloadKey]) -> dict[str, int]:
-    """Ids by digest; those that are new are added."""
+    """Ids by digest; those that are new are added, and those known by a digest alone get the signature told now."""
     rows = {
         digest: {"digest": digest, "kind": str(key.kind), "signature": key.signature} for digest, key in wanted.items()
     }
-    return _find_or_add(session, Workload, rows)
+    ids = _find_or_add(session, Workload, rows)
+    _fill_in(session, {digest: row for digest, row in rows.items() if row["signature"]})
+    return ids
+
+
+def _fill_in(session: Session, rows: Mapping[str, Mapping[str, Any]]) -> None:
+    for chunk in in_chunks(sorted(rows)):
+        bare = select(Workload.digest).where(Workload.digest.in_(chunk), Workload.signature == "")
+        for digest in session.scalars(bare.order_by(Workload.digest)).all():
+            # A kind that came with a digest was somebody's word; the signature says it by itself.
+            session.execute(
+                update(Workload).where(Workload.digest == digest, Workload.signature == "").values(**rows[digest])
+            )
 
 
 Stated = tuple[str, Mapping[str, Any], Mapping[str, Any]]

@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Sequence
+from dataclasses import fields
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -18,103 +19,23 @@ import pyarrow as pa
 from search_spaces.check import Fault
 from search_spaces.costs import WorkloadKind
 from search_spaces.objectives import DEVICE_METRICS, Metric, Provenance
-from search_spaces.signatures import AnySignature, SignatureError, read_signature
-from service.measurements.actions import Stated, WorkloadKey
 from service.measurements.chunk import Chunk
-from service.measurements.columns import ABSENT, Texts, numbers, texts, times
-from service.measurements.conditions import conditions_digest
+from service.measurements.collected import Collected
+from service.measurements.columns import ABSENT, NO_TIME, Texts, numbers, texts, times
 from service.measurements.faults import MOST_NAMED, RowFaults, refuse_table
 from service.measurements.flat_reading import FlatFile, ValueColumn
-from service.measurements.table_conditions import CONDITION_COLUMNS, Told, UnfitError, state
+from service.measurements.table_conditions import CONDITION_COLUMNS
 from service.measurements.table_settings import UNITS, TableSettings, Unit
+from service.models import utc_now
 
 METRICS = tuple(sorted(DEVICE_METRICS))
 ORIGINS = tuple(Provenance)
 NO_SAMPLES = "[]"
 MOST_SAMPLES = 10_000
+LONGEST_SAMPLES = 32 * MOST_SAMPLES
 _LARGEST_COUNT = 2**31 - 1
+_CLOCKS_DIFFER = timedelta(days=1)
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-
-
-@dataclass
-class Collected:
-    """What a file holds.
-
-    Attributes:
-        devices: fingerprint of each device that is known, by name.
-        workloads: each once; a kind of None where a file tells only a digest.
-        parts: of their signatures; None where there is no signature.
-        first_rows: where each workload was met.
-        conditions: device, fingerprint, protocol, each combination once.
-    """
-
-    devices: Mapping[str, Mapping[str, Any]]
-    settings: TableSettings
-    faults: RowFaults = field(default_factory=RowFaults)
-    workloads: list[tuple[WorkloadKind | None, str, str]] = field(default_factory=list)
-    parts: list[AnySignature | None] = field(default_factory=list)
-    first_rows: list[int] = field(default_factory=list)
-    conditions: list[Stated] = field(default_factory=list)
-    chunks: list[Chunk] = field(default_factory=list)
-    row_count: int = 0
-    _by_digest: dict[str, int] = field(default_factory=dict)
-    _by_signature: dict[str, int | str] = field(default_factory=dict)
-    _by_combination: dict[Told, int | tuple[str, str]] = field(default_factory=dict)
-    _by_conditions: dict[str, int] = field(default_factory=dict)
-
-    def keys(self) -> dict[str, WorkloadKey]:
-        """The workloads whose kind is known, by digest."""
-        return {
-            digest: WorkloadKey(kind, digest, signature)
-            for kind, digest, signature in self.workloads
-            if kind is not None
-        }
-
-    def add_signature(self, text: str, row: int) -> int | str:
-        """Its index, or what is wrong with it."""
-        if text not in self._by_signature:
-            try:
-                read = read_signature(text)
-            except SignatureError as error:
-                self._by_signature[text] = str(error)
-            else:
-                one = read.workload
-                index = self._add(one.digest, (one.kind, one.digest, one.signature), read.parts, row)
-                if self.parts[index] is None:
-                    self.workloads[index], self.parts[index] = (one.kind, one.digest, one.signature), read.parts
-                self._by_signature[text] = index
-        return self._by_signature[text]
-
-    def add_digest(self, digest: str, kind: WorkloadKind | None, row: int) -> int:
-        """The index of a workload of which only this is told."""
-        return self._add(digest, (kind, digest, ""), None, row)
-
-    def find_digest(self, digest: str) -> int:
-        """Its index, or `ABSENT`."""
-        return self._by_digest.get(digest, ABSENT)
-
-    def add_combination(self, told: Told) -> int | tuple[str, str]:
-        """The index of the conditions that these columns tell, or (column, what is wrong)."""
-        if told not in self._by_combination:
-            try:
-                stated = state(told, self.devices, self.settings)
-            except UnfitError as error:
-                self._by_combination[told] = (error.column, error.message)
-            else:
-                digest = conditions_digest(*stated)
-                if digest not in self._by_conditions:
-                    self._by_conditions[digest] = len(self.conditions)
-                    self.conditions.append(stated)
-                self._by_combination[told] = self._by_conditions[digest]
-        return self._by_combination[told]
-
-    def _add(self, digest: str, key: tuple[WorkloadKind | None, str, str], parts: AnySignature | None, row: int) -> int:
-        if digest not in self._by_digest:
-            self._by_digest[digest] = len(self.workloads)
-            self.workloads.append(key)
-            self.parts.append(parts)
-            self.first_rows.append(row)
-        return self._by_digest[digest]
 
 
 def collect(flat: FlatFile, collected: Collected) -> None:
@@ -171,7 +92,7 @@ def _take(batch: pa.RecordBatch, flat: FlatFile, collected: Collected) -> None:
         "count": _counts(batch, rows, collected),
         "anchor_ratio": _positive(batch, "anchor_ratio", rows, collected.faults),
         "origin": _origins(batch, rows, collected),
-        "measured_us": times(batch, "measured_at", rows, collected.faults),
+        "measured_us": _times(batch, rows, collected.faults),
     }
     some = np.zeros(len(rows), bool)
     for column in flat.values:
@@ -199,12 +120,18 @@ def _figures(
     if len(unordered):
         faults.add(rows[unordered], column.name, "the quartiles are not on both sides of the median")
     lower, upper = np.where(np.isnan(lower), median, lower), np.where(np.isnan(upper), median, upper)
+    with np.errstate(over="ignore", under="ignore"):
+        figures = {"median": median / divisor, "lower_quartile": lower / divisor, "upper_quartile": upper / divisor}
+    for values in figures.values():
+        gone = np.flatnonzero(~np.isnan(median) & ~(np.isfinite(values) & (values > 0)))
+        if len(gone):
+            faults.add(
+                rows[gone], column.name, "{} in its unit is 0 or endless in the metric's own", median[gone].tolist()
+            )
     return {
         "metric": metric,
-        "median": median / divisor,
-        "lower_quartile": lower / divisor,
-        "upper_quartile": upper / divisor,
-        "samples": _samples(batch, divisor, rows, faults),
+        **figures,
+        "samples": _samples(batch, divisor, rows, collected),
     }
 
 
@@ -355,29 +282,48 @@ def _divisors(
     return np.array([UNITS[unit][1] for unit in units] + [1.0])[codes]
 
 
-def _samples(batch: pa.RecordBatch, divisor: np.ndarray, rows: np.ndarray, faults: RowFaults) -> list[str]:
+def _samples(batch: pa.RecordBatch, divisor: np.ndarray, rows: np.ndarray, collected: Collected) -> list[str]:
+    """JSON in the metric's own unit, one a row; what rows share is read and kept once."""
     column = texts(batch, "samples")
-    kept = [NO_SAMPLES] * len(rows)
-    for index in np.flatnonzero(column.codes != ABSENT):
-        text = column.values[column.codes[index]]
-        if text == NO_SAMPLES:
-            continue
-        values = _read_samples(text)
-        if values is None:
-            faults.add(rows[[index]], "samples", f"write a JSON list of at most {MOST_SAMPLES:,} finite numbers")
-        else:
-            kept[index] = json.dumps([value / divisor[index] for value in values], separators=(", ", ": "))
-    return kept
+    if not column.values:
+        return [NO_SAMPLES] * len(rows)
+    divisors, divided = np.unique(divisor, return_inverse=True)
+    pairs = (column.codes + 1) * len(divisors) + divided
+    distinct, inverse, times_used = np.unique(pairs, return_inverse=True, return_counts=True)
+    written: list[str | None] = []
+    for pair, used in zip(distinct.tolist(), times_used.tolist(), strict=True):
+        code, place = divmod(pair, len(divisors))
+        values = _read_samples(column.values[code - 1], divisors[place].item()) if code else []
+        collected.count_samples(0 if values is None else used * len(values))
+        written.append(None if values is None else json.dumps(values))
+    wrong = np.flatnonzero(np.array([one is None for one in written], bool)[inverse])
+    if len(wrong):
+        message = f"write a JSON list of at most {MOST_SAMPLES:,} finite numbers above 0"
+        collected.faults.add(rows[wrong], "samples", message)
+    return [written[index] or NO_SAMPLES for index in inverse.tolist()]
 
 
-def _read_samples(text: str) -> list[float] | None:
+def _read_samples(text: str, divisor: float) -> list[float] | None:
+    """Divided; None of what are none."""
+    if len(text) > LONGEST_SAMPLES:
+        return None
     try:
         found = json.loads(text)
-        values = [float(one) for one in found if not isinstance(one, bool | str)]
+        values = [float(one) / divisor for one in found if not isinstance(one, bool | str)]
     except (ValueError, TypeError, OverflowError, RecursionError):
         return None
     is_list = isinstance(found, list) and len(values) == len(found) <= MOST_SAMPLES
-    return values if is_list and all(map(math.isfinite, values)) else None
+    return values if is_list and all(math.isfinite(one) and one > 0 for one in values) else None
+
+
+def _times(batch: pa.RecordBatch, rows: np.ndarray, faults: RowFaults) -> np.ndarray:
+    """(n,) microseconds since 1970, or `NO_TIME`; a figure was taken after that, and is not of days to come."""
+    found = times(batch, "measured_at", rows, faults)
+    latest = int((utc_now() + _CLOCKS_DIFFER).timestamp() * 1e6)
+    bad = np.flatnonzero((found != NO_TIME) & ((found < 0) | (found > latest)))
+    if len(bad):
+        faults.add(rows[bad], "measured_at", "write a time from 1970 to today")
+    return found
 
 
 def _first_rows(column: Texts, rows: np.ndarray) -> list[int]:

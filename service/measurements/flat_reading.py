@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -17,7 +18,9 @@ from service.measurements.faults import MOST_NAMED, RowFaults, refuse_table
 from service.measurements.table_settings import UNITS, TableFormat, TableSettings, Unit
 
 MOST_ROWS = 5_000_000
-MOST_BATCH_BYTES = 2**30
+MOST_ROWS_ON_SQLITE = 1_000_000
+"""It has one writer at a time, and all others wait for as long as a file is stored."""
+MOST_BATCH_BYTES = 2**28
 _BATCH_ROWS = 65_536
 _BLOCK_BYTES = 2**25
 _LONGEST_HEADER = 2**16
@@ -57,52 +60,81 @@ class FlatFile:
     batches: Iterator[pa.RecordBatch]
 
 
-def open_flat(file: BinaryIO, settings: TableSettings, faults: RowFaults) -> FlatFile:
+def open_flat(file: BinaryIO, settings: TableSettings, faults: RowFaults, most_rows: int = MOST_ROWS) -> FlatFile:
     """Read the names of the columns; rows come when they are asked for.
 
     Args:
         file: at its beginning.
         settings: says the format, or the first bytes do.
         faults: is told of rows that have another number of fields than the file has columns.
+        most_rows: that a file may have.
 
     Raises:
         InvalidTableError: it is no such file, has columns of no meaning, or does not say what is in which unit.
     """
     is_parquet = settings.format is TableFormat.PARQUET or (settings.format is None and file.read(4) == b"PAR1")
     file.seek(0)
-    names, batches = _open_parquet(file) if is_parquet else _open_csv(file, faults)
+    names, batches = _open_parquet(file, most_rows) if is_parquet else _open_csv(file, faults, most_rows)
     return FlatFile(names, _value_columns(names, settings), batches)
 
 
-def _open_parquet(file: BinaryIO) -> tuple[tuple[str, ...], Iterator[pa.RecordBatch]]:
+def _open_parquet(file: BinaryIO, most_rows: int) -> tuple[tuple[str, ...], Iterator[pa.RecordBatch]]:
     try:
         parquet = pq.ParquetFile(file)
     except (pa.ArrowException, OSError) as error:
         raise refuse_table(
             f"not a whole Parquet file ({_short(error)}): was it cut off on the way? Write it again"
         ) from None
-    if parquet.metadata.num_rows > MOST_ROWS:
-        raise refuse_table(f"{parquet.metadata.num_rows:,} rows; hand over at most {MOST_ROWS:,} at once")
+    if parquet.metadata.num_rows > most_rows:
+        raise refuse_table(f"{parquet.metadata.num_rows:,} rows; hand over at most {most_rows:,} at once")
     names = tuple(parquet.schema_arrow.names)
-    fields = {name: parquet.schema_arrow.field(name).type for name in names}
-    texts = [name for name, kind in fields.items() if pa.types.is_string(kind) or pa.types.is_large_string(kind)]
+    _check_once(names)
+    texts = _check_types(parquet.schema_arrow)
     # Texts stay in dictionaries: a few bytes can stand for millions of long ones.
     parquet = pq.ParquetFile(file, read_dictionary=texts)
     return names, _parquet_batches(parquet)
+
+
+def _check_types(schema: pa.Schema) -> list[str]:
+    """Refuse columns of other types before they are read; returns which are texts."""
+    bad = [field for field in schema if not any(fits(field.type) for fits in (_is_text, *_PLAIN))]
+    if bad:
+        faults = (
+            Fault(f"/columns/{field.name[:60]}", f"is of type {str(field.type)[:60]}; write texts, numbers or times")
+            for field in bad[:MOST_NAMED]
+        )
+        raise refuse_table("columns of types that are not read", *faults)
+    return [field.name for field in schema if pa.types.is_string(field.type) or pa.types.is_large_string(field.type)]
+
+
+_PLAIN = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_timestamp)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _check_once(names: tuple[str, ...]) -> None:
+    if len(set(names)) < len(names):
+        twice = sorted(name for name, times in Counter(names).items() if times > 1)
+        raise refuse_table(f"columns of one name: {', '.join(twice)[:200]}; keep one of each")
 
 
 def _parquet_batches(parquet: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
     try:
         for batch in parquet.iter_batches(_BATCH_ROWS):
             if batch.nbytes > MOST_BATCH_BYTES:
-                raise refuse_table("its rows are too long")
+                raise refuse_table(f"{batch.num_rows:,} of its rows have more than {MOST_BATCH_BYTES:,} bytes")
             yield batch
     except (pa.ArrowException, OSError) as error:
         raise refuse_table(f"the Parquet file is damaged ({_short(error)}); write it again") from None
 
 
-def _open_csv(file: BinaryIO, faults: RowFaults) -> tuple[tuple[str, ...], Iterator[pa.RecordBatch]]:
+def _open_csv(file: BinaryIO, faults: RowFaults, most_rows: int) -> tuple[tuple[str, ...], Iterator[pa.RecordBatch]]:
     names = _csv_names(file)
+    _check_once(names)
 
     def note(row: Any) -> str:
         message = f"{row.actual_columns} fields where the first line has {row.expected_columns} names"
@@ -121,16 +153,16 @@ def _open_csv(file: BinaryIO, faults: RowFaults) -> tuple[tuple[str, ...], Itera
         )
     except (pa.ArrowException, OSError) as error:
         raise refuse_table(f"not a CSV file that can be read ({_short(error)})") from None
-    return names, _csv_batches(reader)
+    return names, _csv_batches(reader, most_rows)
 
 
-def _csv_batches(reader: Any) -> Iterator[pa.RecordBatch]:
+def _csv_batches(reader: Any, most_rows: int) -> Iterator[pa.RecordBatch]:
     count = 0
     try:
         for batch in reader:
             count += batch.num_rows
-            if count > MOST_ROWS:
-                raise refuse_table(f"more than {MOST_ROWS:,} rows; hand over fewer at once")
+            if count > most_rows:
+                raise refuse_table(f"more than {most_rows:,} rows; hand over at most so many at once")
             yield batch
     except (pa.ArrowException, OSError) as error:
         raise refuse_table(f"the CSV file cannot be read after row {count:,} ({_short(error)})") from None
@@ -150,9 +182,6 @@ def _csv_names(file: BinaryIO) -> tuple[str, ...]:
 
 def _value_columns(names: tuple[str, ...], settings: TableSettings) -> tuple[ValueColumn, ...]:
     """Which columns hold figures, of what, in which unit."""
-    if len(set(names)) < len(names):
-        twice = sorted({name for name in names if names.count(name) > 1})
-        raise refuse_table(f"columns of one name: {', '.join(twice)[:200]}; keep one of each")
     found = [_value_column(name, names, settings) for name in names if name not in OTHER_COLUMNS]
     unknown = [
         name for name, column in zip((n for n in names if n not in OTHER_COLUMNS), found, strict=True) if not column

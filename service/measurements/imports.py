@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -29,12 +29,14 @@ from service.measurements.actions import (
 )
 from service.measurements.bulk import COLUMNS, insert_measurements
 from service.measurements.chunk import Chunk
-from service.measurements.collecting import METRICS, ORIGINS, Collected, collect
+from service.measurements.collected import Collected
+from service.measurements.collecting import METRICS, ORIGINS, collect
 from service.measurements.columns import ABSENT, NO_TIME
 from service.measurements.conditions import conditions_digest, digest_of
 from service.measurements.faults import RowFaults, refuse_table
-from service.measurements.flat_reading import open_flat
+from service.measurements.flat_reading import MOST_ROWS, MOST_ROWS_ON_SQLITE, open_flat
 from service.measurements.plausibility import (
+    at_batch,
     check_against_known,
     check_values,
     network_work,
@@ -66,6 +68,9 @@ class _Table:
 def import_table(engine: Engine, file: BinaryIO, filename: str, settings: TableSettings) -> MeasurementImport:
     """Store all figures of a file. The same file with the same settings is the same import, and is stored once.
 
+    Unless a device that it is of has another fingerprint by then: the same rows are then figures of the device as it
+    is now.
+
     Args:
         engine: of the database.
         file: can be read from its beginning and sought in.
@@ -75,14 +80,15 @@ def import_table(engine: Engine, file: BinaryIO, filename: str, settings: TableS
     Raises:
         InvalidTableError: something is wrong with the file or what is said of it; nothing is stored.
     """
-    digest = _digest(file, settings)
+    file_digest = _digest(file)
+    with reading(engine) as session:
+        devices = {row.name: row.capabilities.get("fingerprint", {}) for row in list_devices(session)}
+    table = _read(file, settings, devices, MOST_ROWS_ON_SQLITE if engine.dialect.name == "sqlite" else MOST_ROWS)
+    digest = _import_digest(file_digest, settings, table.collected)
     with reading(engine) as session:
         earlier = _find(session, digest)
         if earlier is not None:
             return earlier
-        devices = {row.name: row.capabilities.get("fingerprint", {}) for row in list_devices(session)}
-    table = _read(file, settings, devices)
-    with reading(engine) as session:
         unchecked = _check(session, table)
 
     def add(session: Session) -> MeasurementImport:
@@ -91,7 +97,7 @@ def import_table(engine: Engine, file: BinaryIO, filename: str, settings: TableS
     return insert_once(engine, add)
 
 
-def _digest(file: BinaryIO, settings: TableSettings) -> str:
+def _digest(file: BinaryIO) -> str:
     file.seek(0)
     hashed = hashlib.sha256()
     while piece := file.read(_PIECE_BYTES):
@@ -99,17 +105,24 @@ def _digest(file: BinaryIO, settings: TableSettings) -> str:
     if not file.tell():
         raise InvalidRequestError("the file is empty")
     file.seek(0)
-    return digest_of({"file": hashed.hexdigest(), "settings": settings.model_dump(mode="json", exclude_defaults=True)})
+    return hashed.hexdigest()
+
+
+def _import_digest(file_digest: str, settings: TableSettings, collected: Collected) -> str:
+    """Of all that a file is taken to say; the fingerprints of its devices are part of the conditions."""
+    said = settings.model_dump(mode="json", exclude_defaults=True)
+    conditions = sorted(conditions_digest(*one) for one in collected.conditions)
+    return digest_of({"file": file_digest, "settings": said, "conditions": conditions})
 
 
 def _find(session: Session, digest: str) -> MeasurementImport | None:
     return session.scalars(select(MeasurementImport).where(MeasurementImport.digest == digest)).one_or_none()
 
 
-def _read(file: BinaryIO, settings: TableSettings, devices: Mapping[str, Mapping[str, Any]]) -> _Table:
+def _read(file: BinaryIO, settings: TableSettings, devices: Mapping[str, Mapping[str, Any]], most_rows: int) -> _Table:
     collected = Collected(devices, settings)
     is_public = settings.format in _PUBLIC
-    flat = open_public(file, settings) if is_public else open_flat(file, settings, collected.faults)
+    flat = open_public(file, settings) if is_public else open_flat(file, settings, collected.faults, most_rows)
     collect(flat, collected)
     collected.faults.refuse(collected.row_count)
     if not collected.row_count:
@@ -142,20 +155,22 @@ def _check_duplicates(figures: Chunk, collected: Collected) -> None:
 
 def _check(session: Session, table: _Table) -> int:
     """Whether values can be what they say; returns how many could not be compared with anything."""
-    works = _works(session, table.collected)[table.figures.workload] * table.batch[:, None]
+    works = at_batch(_works(session, table.collected)[table.figures.workload], table.batch)
     faults, figures = table.collected.faults, table.figures
     for index, metric in enumerate(METRICS):
         rows = np.flatnonzero(figures.metric == index)
         if len(rows):
             check_values(metric, figures.row[rows], figures.median[rows], works[rows], faults)
-            _compare(session, table, metric, rows, works)
+            for device, here in _by_device(table, rows):
+                known = _known_per_work(session, device, metric)
+                check_against_known(metric, device, per_work(figures.median[here], works[here]), known)
     faults.refuse(table.collected.row_count)
     is_memory = figures.metric == METRICS.index(Metric.MEMORY_BYTES)
     return int(np.count_nonzero(np.isnan(works[:, 0]) | is_memory))
 
 
 def _works(session: Session, collected: Collected) -> np.ndarray:
-    """(workloads, 2) MACs and bytes at batch 1, NaN where nobody knows."""
+    """(workloads, 3) see `work_array`; NaN where nobody knows."""
     read = [None if parts is None else work_of(parts) for parts in collected.parts]
     known: dict[str, Work | None] = {
         digest: work for (_, digest, _), work in zip(collected.workloads, read, strict=True) if work is not None
@@ -179,13 +194,13 @@ def _stored_works(session: Session, digests: Sequence[str]) -> dict[str, Work | 
     return found
 
 
-def _compare(session: Session, table: _Table, metric: Metric, rows: np.ndarray, works: np.ndarray) -> None:
-    conditions = table.figures.conditions[rows]
-    for device in sorted({name for name, _, _ in table.collected.conditions}):
-        of_device = [index for index, (name, _, _) in enumerate(table.collected.conditions) if name == device]
-        here = rows[np.isin(conditions, of_device)]
-        known = _known_per_work(session, device, metric)
-        check_against_known(metric, device, per_work(table.figures.median[here], works[here]), known)
+def _by_device(table: _Table, rows: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    """Indices of figures, device by device."""
+    names, code_of = np.unique([name for name, _, _ in table.collected.conditions], return_inverse=True)
+    codes = code_of[table.figures.conditions[rows]]
+    order = np.argsort(codes, kind="stable")
+    found, begins = np.unique(codes[order], return_index=True)
+    yield from zip(names[found].tolist(), np.split(rows[order], begins[1:]), strict=True)
 
 
 def _known_per_work(session: Session, device: str, metric: Metric) -> np.ndarray:
@@ -201,7 +216,7 @@ def _known_per_work(session: Session, device: str, metric: Metric) -> np.ndarray
     found = session.execute(query).all()
     works = work_array([work_of(read_signature(row.signature).parts) for row in found])
     batches = np.array([_batch_of(row.protocol) for row in found])
-    return per_work(np.array([row.median for row in found]), works * batches[:, None])
+    return per_work(np.array([row.median for row in found]), at_batch(works, batches))
 
 
 def _store(session: Session, table: _Table, digest: str, filename: str, unchecked: int) -> MeasurementImport:

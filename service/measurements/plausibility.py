@@ -106,10 +106,21 @@ def check_against_known(metric: Metric, device: str, given: np.ndarray, known: n
 
 
 def work_array(works: Sequence[Work | None]) -> np.ndarray:
-    """(n, 2) MACs and bytes; NaN where unknown."""
-    unknown = (np.nan, np.nan)
-    found = [unknown if one is None else (one.macs, one.moved_bytes) for one in works]
-    return np.array(found, np.float64).reshape(len(found), 2)
+    """(n, 3) MACs, bytes, and bytes of weights among them; NaN where unknown."""
+    unknown = (np.nan, np.nan, np.nan)
+    found = [unknown if one is None else (one.macs, one.moved_bytes, one.weight_bytes) for one in works]
+    return np.array(found, np.float64).reshape(len(found), 3)
+
+
+def at_batch(works: np.ndarray, batches: np.ndarray) -> np.ndarray:
+    """(n, 2) MACs and bytes of one inference: of more images the same weights are moved.
+
+    Args:
+        works: (n, 3), see `work_array`.
+        batches: (n,) images of one inference.
+    """
+    macs, moved, weights = works.T
+    return np.stack([macs * batches, (moved - weights) * batches + weights], axis=1)
 
 
 def network_work(digests: Sequence[str], works: Mapping[str, Work | None]) -> Work | None:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import ColumnElement, Select, func, select
 from sqlalchemy.orm import Session, defer
 
 from search_spaces.objectives import Provenance
@@ -27,6 +27,7 @@ class Figures:
     count: int
     provenance: Provenance
     is_stale: bool
+    protocol: Mapping[str, Any]
     conditions_id: int
     measurement_id: int
     created_at: datetime
@@ -53,18 +54,24 @@ def lookup(
         provenances: where they may come from; empty: anywhere.
         allow_stale: use figures that were taken under another fingerprint too, where there are no others.
     """
-    stale = _fitting(session, device, protocol, allow_stale)
     found: dict[str, Figures] = {}
-    for chunk in in_chunks(digests if stale else ()):
-        rows = session.execute(_rows_of(chunk, metric, provenances, list(stale))).all()
-        # In order of time, and what is not stale after what is: the last of each workload is the one.
-        found.update(
-            (row.digest, _figures(row, stale[row.conditions_id]))
-            for is_fresh in (False, True)
-            for row in rows
-            if stale[row.conditions_id] is not is_fresh
-        )
+    fitting = _fitting(session, device, protocol, allow_stale)
+    for stale_ones in (False, True):  # what is stale only where nothing else is
+        conditions = [number for number, one in fitting.items() if one.is_stale is stale_ones]
+        lacking = [digest for digest in dict.fromkeys(digests) if digest not in found]
+        for digest, row in _newest(session, lacking, metric, provenances, conditions).items():
+            found[digest] = _figures(row, fitting[row.conditions_id])
     return found
+
+
+def usual_protocol(session: Session, device: str, batch: int | None, threads: int | None) -> dict[str, int]:
+    """Batch and threads of the figures that are meant: as asked for, else the device's own; 1 of an unknown device."""
+    row = session.get(Device, device)
+    own = {} if row is None else row.capabilities
+    return {
+        "batch": int(own.get("batch", 1)) if batch is None else batch,
+        "threads": int(own.get("threads", 1)) if threads is None else threads,
+    }
 
 
 def is_stale() -> ColumnElement[bool]:
@@ -74,22 +81,63 @@ def is_stale() -> ColumnElement[bool]:
     return stale
 
 
-def _fitting(session: Session, device: str, wanted: Mapping[str, Any], allow_stale: bool) -> dict[int, bool]:
-    """The ids of a device's conditions that will do, and whether they are stale."""
+@dataclass(frozen=True, slots=True)
+class _Fitting:
+    """Conditions that will do."""
+
+    is_stale: bool
+    protocol: Mapping[str, Any]
+
+
+def _fitting(session: Session, device: str, wanted: Mapping[str, Any], allow_stale: bool) -> dict[int, _Fitting]:
+    """Those of a device, by id."""
     query = select(Conditions.id, Conditions.protocol, is_stale().label("is_stale")).where(Conditions.device == device)
     return {
-        row.id: bool(row.is_stale)
-        for row in session.execute(query)
-        if (allow_stale or not row.is_stale) and all(row.protocol.get(key) == value for key, value in wanted.items())
+        row.id: _Fitting(bool(row.is_stale), row.protocol)
+        for row in session.execute(query if allow_stale else query.where(~is_stale()))
+        if all(row.protocol.get(key) == value for key, value in wanted.items())
     }
 
 
-def _rows_of(
+def _newest(
+    session: Session,
+    digests: Collection[str],
+    metric: str,
+    provenances: Collection[Provenance],
+    conditions: Collection[int],
+) -> dict[str, Any]:
+    """The newest row of each workload under any of the conditions, by digest."""
+    found: dict[str, Any] = {}
+    for some in in_chunks(digests):
+        for under in in_chunks(conditions):
+            for row in session.execute(_newest_of(some, metric, provenances, under)):
+                known = found.get(row.digest)
+                if known is None or (known.created_at, known.id) < (row.created_at, row.id):
+                    found[row.digest] = row
+    return found
+
+
+def _newest_of(
     digests: Collection[str], metric: str, provenances: Collection[Provenance], conditions: Collection[int]
 ) -> Any:
-    query = (
+    newest_first = (Measurement.created_at.desc(), Measurement.id.desc())
+    ranked = (
         select(
             Workload.digest,
+            Measurement.id,
+            func.row_number().over(partition_by=Measurement.workload_id, order_by=newest_first).label("place"),
+        )
+        .join_from(Workload, Measurement, Measurement.workload_id == Workload.id)
+        .where(Workload.digest.in_(digests), Measurement.metric == metric)
+        # A sum is in no index: what is known of the workloads is looked through, not all that is of the device.
+        .where((Measurement.conditions_id + 0).in_(conditions))
+    )
+    if provenances:
+        ranked = ranked.where(Measurement.provenance.in_([str(one) for one in provenances]))
+    first = ranked.subquery()
+    return (
+        select(
+            first.c.digest,
             Measurement.id,
             Measurement.conditions_id,
             Measurement.median,
@@ -99,23 +147,20 @@ def _rows_of(
             Measurement.provenance,
             Measurement.created_at,
         )
-        .join_from(Workload, Measurement, Measurement.workload_id == Workload.id)
-        .where(Workload.digest.in_(digests), Measurement.metric == metric)
-        # A sum is in no index: what is known of the workloads is looked through, not all that is of the device.
-        .where((Measurement.conditions_id + 0).in_(conditions))
-        .order_by(Measurement.created_at, Measurement.id)
+        .join_from(first, Measurement, Measurement.id == first.c.id)
+        .where(first.c.place == 1)
     )
-    return query.where(Measurement.provenance.in_([str(one) for one in provenances])) if provenances else query
 
 
-def _figures(row: Any, is_stale: bool) -> Figures:
+def _figures(row: Any, under: _Fitting) -> Figures:
     return Figures(
         median=row.median,
         lower_quartile=row.lower_quartile,
         upper_quartile=row.upper_quartile,
         count=row.values_count,
         provenance=Provenance(row.provenance),
-        is_stale=is_stale,
+        is_stale=under.is_stale,
+        protocol=under.protocol,
         conditions_id=row.conditions_id,
         measurement_id=row.id,
         created_at=row.created_at,
@@ -163,7 +208,7 @@ def list_measurements(
         .join_from(Measurement, Workload, Measurement.workload_id == Workload.id)
         .join(Conditions, Measurement.conditions_id == Conditions.id)
     )
-    query = query.where(*_wanted(session, filters)).limit(limit)
+    query = query.where(*_wanted(filters)).limit(limit)
     if after is None:
         query = query.order_by(Measurement.id.desc())
     else:
@@ -175,7 +220,7 @@ def list_measurements(
     return [Found(*row) for row in session.execute(query)]
 
 
-def _wanted(session: Session, filters: Filters) -> list[ColumnElement[bool]]:
+def _wanted(filters: Filters) -> list[ColumnElement[bool]]:
     wanted: list[ColumnElement[bool]] = []
     for column, value in (
         (Measurement.metric, filters.metric),
@@ -189,14 +234,14 @@ def _wanted(session: Session, filters: Filters) -> list[ColumnElement[bool]]:
         wanted.append(Workload.digest.in_(filters.workloads))
     if filters.device is not None or filters.stale is not None:
         # A sum is in no index: rows are looked at in the order that they are listed in, and not all of them sorted.
-        wanted.append((Measurement.conditions_id + 0).in_(_ids_of_conditions(session, filters)))
+        wanted.append((Measurement.conditions_id + 0).in_(_ids_of_conditions(filters)))
     return wanted
 
 
-def _ids_of_conditions(session: Session, filters: Filters) -> list[int]:
+def _ids_of_conditions(filters: Filters) -> Select[int]:
     query = select(Conditions.id)
     if filters.device is not None:
         query = query.where(Conditions.device == filters.device)
     if filters.stale is not None:
         query = query.where(is_stale() if filters.stale else ~is_stale())
-    return list(session.scalars(query))
+    return query

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, File, Form, Query, UploadFile
@@ -25,7 +25,7 @@ from service.db import reading
 from service.edge import EngineDep, NameInQuery, PageSize, PageToken
 from service.errors import InvalidPageTokenError, InvalidRequestError, NotFoundError
 from service.measurements.coverage import Coverage, cover
-from service.measurements.queries import Filters, list_measurements, lookup
+from service.measurements.queries import Filters, list_measurements, lookup, usual_protocol
 from service.measurements.schemas import (
     CoverageBody,
     DeviceMetric,
@@ -91,10 +91,13 @@ def read_measurements(
 
 @router.post("/lookup")
 def look_up_measurements(engine: EngineDep, request: LookupRequest) -> LookupBody:
-    """Tell the newest figures of many workloads on one device; what has none is named."""
-    protocol = {name: value for name in ("batch", "threads") if (value := getattr(request, name)) is not None}
+    """Tell the newest figures of many workloads on one device; what has none is named.
+
+    Without `batch` or `threads` they are the device's own, or 1 of a device that no worker has announced.
+    """
     asked, metric = request.workloads, request.metric
     with reading(engine) as session:
+        protocol = usual_protocol(session, request.device, request.batch, request.threads)
         known = lookup(session, request.device, asked, metric, protocol=protocol, allow_stale=request.allow_stale)
     return lookup_body(request, known)
 
@@ -147,14 +150,17 @@ class CoverageQuery(BaseModel):
 
 @router.get("/coverage")
 def read_coverage(engine: EngineDep, query: Annotated[CoverageQuery, Query()]) -> CoverageBody:
-    """Name every workload of a network that nothing is known of on a device. What is missing is never made up."""
-    protocol = {key: getattr(query, key) for key in ("batch", "threads") if getattr(query, key) is not None}
+    """Name every workload of a network that nothing is known of on a device. What is missing is never made up.
+
+    Without `batch` or `threads` they are the device's own, or 1 of a device that no worker has announced.
+    """
     with reading(engine) as session:
         network = _network(session, query)
+        protocol = usual_protocol(session, query.device, query.batch, query.threads)
         found = cover(session, network, query.device, query.metric, protocol, allow_stale=query.allow_stale)
         if len(found.missing) == found.workloads and not found.whole_network:
             _check_known(session, query.device)
-    return _coverage_body(found, query, network.name)
+    return _coverage_body(found, query, network.name, protocol)
 
 
 def parse_settings(text: str) -> TableSettings:
@@ -210,10 +216,12 @@ def _check_known(session: Session, device: str) -> None:
             raise NotFoundError(f"no device {device!r} was announced, and no figures of it were imported")
 
 
-def _coverage_body(found: Coverage, query: CoverageQuery, network: str) -> CoverageBody:
+def _coverage_body(found: Coverage, query: CoverageQuery, network: str, protocol: Mapping[str, int]) -> CoverageBody:
     return CoverageBody(
         device=query.device,
         metric=query.metric,
+        batch=protocol["batch"],
+        threads=protocol["threads"],
         network=network,
         workloads=found.workloads,
         found=dict(found.found),

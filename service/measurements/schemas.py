@@ -89,7 +89,9 @@ class MissingBody(BaseModel):
 
 
 class CoverageBody(BaseModel):
-    """How much of a network is known on a device. Nothing is filled in for what is missing.
+    """How much of a network is known on a device, at this batch and with these threads.
+
+    Nothing is filled in for what is missing.
 
     `workloads` are distinct operators; `found` by the kind that they were found as: operators themselves, the layers
     that they begin with, or the blocks that they are part of. `whole_network` says whether the network was measured as
@@ -98,6 +100,8 @@ class CoverageBody(BaseModel):
 
     device: str
     metric: str
+    batch: int
+    threads: int
     network: str
     workloads: int
     found: dict[WorkloadKind, int]
@@ -123,7 +127,7 @@ class LookupRequest(BaseModel):
 
 
 class FiguresBody(BaseModel):
-    """The newest figure of a workload, in the metric's own unit."""
+    """The newest figure of a workload, in the metric's own unit; `runtime` where the protocol tells one."""
 
     median: float
     lower_quartile: float
@@ -131,6 +135,9 @@ class FiguresBody(BaseModel):
     count: int
     provenance: Provenance
     stale: bool
+    batch: int
+    threads: int
+    runtime: str | None
     measured_at: datetime
 
 
@@ -167,20 +174,25 @@ def measurement_body(found: Found, *, with_samples: bool) -> MeasurementBody:
 
 
 def lookup_body(request: LookupRequest, known: Mapping[str, Figures]) -> LookupBody:
-    found = {
-        digest: FiguresBody(
-            median=figures.median,
-            lower_quartile=figures.lower_quartile,
-            upper_quartile=figures.upper_quartile,
-            count=figures.count,
-            provenance=figures.provenance,
-            stale=figures.is_stale,
-            measured_at=figures.created_at,
-        )
-        for digest, figures in known.items()
-    }
+    found = {digest: _figures_body(figures) for digest, figures in known.items()}
     missing = [digest for digest in dict.fromkeys(request.workloads) if digest not in known]
     return LookupBody(device=request.device, metric=request.metric, found=found, missing=missing)
+
+
+def _figures_body(figures: Figures) -> FiguresBody:
+    runtime = figures.protocol.get("runtime")
+    return FiguresBody(
+        median=figures.median,
+        lower_quartile=figures.lower_quartile,
+        upper_quartile=figures.upper_quartile,
+        count=figures.count,
+        provenance=figures.provenance,
+        stale=figures.is_stale,
+        batch=figures.protocol["batch"],
+        threads=figures.protocol["threads"],
+        runtime=None if runtime is None else str(runtime),
+        measured_at=figures.created_at,
+    )
 
 
 def import_body(row: MeasurementImport) -> ImportBody:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from service.measurements.actions import Stated
 from service.measurements.conditions import canonical_json
-from service.measurements.table_settings import TableSettings
+from service.measurements.table_settings import NAME, TableSettings
 
 CONDITION_COLUMNS = ("device", "fingerprint", "protocol", "batch", "threads", "runtime")
 Told: TypeAlias = tuple[str | None, ...]
@@ -40,8 +41,10 @@ def state(told: Told, devices: Mapping[str, Mapping[str, Any]], settings: TableS
     name = device or settings.device
     if name is None:
         raise UnfitError("device", "no device is named")
-    if len(name) > 100 or not name.isprintable():
-        raise UnfitError("device", "a device has a printable name of at most 100 letters")
+    if len(name) > 100 or not re.fullmatch(NAME, name):
+        raise UnfitError(
+            "device", "a name has letters, digits, spaces and . _ -, begins with one of the first two, at most 100"
+        )
     if name not in devices and not settings.new_device:
         known = ", ".join(sorted(devices)) or "none yet"
         raise UnfitError(
@@ -55,11 +58,13 @@ def state(told: Told, devices: Mapping[str, Mapping[str, Any]], settings: TableS
         ("runtime", runtime, settings.runtime),
     ):
         value = given if text is None else text if key == "runtime" else _whole(key, text)
-        if value is None and key != "runtime" and protocol is None:
-            raise UnfitError(key, f"say `{key}`")
+        if value is None and key != "runtime" and key not in stated:
+            raise UnfitError(key, f"say `{key}` in the protocol, in a column, or of the whole file")
         # What the file's protocol says is not put right by the settings.
         if value is not None and (text is not None or key not in stated) and stated.setdefault(key, value) != value:
-            raise UnfitError(key, f"is {value}, and {stated[key]} in the protocol")
+            raise UnfitError(key, f"is {value}, and {str(stated[key])[:40]} in the protocol")
+        if key != "runtime" and not _is_whole(stated[key]):
+            raise UnfitError("protocol", f"{key} is {str(stated[key])[:40]}; write a whole number of 1 or more")
     return name, now if fingerprint is None else _object("fingerprint", fingerprint), stated
 
 
@@ -76,6 +81,10 @@ def _object(column: str, text: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise UnfitError(column, f"a JSON object was expected ({str(error)[:60]})") from None
     return found
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _LARGEST_COUNT
 
 
 def _whole(column: str, text: str) -> int:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 from search_spaces.objectives import Metric, Provenance
 from search_spaces.spec import Family, Side
 
-_NAME = r"^[A-Za-z0-9][A-Za-z0-9._ -]*$"
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._ -]*$"
 Whole = Annotated[int, Field(ge=1, le=2**31 - 1)]
 
 
@@ -77,7 +77,7 @@ class TableSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: TableFormat | None = None
-    device: Annotated[str, Field(max_length=100, pattern=_NAME)] | None = None
+    device: Annotated[str, Field(max_length=100, pattern=NAME)] | None = None
     new_device: bool = False
     unit: Unit | None = None
     batch: Whole | None = None

@@ -5,12 +5,15 @@ from __future__ import annotations
 import io
 import json
 import pickle
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from search_spaces.catalog import build_network
 from search_spaces.costs import WorkloadKind, layer_costs, workloads
+from search_spaces.network import Node, Op
 from search_spaces.objectives import Metric
 from search_spaces.precision import FP32, Precision, parse_precision
 from search_spaces.signatures import SignatureError, layer_of, read_signature, work_of
@@ -141,6 +144,27 @@ class TestProxyless:
     def test_every_operator_is_part_of_a_block(self) -> None:
         told = {node for _, nodes in blocks_of(MOBILE) for node in nodes}
         assert {one.name for one in workloads(MOBILE)} <= told
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"block2.expand": {"channels": 100}, "block2.depthwise": {"channels": 100, "groups": 100}},
+            {"block2.depthwise.relu6": {"op": Op.HARD_SWISH}},
+            {"block2.depthwise.relu6": {"op": Op.MAX_POOL, "kernel": (1, 1)}},
+        ],
+    )
+    def test_a_block_that_such_a_table_cannot_name_is_none(self, changes: dict[str, dict[str, Any]]) -> None:
+        nodes = tuple(replace(node, **changes.get(node.name, {})) for node in MOBILE.nodes)
+        found = {workload.name for workload, _ in blocks_of(replace(MOBILE, nodes=nodes))}
+        assert {workload.name for workload, _ in blocks_of(MOBILE)} - found == {"block2"}
+
+    def test_a_pool_within_a_block_is_not_the_classifiers(self) -> None:
+        pooled = Node("block1.pool", Op.GLOBAL_AVERAGE_POOL, ("block1.depthwise",), block="block1")
+        nodes = list(MOBILE.nodes)
+        nodes.insert(1 + [node.name for node in nodes].index("block1.depthwise"), pooled)
+        found = {workload.name: nodes for workload, nodes in blocks_of(replace(MOBILE, nodes=tuple(nodes)))}
+        assert "block1" not in found
+        assert found["classifier"] == {w.name: n for w, n in blocks_of(MOBILE)}["classifier"]
 
     def test_the_work_of_a_block_is_that_of_its_layers(self) -> None:
         costs = layer_costs(MOBILE)

@@ -50,15 +50,15 @@ def measurements(draw: st.DrawFn) -> NewMeasurement:
     one = draw(st.sampled_from(ALL))
     return new_measurement(
         workload=WorkloadKey(one.kind, one.digest, draw(st.sampled_from([one.signature]))),
-        device=draw(st.sampled_from(["local-cpu", 'my phone, the "old" one'])),
+        device=draw(st.sampled_from(["local-cpu", "my phone. The old-one"])),
         fingerprint=draw(documents),
-        protocol=draw(documents),
+        protocol=draw(documents) | {"batch": draw(st.integers(1, 64)), "threads": draw(st.integers(1, 64))},
         metric=Metric.MEMORY_BYTES,
         lower_quartile=lower,
         median=median,
         upper_quartile=upper,
         count=draw(st.integers(1, 2**31 - 1)),
-        samples=tuple(draw(st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=4))),
+        samples=tuple(draw(st.lists(values, max_size=4))),
         anchor_ratio=draw(st.none() | st.floats(min_value=1e-300, max_value=1e300)),
         provenance=draw(st.sampled_from(Provenance)),
     )

@@ -163,6 +163,15 @@ class TestImport:
         }
         assert (item["stale"], item["anchor_ratio"]) == (True, 0.5), "the device is not that board now"
 
+    def test_a_protocol_without_batch_or_threads_takes_those_of_the_file(self, client: httpx.Client) -> None:
+        content = as_csv([row() | {"protocol": '{"batch": 4}'}])
+        found = faults_of(refused(hand_over(client, content, threads=None)))
+        assert "say `threads`" in found["/rows/1/threads"]
+        assert hand_over(client, content, threads=2).status_code == 201
+        assert items(client)[0]["conditions"]["protocol"] == {"batch": 4, "threads": 2}
+        words = as_csv([row() | {"protocol": '{"batch": "4"}'}])
+        assert "batch is 4; write a whole number" in faults_of(refused(hand_over(client, words)))["/rows/1/protocol"]
+
     def test_a_device_without_a_worker_has_to_be_meant(self, client: httpx.Client, engine: Engine) -> None:
         content = as_csv([row()])
         problem = refused(hand_over(client, content, device="my-phone"))
@@ -476,8 +485,24 @@ class TestLookup:
         assert body["missing"] == [OTHER.digest]
         assert body["found"][CONV.digest]["median"] == pytest.approx(5e-5)
         assert body["found"][CONV.digest]["provenance"] == "imported"
+        told = {key: body["found"][CONV.digest][key] for key in ("batch", "threads", "runtime")}
+        assert told == {"batch": 1, "threads": 1, "runtime": None}
         other_batch = client.post("/v1/measurements/lookup", json={**request, "batch": 8}).json()
         assert other_batch["found"] == {}
+
+    def test_protocols_are_not_mixed_when_none_is_asked_for(self, client: httpx.Client, engine: Engine) -> None:
+        for batch, threads, said in ((1, 2, "a"), (8, 2, "b"), (1, 1, "c")):
+            content = as_csv([row(latency_ms=0.05 * batch / threads)])
+            assert hand_over(client, content, batch=batch, threads=threads, runtime=said).status_code == 201
+        add_device(engine, LOCAL_CPU.model_copy(update={"batch": 8, "threads": 2}))
+        request = {"device": "local-cpu", "workloads": [CONV.digest]}
+        for asked, told in (({}, (8, 2, "b")), ({"batch": 1}, (1, 2, "a")), ({"batch": 1, "threads": 1}, (1, 1, "c"))):
+            found = client.post("/v1/measurements/lookup", json=request | asked).json()["found"][CONV.digest]
+            assert (found["batch"], found["threads"], found["runtime"]) == told
+        query = {"device": "local-cpu", "family": "mobilenet_v1", "width": 0.25, "input": "3,32,32", "classes": 10}
+        for params, told, found in (({}, (8, 2), 1), ({"threads": 1}, (8, 1), 0)):
+            body = client.get("/v1/measurements/coverage", params=query | params).json()
+            assert (body["batch"], body["threads"], body["found"].get("operator", 0)) == (*told, found)
 
     def test_ten_thousand_at_once_are_too_many_and_five_thousand_are_not(self, client: httpx.Client) -> None:
         digests = [f"{number:064x}" for number in range(10_000)]

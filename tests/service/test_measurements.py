@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, func, select, update
+from sqlalchemy import Engine, event, func, select, update
 
 from search_spaces.catalog import build_network
 from search_spaces.costs import WorkloadKind, workloads
@@ -90,6 +90,31 @@ class TestLookup:
         add_device(engine, BEFORE)
         assert medians(find(engine, A, B)) == {A: 1e-3, B: 2e-3}, "back as it was"
 
+    def test_of_a_long_history_the_database_hands_out_one_row(self, engine: Engine) -> None:
+        add_device(engine, BEFORE)
+        store(engine, *(of(A, median=1e-3 + number / 1e6) for number in range(50)))
+        read: list[int] = []
+        with reading(engine) as session:
+            event.listen(session, "do_orm_execute", lambda state: read.append(len(state.invoke_statement().all())))
+            lookup(session, LOCAL_CPU.name, [A], Metric.LATENCY_S)
+        assert read == [1, 1], "conditions, and the newest figure"
+        assert medians(find(engine, A)) == {A: 1e-3 + 49 / 1e6}
+
+    def test_under_very_many_conditions(self, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+        add_device(engine, BEFORE)
+        monkeypatch.setattr("service.measurements.actions.in_chunks.__defaults__", (4,))
+        store(
+            engine,
+            *(
+                of(A, median=9.0 - number, lower_quartile=0.1, upper_quartile=9.0, protocol={"round": number})
+                for number in range(9)
+            ),
+        )
+        with transaction(engine) as session:  # the newest is in the first chunk
+            first = update(Measurement).where(Measurement.median == 9.0)
+            session.execute(first.values(created_at=datetime(2040, 1, 1, tzinfo=UTC)))
+        assert medians(find(engine, A)) == {A: 9.0}
+
     def test_ten_thousand_workloads_at_once(self, engine: Engine) -> None:
         add_device(engine, BEFORE)
         digests = [f"{number:064x}" for number in range(10_000)]
@@ -111,6 +136,14 @@ class TestRecord:
             assert session.scalar(select(func.count()).select_from(Measurement)) == 2 * len(found)
             (conditions,) = session.scalars(select(Conditions))
         assert (conditions.device, conditions.protocol) == ("local-cpu", {"batch": 1, "threads": 1})
+
+    def test_a_signature_is_filled_in_where_only_a_digest_was_known(self, engine: Engine) -> None:
+        bare, told = WorkloadKey(WorkloadKind.BLOCK, A, ""), WorkloadKey(WorkloadKind.OPERATOR, A, "{}")
+        for key, stored in ((bare, ("block", "")), (told, ("operator", "{}")), (bare, ("operator", "{}"))):
+            store(engine, of(A, workload=key))
+            with reading(engine) as session:
+                (found,) = session.scalars(select(Workload))
+            assert (found.kind, found.signature) == stored
 
     def test_a_number_that_is_not_finite_is_not_stored(self, engine: Engine) -> None:
         with pytest.raises(Exception, match="not JSON compliant"):
