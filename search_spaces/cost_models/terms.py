@@ -85,11 +85,12 @@ CACHES_BYTES = tuple(2**power for power in range(18, 27))
 def _weights_together(operators: Sequence[str]) -> Term:
     """What all weights together cost once they no longer stay in a cache from one inference to the next.
 
-    The one term that is of no operator: its amounts are how far they exceed each of the sizes that caches have.
+    The one term that is of no operator: its amounts are how far they exceed each of the sizes that caches have, and no
+    size is too small or too large for it.
     """
     total = sum(map(_weight_bytes, operators))
     amounts = (0.0, float(total), *(float(max(total - size, 0)) for size in CACHES_BYTES))
-    return Term("weights together", amounts, (log2(max(total, 1)),))
+    return Term("weights together", amounts, ())
 
 
 @lru_cache(maxsize=65_536)
@@ -97,8 +98,9 @@ def _weight_bytes(signature: str) -> int:
     operator = json.loads(signature)
     if operator["ops"][0] not in _COMPUTE:
         return 0
-    weights = prod(operator["kernel"]) * operator["inputs"][0][0] // operator["groups"] * operator["output"][0]
-    return weights * parse_precision(operator["precision"]).weight_bits // 8
+    inputs, outputs = int(operator["inputs"][0][0]), int(operator["output"][0])
+    weights = prod(operator["kernel"]) * inputs // int(operator["groups"]) * outputs
+    return int(weights * parse_precision(operator["precision"]).weight_bits // 8)
 
 
 @lru_cache(maxsize=65_536)
