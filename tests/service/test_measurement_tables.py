@@ -305,8 +305,8 @@ class TestRefusals:
     def test_a_small_parquet_file_that_means_gigabytes(self, client: httpx.Client, engine: Engine) -> None:
         table = pa.table(
             {
-                "workload": pa.DictionaryArray.from_arrays(pa.array(np.zeros(2_000_000, np.int32)), ["x" * 2**20]),
-                "latency_ms": pa.array(np.full(2_000_000, 0.05)),
+                "workload": pa.DictionaryArray.from_arrays(pa.array(np.zeros(1_000_000, np.int32)), ["x" * 2**20]),
+                "latency_ms": pa.array(np.full(1_000_000, 0.05)),
             }
         )
         content = io.BytesIO()
