@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import lru_cache
 
 from sqlalchemy import select
@@ -158,7 +159,8 @@ def current_model_id(session: Session, device: Device, metric: Metric) -> int | 
 
 def load_model(session: Session, model_id: int) -> AdditiveModel:
     """A model by its number; some are kept, since rows never change."""
-    key = (str(session.get_bind().engine.url), model_id)
+    when = session.scalar(select(CostModel.created_at).where(CostModel.id == model_id))
+    key = (str(session.get_bind().engine.url), model_id, when)  # numbers begin again in a database that was emptied
     kept = _kept().get(key)
     if kept is None:
         content = session.scalar(select(CostModel.content).where(CostModel.id == model_id))
@@ -174,5 +176,5 @@ _MOST_KEPT = 8
 
 
 @lru_cache(maxsize=1)
-def _kept() -> dict[tuple[str, int], AdditiveModel]:
+def _kept() -> dict[tuple[str, int, datetime | None], AdditiveModel]:
     return {}
