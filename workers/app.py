@@ -29,6 +29,7 @@ from service.uploads import remove_unneeded
 from workers.announce import (
     ANNOUNCE_EVERY_S,
     Offered,
+    Offers,
     announce_offers,
     local_capabilities,
     offered,
@@ -71,7 +72,8 @@ def run_worker(
     """Work until SIGTERM or SIGINT, then put back what is not done. Returns the exit status."""
     upgrade(settings.resolved_database_url)
     workplace = make_workplace(settings, concurrency, evaluator_command, role.named)
-    presence = Presence(workplace.engine, this_process())
+    presence, offers = Presence(workplace.engine, this_process()), _offers_of(role)
+    announce_offers(workplace.engine, offers)  # before its devices: whoever sees those may name all else that is here
     try:
         _announce_first(presence, role)
     except DeviceTakenError as error:
@@ -83,6 +85,7 @@ def run_worker(
     worker = _make_consumer(celery, role, _queues_of(settings, role, presence.devices), concurrency)
     is_taken = threading.Event()
     jobs = _on_the_side(settings, workplace, role)
+    jobs.append((ANNOUNCE_EVERY_S, lambda: announce_offers(workplace.engine, offers)))
     if presence.devices:
         jobs.append((SIGN_OF_LIFE_EVERY_S, lambda: _repeat_presence(presence, is_taken)))
     for every_s, what in jobs:
@@ -168,16 +171,17 @@ def _on_the_side(settings: Settings, workplace: Workplace, role: Role) -> list[t
     if QueueName.CONTROL in role.queues:
         interval_s, patience_s = (1.0, 3.0) if settings.is_broker_embedded else (5.0, 15.0)
         jobs.append((interval_s, Reaper(workplace.engine, patience_s).reap))
-        samplers = sampler_offers()
-        jobs.append((ANNOUNCE_EVERY_S, lambda: announce_offers(workplace.engine, samplers)))
         jobs.append((TIDY_EVERY_S, lambda: _tidy(workplace, settings)))
         jobs.append((REFIT_EVERY_S, lambda: _refit(workplace)))
         # Exports are rare, and an evaluator takes half a gigabyte.
         jobs.append((EVALUATOR_IDLE_S / 4, lambda: workplace.evaluators.end_idle(EVALUATOR_IDLE_S)))
-    if QueueName.TRIALS in role.queues:
-        offers = trial_offers()
-        jobs.append((ANNOUNCE_EVERY_S, lambda: announce_offers(workplace.engine, offers)))
     return jobs
+
+
+def _offers_of(role: Role) -> Offers:
+    """What was installed here for what this worker works on."""
+    samplers = sampler_offers() if QueueName.CONTROL in role.queues else []
+    return [*samplers, *(trial_offers() if QueueName.TRIALS in role.queues else [])]
 
 
 def _refit(workplace: Workplace) -> None:
