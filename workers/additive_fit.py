@@ -21,6 +21,9 @@ FEWEST = 12
 """Networks that a model is fitted to at least."""
 
 FOLDS = 5
+DISTURBED = 2.5
+"""Spreads beyond which a sample is taken to have been disturbed."""
+
 MOST_POINTS = 40
 _LENGTHS, _SCALES = (0.7, 1.5, 3.0), (0.1, 0.3, 0.6)
 _CLOSE = 0.2
@@ -83,7 +86,7 @@ def fit(samples: Sequence[Sample]) -> AdditiveModel:
     for _ in range(2):  # how smooth, then how noisy; then how smooth, that being known
         fitted = [_fit_all(table, rates, length, scale, noise) for length, scale in product(_LENGTHS, _SCALES)]
         model, left = min(fitted, key=lambda pair: _surprise(pair[1]))
-        noise = _neighbours(table, model, left).noises()
+        noise = _neighbours(table, model, left).noises() * _doubt(left)
     model, _ = _fit_all(table, rates, model.length, model.scale, noise)
     return replace(model, neighbours=_neighbours(table, model, _cross_validate(table, model, noise)))
 
@@ -106,6 +109,14 @@ def _cross_validate(table: _Samples, chosen: AdditiveModel, noise: Array) -> Lef
         unseen = counts.power(2) @ model.unseen(table.terms, rows, guesses)
         spreads[inside] = np.sqrt(((totals @ model.covariance) * totals).sum(axis=1) + unseen + noise[inside] ** 2)
     return Left(errors, spreads)
+
+
+def _doubt(left: Left) -> Array:
+    """How much noisier a sample is taken to be than those like it, (samples,): so far off that it was disturbed.
+
+    A machine has slow minutes that no protocol sees; as with Huber's loss such samples count less, and none is dropped.
+    """
+    return np.maximum(1.0, np.abs(left.errors) / (DISTURBED * left.spreads))
 
 
 def _surprise(left: Left) -> float:
