@@ -64,7 +64,9 @@ def test_long_work_and_planning_have_queues_of_their_own(celery: Celery) -> None
 
 def test_each_device_has_queues_of_its_own(celery: Celery) -> None:
     """Whatever it is called: a name has spaces and dots, and may look like another's queue or a file."""
-    queues = [device_queue(kind, name) for name in ("lab epyc.1", "lab", "lab.msg", "trials") for kind in QueueName]
+    queues = [
+        device_queue(kind, name) for name in ("attic xeon.1", "attic", "attic.msg", "trials") for kind in QueueName
+    ]
     for number, name in enumerate([*queues, *queues]):
         celery.send_task(str(TaskName.RUN), args=[number], queue=queue_called(name), ignore_result=True, retry=False)
     for queue in QueueName:

@@ -58,7 +58,7 @@ def _forget() -> None:
 @pytest.mark.usefixtures("home")
 class TestTiny(DeviceContract):
     def make_device(self) -> Device:
-        return open_device("zigzag-tiny")
+        return open_device("zigzag-tiny", installed_devices())
 
     def precisions_tried(self, device: Device) -> tuple[str, ...]:
         return device.capabilities().precisions[:1]
@@ -115,7 +115,7 @@ def test_a_conv_is_described_by_its_loops() -> None:
 
 def test_the_figures_are_the_sums_over_layers_at_the_stated_clock(home: Path) -> None:
     network = flat(4, 4, 4, 8)
-    results = open_device("zigzag-tiny").measure(Deployed(network))
+    results = open_device("zigzag-tiny", installed_devices()).measure(Deployed(network))
     layers = layer_figures(zigzag_layers(network), read_folder(TINY), home / "zigzag")
     assert results[Metric.LATENCY_S].median == pytest.approx(sum(one.cycles for one in layers) / 100e6)
     assert results[Metric.ENERGY_J].median == pytest.approx(sum(one.energy_pj for one in layers) * 1e-12)
