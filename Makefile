@@ -39,6 +39,7 @@ lint: $(STAMP) ## Check style, types and import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --explicit-package-bases --follow-imports=silent $(wildcard benchmarks/*.py)
 	$(BIN)/lint-imports
 
 bench: $(STAMP) ## Measure what the README's figures come from; results go to benchmarks/results

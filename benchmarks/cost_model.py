@@ -8,7 +8,6 @@ benchmarks/results/cost_model.json. `--minutes 10` is for each family; `--home D
 from __future__ import annotations
 
 import json
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -56,6 +55,7 @@ def main(
     spent_s = {family: measure(profile, network, minutes) for family, network in networks.items()}
     with reading(profile.engine) as session:
         conditions_id = conditions_of(session, profile)
+    assert conditions_id is not None, "figures were taken just now"
     begun = time.perf_counter()
     fitted = fit_model(profile.engine, conditions_id)
     fit_s = time.perf_counter() - begun
@@ -177,4 +177,4 @@ def show(rows: Sequence[dict[str, Any]], report: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(typer.run(main))
+    typer.run(main)

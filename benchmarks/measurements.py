@@ -42,7 +42,7 @@ from search_spaces.precision import Precision  # noqa: E402
 from search_spaces.spec import Family, NetworkSpec  # noqa: E402
 from search_spaces.tables.apq import conv_layer  # noqa: E402
 from service.db import make_engine, reading, transaction, upgrade  # noqa: E402
-from service.devices.actions import announce  # noqa: E402
+from service.devices.actions import announce, this_process  # noqa: E402
 from service.measurements.actions import NewMeasurement, WorkloadKey, record  # noqa: E402
 from service.measurements.imports import import_table  # noqa: E402
 from service.measurements.queries import lookup  # noqa: E402
@@ -218,7 +218,7 @@ def prepared(url: str) -> Iterator[Engine]:
     upgrade(url)
     engine = make_engine(url)
     with transaction(engine) as session:
-        announce(session, DEVICE)
+        announce(session, DEVICE, this_process())
     yield engine
     engine.dispose()
 

@@ -31,14 +31,14 @@ from search_spaces.check import Checked, check_spec
 from search_spaces.parse import parse_spec
 from service.config import get_settings
 from service.db import make_engine, reading, transaction, upgrade
-from service.devices.actions import this_process
+from service.devices.actions import announce, this_process
 from service.known import known_for
 from service.lifeline import die_with_parent
 from service.models import Search, Trial, utc_now
 from service.queue import QueueName, TaskName, get_celery, send
 from service.searches.actions import create_search
 from service.states import SearchState, TrialState
-from workers.announce import announce_devices, offered
+from workers.announce import local_capabilities
 from workers.evaluator import JobName, serve, take_standard_streams
 from workers.live_sampler import make_live_sampler, unheard_trials
 
@@ -92,8 +92,9 @@ def add_search(engine: Engine, told: int) -> str:
     document |= {"limits": [], "sampler": {"name": "random", "seed": 1}}
     document["evaluation"]["finalists"]["top"] = 0
     document["budget"] = {"trials": told + DISCARDED + MEASURED, "concurrency": 1}
-    announce_devices(engine, offered(None), this_process())
     with transaction(engine) as session:
+        for capabilities in local_capabilities():
+            announce(session, capabilities, this_process())
         spec = parse_spec(document)
         checked = check_spec(spec, known_for(session, spec))
         search = create_search(session, checked, None, "0" * 64)
@@ -191,7 +192,7 @@ def show(rows: list[dict[str, Any]]) -> None:
 def evaluate_nothing(arguments: dict[str, Any], home: Path, progress: Any) -> dict[str, Any]:
     chance = random.Random(json.dumps(arguments["design"], sort_keys=True))
     values = {"accuracy": chance.random(), "latency_s": 1e-4 * (1 + chance.random())}
-    return {"state": "succeeded", "values": values, "reason": "", "details": {}}
+    return {"state": "succeeded", "values": values, "sources": {}, "reason": "", "details": {}}
 
 
 if __name__ == "__main__":

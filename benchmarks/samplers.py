@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -47,9 +48,8 @@ def measure(name: SamplerName, history: list[ToldTrial], told: int) -> dict[str,
     restore_ms = milliseconds(lambda: sampler.tell(history[:told]))
     asks, tells = [], []
     for trial in history[told : told + ASKS]:
-        number = trial.number
-        asks.append(milliseconds(lambda number=number: sampler.ask(1, number, [])))
-        tells.append(milliseconds(lambda trial=trial: sampler.tell([trial])))
+        asks.append(milliseconds(partial(sampler.ask, 1, trial.number, [])))
+        tells.append(milliseconds(partial(sampler.tell, [trial])))
     return {
         "sampler": str(name),
         "told": told,

@@ -13,7 +13,7 @@ from zeus.device.cpu import rapl
 
 from search_spaces.objectives import Metric
 from search_spaces.precision import FP32
-from workers.hardware import onnxruntime_cpu, processor_energy
+from workers.hardware import processor_device, processor_energy
 from workers.hardware.base import Provenance
 from workers.hardware.energy import EnergyProtocol, EnergyUnreadableError, Window, measure_energy
 from workers.hardware.onnxruntime_cpu import OnnxRuntimeCpu
@@ -161,7 +161,7 @@ def counters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(processor_energy, "COUNTERS_IN_CONTAINERS", tmp_path / "none")
     for name in processor_energy.DAEMON_SETTINGS:
         monkeypatch.delenv(name, raising=False)
-    caches = (rapl.rapl_is_available, processor_energy._meter, onnxruntime_cpu._capabilities)
+    caches = (rapl.rapl_is_available, processor_energy._meter, processor_device._capabilities)
     for cache in caches:
         cache.cache_clear()
     yield folder
@@ -193,13 +193,13 @@ def test_local_cpu_tells_energy_where_there_is_a_counter(counters: Path, monkeyp
     zone = Zone(counters / "intel-rapl:0", "package-0")
     quick = EnergyProtocol(windows=3, window_s=0.01, idle_s=0.01, warm_runs=1)
     monkeypatch.setattr(processor_energy, "EnergyProtocol", lambda: quick)
-    opened = onnxruntime_cpu._open
+    opened = OnnxRuntimeCpu.open
 
     def metered(*arguments):
         run = opened(*arguments)
         return lambda: (run(), zone.add(50))
 
-    monkeypatch.setattr(onnxruntime_cpu, "_open", metered)
+    monkeypatch.setattr(OnnxRuntimeCpu, "open", metered)
     device = OnnxRuntimeCpu()
     assert set(device.capabilities().metrics) == {Metric.LATENCY_S, Metric.ENERGY_J}
     found = device.measure(deploy(small_network(FP32)), None, QUICK)[Metric.ENERGY_J]

@@ -15,33 +15,37 @@ from typing import Any
 
 import numpy as np
 
-from search_spaces.capabilities import DeviceCapabilities, TensorFormat
 from search_spaces.network import Network
 from search_spaces.objectives import DEVICE_METRICS, Metric
 from search_spaces.quantisation import is_quantised_layer
-from workers.hardware.base import Anchor, Deployed, Device, Results
-from workers.hardware.processor import processor, thread_counts, time_file
-from workers.hardware.processor_energy import energy_of_file, why_no_energy
+from workers.hardware.base import Anchor, Deployed, Results
+from workers.hardware.processor_device import ProcessorDevice
 from workers.hardware.timing import DEFAULT_PROTOCOL, Protocol, Run
 from workers.onnx_session import PrecisionMismatch
 
 NAME = "openvino-cpu"
-BATCHES = (1, 2, 4, 8, 16, 32)
-CHANNEL_DIVISOR = 16
-"""Channels of the layout that its kernels compute in, with AVX-512; unaligned counts are merely not faster."""
 
 _LAYER_TYPES = frozenset({"Convolution", "FullyConnected", "MatMul"})
 _INTEGERS = frozenset({"u8", "i8"})
 
 
-class OpenVinoCpu(Device):
+class OpenVinoCpu(ProcessorDevice):
     """See the module."""
+
+    name = NAME
+    runtime = "OpenVINO"
 
     def why_absent(self) -> str:
         return "" if find_spec("openvino") else "OpenVINO is not installed: pip install 'espalier[openvino]'"
 
-    def capabilities(self) -> DeviceCapabilities:
-        return _capabilities()
+    def version(self) -> str:
+        return f"openvino {version('openvino')}"
+
+    def open(self, model: bytes, protocol: Protocol) -> Run:
+        compiled = compile_file(model, protocol)
+        request = compiled.create_infer_request()
+        data = np.random.default_rng(0).standard_normal(list(compiled.inputs[0].get_shape()), dtype=np.float32)
+        return lambda: request.infer([data], share_inputs=True)
 
     def measure(
         self,
@@ -52,10 +56,7 @@ class OpenVinoCpu(Device):
     ) -> Results:
         """See the contract. Raises `PrecisionMismatch`: layers execute in another precision than declared."""
         check_executed(deployed.network, compile_file(deployed.model, protocol))
-        results = {Metric.LATENCY_S: time_file(deployed, anchor, protocol, _open, _runtime())}
-        if Metric.ENERGY_J in wanted and Metric.ENERGY_J in _capabilities().metrics:
-            results[Metric.ENERGY_J] = energy_of_file(deployed, protocol, _open, _runtime())
-        return results
+        return super().measure(deployed, anchor, protocol, wanted)
 
 
 def compile_file(model: bytes, protocol: Protocol = DEFAULT_PROTOCOL) -> Any:
@@ -101,37 +102,3 @@ def _core() -> Any:
     import openvino  # optional, and large
 
     return openvino.Core()
-
-
-def _open(model: bytes, protocol: Protocol) -> Run:
-    """One inference in a freshly compiled model, on fixed data."""
-    compiled = compile_file(model, protocol)
-    request = compiled.create_infer_request()
-    data = np.random.default_rng(0).standard_normal(list(compiled.inputs[0].get_shape()), dtype=np.float32)
-    return lambda: request.infer([data], share_inputs=True)
-
-
-def _runtime() -> str:
-    return f"openvino {version('openvino')}"
-
-
-@lru_cache(maxsize=1)
-def _capabilities() -> DeviceCapabilities:
-    no_energy = why_no_energy()
-    return DeviceCapabilities(
-        name=NAME,
-        description=f"{processor()['processor']}: this machine's processor by OpenVINO, one thread, batch 1",
-        precisions=("fp32", "w8a8"),
-        weights=TensorFormat(dtype="int8", symmetric=True, granularity="channel"),
-        activations=TensorFormat(dtype="uint8", symmetric=False, granularity="tensor"),
-        precision_scope="block",
-        channel_divisor=CHANNEL_DIVISOR,
-        metrics=(Metric.LATENCY_S,) if no_energy else (Metric.LATENCY_S, Metric.ENERGY_J),
-        unavailable={
-            **({Metric.ENERGY_J: no_energy} if no_energy else {}),
-            Metric.MEMORY_BYTES: "OpenVINO does not tell what one model has held at most",
-        },
-        batches=BATCHES,
-        thread_counts=thread_counts(),
-        fingerprint={**processor(), "runtime": _runtime(), "threads": "1"},
-    )
