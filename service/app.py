@@ -21,6 +21,7 @@ from service.db import make_engine
 from service.devices.routes import router as devices
 from service.edge import PROBLEM_RESPONSES, limit_bodies
 from service.estimates.routes import router as estimates
+from service.estimates.warm_up import warm_up
 from service.events.routes import router as events
 from service.exports.routes import router as exports
 from service.exports.schemas import ExportRequest
@@ -35,7 +36,7 @@ from service.web.pages import add_pages, problem_page
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
-    """Build the application. Connects to nothing before the first request."""
+    """Build the application. Connects to nothing before it is served."""
     settings = settings or get_settings()
     app = FastAPI(
         title="Espalier",
@@ -79,9 +80,12 @@ def _make_api() -> APIRouter:
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    warming = threading.Thread(target=warm_up, args=(app.state.engine,), daemon=True)
+    warming.start()
     with noticing_signals(app.state.stopping):
         yield
     app.state.stopping.set()
+    warming.join()
     app.state.engine.dispose()
 
 

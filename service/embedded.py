@@ -93,6 +93,9 @@ def run(settings: Settings, say: Callable[[str], None] = typer.echo) -> int:
             say(f"Cannot listen on {settings.host}:{settings.port}: {error.strerror}. Choose another --port.")
             return 1
         with listener:
+            # Connections inherit it. uvicorn, given a descriptor, does not set it: each answer would wait 40 ms for
+            # the caller's delayed acknowledgement.
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             _supervise(settings, listener, say)
     return 0
 

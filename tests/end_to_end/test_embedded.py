@@ -71,6 +71,12 @@ def test_a_second_supervisor_is_refused(embedded):
     assert "already runs" in second.stdout
 
 
+def test_answers_do_not_wait_for_delayed_acknowledgements(embedded):
+    with httpx.Client(base_url=embedded.url) as client:  # one connection for all
+        seconds = [client.get("/v1/health").elapsed.total_seconds() for _ in range(20)]
+    assert min(seconds[5:]) < 0.03, seconds  # where they do, each waits for 40 ms
+
+
 PARTS = ["workers.evaluator", "--queues trials", "--queues control", "uvicorn", "supervisor"]
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import time
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -20,8 +22,10 @@ from search_spaces.network import Network
 from search_spaces.objectives import Metric, Outcome, Provenance, TrialState
 from search_spaces.precision import W8A8
 from search_spaces.spec import NetworkSpec
+from service.cost_models import queries
 from service.cost_models.actions import add_cost_model
-from service.db import transaction
+from service.db import make_engine, transaction
+from service.estimates.warm_up import warm_up
 from service.measurements.actions import NewMeasurement, WorkloadKey, find_or_add_conditions, record
 from service.measurements.conditions import conditions_digest
 from service.trials.actions import finish_trial, start_trial
@@ -121,6 +125,26 @@ def test_predictions_come_with_interval_and_version(client: httpx.Client, engine
     assert item["sources"]["latency_s"] == "predicted"
     assert item["intervals"]["latency_s"]["low"] < item["values"]["latency_s"] < item["intervals"]["latency_s"]["high"]
     assert "counter" in item["missing"]["energy_j"]
+
+
+def test_models_are_read_before_anybody_asks(
+    client: httpx.Client, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_model(engine)
+    warm_up(engine)
+
+    def refuse(content: bytes) -> AdditiveModel:
+        raise AssertionError("read again")
+
+    monkeypatch.setattr(queries, "model_from_bytes", refuse)
+    (item,) = ask(client, network=SMALL, device="local-cpu")["items"]
+    assert item["sources"]["latency_s"] == "predicted"
+
+
+def test_a_database_that_is_not_there_yet_stops_no_service(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    warm_up(make_engine(f"sqlite:///{tmp_path / 'none' / 'espalier.db'}"))
+    assert "will take longer" in caplog.text
 
 
 def test_what_was_measured_comes_before_what_is_predicted(client: httpx.Client, engine: Engine) -> None:
