@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -16,6 +16,7 @@ import pyarrow as pa
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
+from search_spaces.check import Fault
 from search_spaces.costs import WorkloadKind
 from search_spaces.objectives import Metric, Provenance
 from search_spaces.signatures import NetworkSignature, Work, read_signature, work_of
@@ -44,6 +45,7 @@ from service.measurements.plausibility import (
     work_array,
 )
 from service.measurements.public_tables import open_public
+from service.measurements.table_conditions import unknown_device
 from service.measurements.table_settings import TableFormat, TableSettings
 from service.models import Conditions, Measurement, MeasurementImport, Workload, utc_now
 
@@ -82,7 +84,8 @@ def import_table(engine: Engine, file: BinaryIO, filename: str, settings: TableS
     """
     file_digest = _digest(file)
     with reading(engine) as session:
-        devices = {row.name: row.capabilities.get("fingerprint", {}) for row in list_devices(session)}
+        devices = _known_devices(session)
+    _check_device(settings, devices)
     table = _read(file, settings, devices, MOST_ROWS_ON_SQLITE if engine.dialect.name == "sqlite" else MOST_ROWS)
     digest = _import_digest(file_digest, settings, table.collected)
     with reading(engine) as session:
@@ -95,6 +98,22 @@ def import_table(engine: Engine, file: BinaryIO, filename: str, settings: TableS
         return _find(session, digest) or _store(session, table, digest, filename, unchecked)
 
     return insert_once(engine, add)
+
+
+def _known_devices(session: Session) -> dict[str, Mapping[str, Any]]:
+    """Present fingerprint of each device that was announced, or that there are figures of."""
+    of_figures: dict[str, Mapping[str, Any]] = {
+        name: {} for name in session.scalars(select(Conditions.device).distinct())
+    }
+    return of_figures | {row.name: row.capabilities.get("fingerprint", {}) for row in list_devices(session)}
+
+
+def _check_device(settings: TableSettings, devices: Collection[str]) -> None:
+    """Of the whole file at once, where its rows need not be looked at."""
+    if settings.device is not None and settings.device not in devices and not settings.new_device:
+        raise refuse_table(
+            "the device is not known", Fault("/settings/device", unknown_device(settings.device, devices))
+        )
 
 
 def _digest(file: BinaryIO) -> str:
@@ -127,6 +146,9 @@ def _read(file: BinaryIO, settings: TableSettings, devices: Mapping[str, Mapping
     collected.faults.refuse(collected.row_count)
     if not collected.row_count:
         raise refuse_table("there are no rows")
+    if settings.device is not None and settings.device not in {name for name, _, _ in collected.conditions}:
+        fault = Fault("/settings/device", "every row names its own device; leave this out, or the column")
+        raise refuse_table("the file is of other devices", fault)
     figures = Chunk.joined(collected.chunks)
     _check_duplicates(figures, collected)
     batches = [_batch_of(protocol) for _, _, protocol in collected.conditions]

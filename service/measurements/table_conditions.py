@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, TypeAlias
 
 from service.measurements.actions import Stated
@@ -46,10 +46,7 @@ def state(told: Told, devices: Mapping[str, Mapping[str, Any]], settings: TableS
             "device", "a name has letters, digits, spaces and . _ -, begins with one of the first two, at most 100"
         )
     if name not in devices and not settings.new_device:
-        known = ", ".join(sorted(devices)) or "none yet"
-        raise UnfitError(
-            "device", f"no device {name[:40]!r} was announced (known: {known[:200]}); say new_device to add"
-        )
+        raise UnfitError("device", unknown_device(name, devices))
     now = devices.get(name, {})
     stated = {} if protocol is None else _object("protocol", protocol)
     for key, text, given in (
@@ -66,6 +63,11 @@ def state(told: Told, devices: Mapping[str, Mapping[str, Any]], settings: TableS
         if key != "runtime" and not _is_whole(stated[key]):
             raise UnfitError("protocol", f"{key} is {str(stated[key])[:40]}; write a whole number of 1 or more")
     return name, now if fingerprint is None else _object("fingerprint", fingerprint), stated
+
+
+def unknown_device(name: str, devices: Collection[str]) -> str:
+    known = ", ".join(sorted(devices)) or "none yet"
+    return f"no device {name[:40]!r} was announced (known: {known[:200]}); say new_device to add it"
 
 
 def _object(column: str, text: str) -> dict[str, Any]:

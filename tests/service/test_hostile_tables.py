@@ -92,9 +92,9 @@ class TestMemory:
         content = as_parquet(rows)
         with monkeypatch.context() as patched:
             patched.setattr(f"service.measurements.{limit}", most)
-            assert message in refused(hand_over(client, content, new_device=True))["detail"]
+            assert message in refused(hand_over(client, content, device=None, new_device=True))["detail"]
         assert nothing_stored(engine)
-        assert hand_over(client, content, new_device=True).status_code == 201
+        assert hand_over(client, content, device=None, new_device=True).status_code == 201
 
     def test_samples_that_rows_share_are_read_once(self, client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
         read: list[str] = []
@@ -185,9 +185,9 @@ class TestPlausibility:
             for one in DISTINCT
             for device, latency_s in (("fast", 3e-6), ("slow", 3e-3))
         ]
-        assert hand_over(client, as_csv(rows), new_device=True).status_code == 201
+        assert hand_over(client, as_csv(rows), device=None).status_code == 201
         swapped = [one | {"device": {"fast": "slow", "slow": "fast"}[one["device"]]} for one in rows]
-        problem = refused(hand_over(client, as_csv(swapped), new_device=True))
+        problem = refused(hand_over(client, as_csv(swapped), device=None))
         assert "latency_s of fast is 1,296 times what this service has of it" in problem["detail"]
 
 

@@ -175,13 +175,27 @@ class TestImport:
     def test_a_device_without_a_worker_has_to_be_meant(self, client: httpx.Client, engine: Engine) -> None:
         content = as_csv([row()])
         problem = refused(hand_over(client, content, device="my-phone"))
-        assert "my-phone" in faults_of(problem)["/rows/1/device"]
-        assert "local-cpu" in faults_of(problem)["/rows/1/device"]
+        (told,) = faults_of(problem).items()  # once, however many rows
+        assert told[0] == "/settings/device"
+        assert "my-phone" in told[1]
+        assert "local-cpu" in told[1]
+        named = as_csv([row() | {"device": "my-phone"}])
+        assert "my-phone" in faults_of(refused(hand_over(client, named, device=None)))["/rows/1/device"]
         assert nothing_stored(engine)
         assert hand_over(client, content, device="my-phone", new_device=True).status_code == 201
+        assert hand_over(client, named, device=None).status_code == 201, "it is known by its figures"
         assert items(client, device="my-phone")[0]["stale"] is False
         add_device(engine, LOCAL_CPU.model_copy(update={"name": "my-phone", "fingerprint": {"chip": "y"}}))
         assert items(client, device="my-phone")[0]["stale"] is True, "nobody said that it was this one"
+
+    def test_a_device_that_no_row_is_of_is_not_passed_over(self, client: httpx.Client, engine: Engine) -> None:
+        rows = [row() | {"device": name} for name in ("board", "phone")]
+        problem = refused(hand_over(client, as_csv(rows), new_device=True))
+        assert "every row names its own device" in faults_of(problem)["/settings/device"]
+        assert nothing_stored(engine)
+        mixed = as_csv([rows[0], row() | {"device": ""}])
+        assert hand_over(client, mixed, new_device=True).status_code == 201
+        assert {one["conditions"]["device"] for one in items(client)} == {"board", "local-cpu"}
 
     def test_others_are_answered_while_a_large_table_is_taken(self, client: httpx.Client) -> None:
         rows = [row(latency_ms=0.05 + index / 1e6) | {"runtime": f"r{index}"} for index in range(10_000)]
