@@ -195,6 +195,13 @@ class ImportanceName(StrEnum):
 
     L1 = "l1"
     L2 = "l2"
+    FILTER_L2 = "filter_l2"
+    LOSS = "loss"
+    BIASED_LOSS = "biased_loss"
+    GRASP = "grasp"
+    GRADIENT_NORM = "gradient_norm"
+    BATCH_NORM_SCALE = "batch_norm_scale"
+    RANDOM = "random"
 
 
 class Calibration(StrEnum):

@@ -12,6 +12,7 @@ group.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -118,7 +119,7 @@ def hessian_gradient(
     leaves = graph.leaves
     for batch in _batches(graph, sample, kept=3):
         with forward_ad.dual_level():
-            graph.leaves = {layer: forward_ad.make_dual(leaf, along[layer]) for layer, leaf in leaves.items()}
+            graph.leaves = _duals(leaves, along)
             loss = _loss(graph, batch, temperature)
             slopes = torch.autograd.grad(loss, list(graph.leaves.values()), materialize_grads=True)
             for layer, slope in zip(leaves, slopes, strict=True):
@@ -126,6 +127,14 @@ def hessian_gradient(
                 if tangent is not None:  # None where the loss does not depend on the layer, or linearly
                     totals[layer] += tangent.detach()
     return gradient, {layer: total.numpy().copy() for layer, total in totals.items()}
+
+
+def _duals(leaves: dict[str, Tensor], along: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Each leaf with its derivative along a direction."""
+    with warnings.catch_warnings():
+        # Of torch itself, which compiles something of its own at the first dual number.
+        warnings.filterwarnings("ignore", ".*torch.jit.script.*", DeprecationWarning)
+        return {layer: forward_ad.make_dual(leaf, along[layer]) for layer, leaf in leaves.items()}
 
 
 # --- the network as a function of its raw weights ---------------------------------------------------------------
