@@ -85,11 +85,11 @@ def test_what_is_summed_are_the_filters_of_all_that_make_a_channel(network: Netw
     np.testing.assert_allclose(sums[atoms["hidden"]], 4.0)
 
 
-def test_filters_have_one_norm_together(network: Network, weights: Weights) -> None:
+def test_norms_of_filters_are_added(network: Network, weights: Weights) -> None:
     scores = filter_norms(network, weights)[structure_of(network).coupling.atoms["depthwise"]]
     for channel, score in enumerate(scores):
-        together = np.concatenate([weights["stem.weight"][channel].ravel(), weights["inner.weight"][channel].ravel()])
-        assert score == pytest.approx(np.linalg.norm(together.astype(float)))
+        norms = [np.linalg.norm(weights[f"{layer}.weight"][channel].astype(float)) for layer in ("stem", "inner")]
+        assert score == pytest.approx(sum(norms))
 
 
 def test_norms_count_where_they_scale_what_a_layer_makes(network, weights, evidence) -> None:

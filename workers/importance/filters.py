@@ -19,7 +19,7 @@ from workers.weights import Weights
 
 
 class FilterL2(Importance):
-    """The L2 norm of a channel's own filters.
+    """The L2 norm of a channel's own filters; where several make it, the sum.
 
     `l2` is another: of the weights that read the channel. Behind a batch norm a filter's scale says little.
     """
@@ -29,9 +29,10 @@ class FilterL2(Importance):
 
 
 def filter_norms(network: Network, weights: Weights) -> np.ndarray:
-    """The L2 norm of each atom's filters together: float64 (atoms,)."""
-    squares = {name: np.square(own_weights(weights, name)) for name in structure_of(network).layers}
-    return np.asarray(np.sqrt(sum_over_filters(network, squares)))
+    """The L2 norms of each atom's filters, added up: float64 (atoms,)."""
+    layers = structure_of(network).layers
+    flat = {name: own_weights(weights, name).reshape(len(weights[f"{name}.weight"]), -1) for name in layers}
+    return sum_over_filters(network, {name: np.linalg.norm(rows, axis=1) for name, rows in flat.items()})
 
 
 def own_weights(weights: Weights, layer: str) -> np.ndarray:
@@ -43,7 +44,7 @@ def sum_over_filters(network: Network, values: Mapping[str, np.ndarray]) -> np.n
     """Sums of what is told of each weight, over all filters of each atom.
 
     Args:
-        values: by layer, in the shape of its weights.
+        values: by layer, in the shape of its weights, or one of each filter.
 
     Returns:
         float64 of shape (atoms,).
