@@ -112,10 +112,14 @@ def _strew(images: np.ndarray, others: np.ndarray, generator: np.random.Generato
     strewn = images.copy()
     each = np.arange(count)[:, None, None]
     within = np.arange(SCRAP_SIDE)
+
+    def draw(choices: int) -> np.ndarray:
+        return np.asarray(generator.integers(choices, size=count))
+
     for _ in range(SCRAPS):
-        other = generator.integers(len(others), size=count)
-        from_y, to_y = (generator.integers(height - SCRAP_SIDE + 1, size=count) for _ in range(2))
-        from_x, to_x = (generator.integers(width - SCRAP_SIDE + 1, size=count) for _ in range(2))
+        other = draw(len(others))
+        from_y, to_y = draw(height - SCRAP_SIDE + 1), draw(height - SCRAP_SIDE + 1)
+        from_x, to_x = draw(width - SCRAP_SIDE + 1), draw(width - SCRAP_SIDE + 1)
         scraps = others[
             other[:, None, None], (from_y[:, None] + within)[:, :, None], (from_x[:, None] + within)[:, None, :]
         ]
