@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise
 
 import numpy as np
 
@@ -163,7 +164,7 @@ def _ladders(network: Network, scores: np.ndarray, divisor: int, least_share: fl
         counts = np.array([group.size, *range((group.size - 1) // step * step, least - 1, -step)])
         best = _best_first(coupling, index, scores) / made[atom]
         rows = counts // group.multiple_of
-        means = [best[low:high].mean() for high, low in zip(rows[:-1], rows[1:], strict=True)]
+        means = [best[low:high].mean() for high, low in pairwise(rows)]
         ladders.append(_Ladder(index, counts, np.array(means), (counts[:-1] - counts[1:]) * filters[atom]))
     return ladders
 

@@ -204,6 +204,12 @@ class ImportanceName(StrEnum):
     RANDOM = "random"
 
 
+GRADIENT_IMPORTANCES = frozenset(
+    {ImportanceName.LOSS, ImportanceName.BIASED_LOSS, ImportanceName.GRASP, ImportanceName.GRADIENT_NORM}
+)
+"""Those that need the loss's gradient, which nothing that is kept as it is lets through."""
+
+
 class Calibration(StrEnum):
     """How the range of an activation is told from the values seen."""
 

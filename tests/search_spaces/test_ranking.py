@@ -93,14 +93,15 @@ def test_globally_the_lowest_scores_go(ratio: float) -> None:
     network = build(Family.VGG_13, 0.25)
     structure, scores = structure_of(network), draw_scores(network, 0)
     wanted = round(count_filters(network) * (1 - ratio))
-    kept = atoms_kept(network, keep_filters(network, wanted, scores, Ranking.GLOBAL, least_share=0.0))
+    design = keep_filters(network, wanted, scores, Ranking.GLOBAL, least_share=0.0)
+    kept = atoms_kept(network, design)
     free = [index for index, group in enumerate(structure.coupling.groups) if not group.frozen]
     threshold = np.sort(scores[np.isin(structure.coupling.group_of_atom, free)])[-wanted]
     for index in free:
         group = structure.coupling.groups[index]
         own = scores[structure.coupling.group_of_atom == index]
         assert kept.get(group.name, group.size) == (own >= threshold).sum()
-    assert count_filters(apply(network, keep_filters(network, wanted, scores, Ranking.GLOBAL, least_share=0.0))) == wanted
+    assert count_filters(apply(network, design)) == wanted
 
 
 def test_a_layer_that_scores_low_is_not_lost() -> None:

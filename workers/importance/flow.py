@@ -43,7 +43,7 @@ class LossPreservation(_FirstOrder):
     """sum |theta g|: how much the loss changes at most, to first order, when elements go."""
 
     def _of_elements(self, theta: np.ndarray, g: np.ndarray) -> np.ndarray:
-        return np.abs(theta * g)
+        return np.asarray(np.abs(theta * g))
 
 
 class BiasedLossPreservation(_FirstOrder):
@@ -87,4 +87,4 @@ class GradientNormPreservation(_SecondOrder):
     temperature = 1.0
 
     def _of_atoms(self, change: np.ndarray) -> np.ndarray:
-        return np.abs(change)
+        return np.asarray(np.abs(change))

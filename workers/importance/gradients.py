@@ -123,7 +123,7 @@ def hessian_gradient(
             loss = _loss(graph, batch, temperature)
             slopes = torch.autograd.grad(loss, list(graph.leaves.values()), materialize_grads=True)
             for layer, slope in zip(leaves, slopes, strict=True):
-                tangent = forward_ad.unpack_dual(slope).tangent
+                tangent = forward_ad.unpack_dual(slope).tangent  # type: ignore[no-untyped-call]
                 if tangent is not None:  # None where the loss does not depend on the layer, or linearly
                     totals[layer] += tangent.detach()
     return gradient, {layer: total.numpy().copy() for layer, total in totals.items()}
@@ -134,7 +134,8 @@ def _duals(leaves: dict[str, Tensor], along: dict[str, Tensor]) -> dict[str, Ten
     with warnings.catch_warnings():
         # Of torch itself, which compiles something of its own at the first dual number.
         warnings.filterwarnings("ignore", ".*torch.jit.script.*", DeprecationWarning)
-        return {layer: forward_ad.make_dual(leaf, along[layer]) for layer, leaf in leaves.items()}
+        dual = forward_ad.make_dual
+        return {layer: dual(leaf, along[layer]) for layer, leaf in leaves.items()}  # type: ignore[no-untyped-call]
 
 
 # --- the network as a function of its raw weights ---------------------------------------------------------------
@@ -183,7 +184,7 @@ def _check_differentiable(network: Network) -> None:
 def _leaf(weight: np.ndarray) -> Tensor:
     leaf = torch.from_numpy(weight)
     if leaf.dim() == 4:
-        leaf = leaf.clone(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
+        leaf = leaf.clone(memory_format=torch.channels_last)
     return leaf.detach().clone().requires_grad_()
 
 
