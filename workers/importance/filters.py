@@ -3,7 +3,7 @@
 An atom's filters are those of all layers that make its channels: in a residual group of every conv that adds to the
 sum, since all of them go with it. Depthwise filters are left out: their channel goes with the one that feeds it,
 and inherits its score (as in the code of Lubana and Dick, arXiv 2009.11839). To add theirs would count one removal
-twice: what a channel's filter does to the loss, to first order, is what its depthwise filter then does.
+twice: theta.g of both is the channel's values times their gradients, but for the norm's shift between them.
 """
 
 from __future__ import annotations
