@@ -192,7 +192,8 @@ def _as_confirmed(trial: Json) -> Json:
 
 def refinement_table(refinement: Json) -> RenderableType:
     """A design in the search, and on `confirm` before and after it was refined; or why it was not."""
-    title = f"Trial {refinement['trial']}, {describe_training(refinement['settings'])}"
+    kept = "" if refinement["kept"] is not False else "; that made it worse on score, so what it began with stays"
+    title = f"Trial {refinement['trial']}, {describe_training(refinement['settings'])}{kept}"
     if refinement["state"] != JobState.SUCCEEDED:
         return harmless(f"{title}: {refinement['state']} {refinement['reason']}", "red")
     table = Table("figure", box=None, header_style="bold", title=title, title_justify="left")

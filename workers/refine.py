@@ -1,6 +1,7 @@
-"""A design trained on for long: what its search has found is where it begins.
+"""A design trained on for long: what its search has found is where it begins, and what stays if it becomes worse.
 
-Knows no rows and no searches. Before and after are scored on `confirm`, which nothing was chosen by.
+Knows no rows and no searches. Which weights stay is decided on `score`, as for finalists; what is reported is found on
+`confirm`, which nothing was chosen by.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from search_spaces.design import Design, Kind
 from search_spaces.methods import method_of
 from search_spaces.spec import Calibration, NetworkSpec
 from service.artifacts.store import put_bytes
-from workers.appraise import Details, final_values, score_split, write_checked
+from workers.appraise import Details, final_values, has_helped, score_split, write_checked
 from workers.candidate import Candidate, finish_candidate
 from workers.export import rebuild
 from workers.host_lock import training
@@ -37,23 +38,18 @@ def refine_design(
     progress("build", 0.0, "building the design")
     details: Details = {"stage_s": {}}
     begun = rebuild(bench, design, weights_digest, artifacts, details)
-    progress("score", 0.0, "scoring what it begins with")
-    before = _scores_on_confirm(bench, begun)
-    refined = _train_on(bench, design, begun, epochs, learning_rate, progress)
+    trained = _train_on(bench, design, begun, epochs, learning_rate, progress)
+    progress("score", 0.0, "scoring it before and after")
+    with training():
+        models = [write_checked(candidate, details) for candidate in (begun, trained)]
+    before = score_split(bench, models[0], bench.splits.confirm, details, with_intervals=True)
+    is_kept = has_helped(bench, models[0], models[1], details)
+    refined, model = (trained, models[1]) if is_kept else (begun, models[0])
     origin = {"base": bench.base.key, "design": design_key(bench.base.network, design)}
     digest = put_bytes(artifacts, save(refined.raw_weights, origin))
-    progress("measure", 0.0, "measuring and scoring what came of it")
-    with training():
-        model = write_checked(refined, details)
+    progress("measure", 0.0, "measuring what came of it")
     values = final_values(bench, design, refined.network, model, bench.splits.confirm, details)
     return {"before": before, "values": values, "weights_digest": digest, "details": details}
-
-
-def _scores_on_confirm(bench: Workbench, candidate: Candidate) -> dict[str, float]:
-    details: Details = {"stage_s": {}}
-    with training():
-        model = write_checked(candidate, details)
-    return score_split(bench, model, bench.splits.confirm, details, with_intervals=True)
 
 
 def _train_on(

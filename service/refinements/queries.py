@@ -43,4 +43,4 @@ def latest_refinement(session: Session, trial_id: int) -> Refinement | None:
 
 def _query() -> Select[Refinement, Trial]:
     joined = select(Refinement, Trial).join(Trial, Trial.id == Refinement.trial_id)
-    return joined.options(defer(Refinement.details), defer(Trial.details))
+    return joined.options(defer(Trial.details))

@@ -38,7 +38,8 @@ class RefinementBody(BaseModel):
     """A design that is trained on for long.
 
     `searched` is what the trial found on `score`; `before` and `values` are on `confirm`, with 95% intervals: of the
-    weights that it began with, and of those that it ended with.
+    weights that it began with, and of those that it ended with. `kept` says whether those are the trained ones: where
+    training makes a design worse on `score`, what it began with stays.
     """
 
     id: str
@@ -52,6 +53,7 @@ class RefinementBody(BaseModel):
     before: dict[str, float]
     values: dict[str, float]
     sources: dict[str, Provenance]
+    kept: bool | None
     created_at: datetime
     finished_at: datetime | None
 
@@ -74,6 +76,7 @@ def refinement_body(row: RefinementRow) -> RefinementBody:
         before=refinement.before,
         values=refinement.values,
         sources=refinement.sources,
+        kept=refinement.details.get("fine_tuning", {}).get("kept"),
         created_at=refinement.created_at,
         finished_at=refinement.finished_at,
     )

@@ -116,6 +116,7 @@ class RefinementView:
     state: str
     activity: str
     reason: str
+    is_kept: bool
     figures: tuple[RefinedFigure, ...]
 
 
@@ -228,6 +229,7 @@ def refinement_view(row: RefinementRow) -> RefinementView:
         state=refinement.state,
         activity=describe_activity(refinement.activity),
         reason=refinement.reason,
+        is_kept=refinement.details.get("fine_tuning", {}).get("kept", True),
         figures=refined_figures(row.trial.values, refinement.before, refinement.values),
     )
 

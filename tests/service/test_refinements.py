@@ -64,8 +64,18 @@ def test_the_front_is_refined_and_shown_side_by_side(
     page = client.get(f"/searches/{search_id}").text
     assert "3 epochs at a learning rate of 0.01" in page
     assert "95.00" in page
+    assert shown["kept"] is None
+    assert "stays" not in page
     kinds = [event["kind"] for event in client.get(f"/v1/searches/{search_id}/events").json()["items"]]
     assert kinds.count("refinement") == 3
+
+
+def test_it_is_told_when_training_did_not_help(client: httpx.Client, engine: Engine, search_id: str) -> None:
+    end(engine, search_id)
+    (asked,) = client.post(f"/v1/searches/{search_id}/refinements", json={"epochs": 1, "trials": [0]}).json()["items"]
+    fulfil(engine, asked["id"], TUNED | {"details": {"fine_tuning": {"kept": False}}})
+    assert client.get(f"/v1/refinements/{asked['id']}").json()["kept"] is False
+    assert "so what it began with stays" in client.get(f"/searches/{search_id}").text
 
 
 def test_what_was_asked_for_before_is_not_done_again(client: httpx.Client, engine: Engine, search_id: str) -> None:
