@@ -198,10 +198,12 @@ class ImportanceName(StrEnum):
 
 
 class Calibration(StrEnum):
-    """How the range of an activation is told from the values seen."""
+    """How the range of an activation is told from the values seen, and the end of a grid from a channel's weights."""
 
     MIN_MAX = "min_max"
     PERCENTILE = "percentile"  # the 0.1% and 99.9% quantiles of a sample of positions
+    MSE = "mse"  # the range of the least squared error
+    KL = "kl"  # the range that keeps most of the distribution; weights reach their peak
 
 
 class FinalistsSpec(_Part):
