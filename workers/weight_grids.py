@@ -73,6 +73,15 @@ def round_to_grid(weight: np.ndarray, bits: int, scales: np.ndarray) -> np.ndarr
     return np.clip(np.rint(weight / per_output), -top, top).astype(dtype)
 
 
+def fits_bits(integers: np.ndarray, bits: int) -> bool:
+    """Whether integers are of the grid of so many bits. In one bit, channels of zeros are 1 or -1 times nothing."""
+    magnitudes = np.abs(integers.reshape(len(integers), -1).astype(np.int32))
+    if bits == 1:
+        alive = magnitudes.any(axis=1)
+        return bool((magnitudes[alive] == 1).all())
+    return bool(magnitudes.max(initial=0) <= top_of(bits))
+
+
 def from_grid(integers: np.ndarray, scales: np.ndarray) -> np.ndarray:
     """The weights that integers stand for, float32."""
     return integers.astype(np.float32) * _per_output(scales, integers)
