@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from search_spaces.network import COMPUTE_OPS, Network, Node, Op
-from search_spaces.precision import CONTAINER_BITS, FP32, Precision
+from search_spaces.precision import CONTAINER_BITS, FP32, W8A8, Precision
 
 _VALUE_PRESERVING = frozenset({Op.FLATTEN, Op.SHUFFLE, Op.SLICE, Op.PAD, Op.MAX_POOL})
 _RELUS = frozenset({Op.RELU, Op.RELU6})
@@ -37,7 +37,7 @@ def why_emulated(network: Network) -> str:
 
 
 def _emulation(precision: Precision) -> str:
-    if precision == FP32 or (precision.is_integer and min(precision.weight_bits, precision.activation_bits) == 8):
+    if precision in (FP32, W8A8):
         return ""
     if precision.is_integer:
         return f"grid values in {CONTAINER_BITS}-bit containers"

@@ -28,7 +28,7 @@ BATCH = 16
 def correct_biases(
     network: Network, weights: Mapping[str, np.ndarray], rounded: Weights, images: np.ndarray, threads: int = 1
 ) -> Weights:
-    """`rounded` with corrected biases. A layer without a bias stays as it is; folding gives one to each that had a norm.
+    """`rounded` with corrected biases. A layer without one stays as it is; folding gives one to each that had a norm.
 
     Args:
         network: folded.

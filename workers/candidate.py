@@ -88,9 +88,7 @@ def build_candidate(
     if fine_tune is not None:
         with timed(stage_s, "fine_tune"):
             weights = fine_tune(applied, weights)
-    return finish_candidate(
-        applied, weights, observed, calibration, stage_s, threads, bias_correction=bias_correction
-    )
+    return finish_candidate(applied, weights, observed, calibration, stage_s, threads, bias_correction=bias_correction)
 
 
 def finish_candidate(

@@ -69,7 +69,9 @@ class _Packed(BaseModel):
 _TABLE = TypeAdapter(dict[str, _Packed])
 
 
-def pack_weights(network: Network, weights: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> bytes:
+def pack_weights(
+    network: Network, weights: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None
+) -> bytes:
     """A safetensors file of a folded network's weights, each layer's in the bits of its precision.
 
     Args:
@@ -165,7 +167,7 @@ def _unpack(name: str, packed: _Packed, arrays: dict[str, np.ndarray]) -> np.nda
     if packed.form is _Form.CODEBOOK:
         codes = _taken(arrays, name, np.uint8, (-(-count * bits // 8),))
         codebook = _taken(arrays, f"{name}.codebook", np.float32, (2**bits,))
-        return codebook[_unpack_codes(codes, bits, shape)]
+        return np.asarray(codebook[_unpack_codes(codes, bits, shape)])
     scales = _taken(arrays, f"{name}.scale", np.float32, shape[:1])
     if bits > _PACKED_BITS:
         return from_grid(_taken(arrays, name, np.int16, shape), scales)

@@ -58,7 +58,8 @@ class _Histogram:
 
     @property
     def centres(self) -> np.ndarray:
-        return self.low + (np.arange(BINS) + 0.5) * ((self.high - self.low) / BINS)
+        centres: np.ndarray = self.low + (np.arange(BINS) + 0.5) * ((self.high - self.low) / BINS)
+        return centres
 
 
 def _squared_errors(histogram: _Histogram, bits: int) -> np.ndarray:
@@ -69,7 +70,7 @@ def _squared_errors(histogram: _Histogram, bits: int) -> np.ndarray:
     steps = histogram.centres / scales  # (fractions, bins)
     away = (np.clip(np.rint(steps) + zero, 0, top) - zero - steps) * scales
     # What values are off within their bin adds the same to every fraction, nearly.
-    return np.einsum("fb,fb,b->f", away, away, histogram.counts)
+    return np.asarray(np.einsum("fb,fb,b->f", away, away, histogram.counts))
 
 
 def _divergences(histogram: _Histogram, bits: int) -> np.ndarray:
@@ -105,7 +106,7 @@ class _Windows:
 @lru_cache(maxsize=64)
 def _windows(levels: int, zero: float) -> _Windows:
     """Args: levels: of the grid. zero: where zero is in the whole range, from 0 to 1."""
-    fractions = _FRACTIONS[_FRACTIONS * BINS >= levels][:, None]
+    fractions = _FRACTIONS[levels / BINS <= _FRACTIONS][:, None]
     places = (np.arange(BINS) + 0.5) / BINS
     relative = (places - zero) / fractions + zero
     is_inside = (relative >= 0) & (relative < 1)
@@ -127,4 +128,4 @@ def _divergence(reference: np.ndarray, shares: np.ndarray) -> np.ndarray:
     q = shares / np.maximum(shares.sum(axis=1, keepdims=True), 1e-300)
     q = np.where((p > 0) & (q == 0), _UNSEEN, q)
     logarithms = np.log(np.where(p > 0, p / np.where(q > 0, q, 1.0), 1.0))
-    return np.einsum("fb,fb->f", p, logarithms)
+    return np.asarray(np.einsum("fb,fb->f", p, logarithms))

@@ -38,12 +38,10 @@ _LLOYD_STEPS = 100
 
 def top_of(bits: int) -> int:
     """The largest integer of a symmetric grid; 1 for one bit, which has no zero."""
-    return max(2 ** (bits - 1) - 1, 1)
+    return max((1 << (bits - 1)) - 1, 1)
 
 
-def weight_scales(
-    weight: np.ndarray, bits: int, method: Calibration = Calibration.MIN_MAX
-) -> np.ndarray:
+def weight_scales(weight: np.ndarray, bits: int, method: Calibration = Calibration.MIN_MAX) -> np.ndarray:
     """A scale for each output channel, float32 (O,), positive; 1 for a channel of zeros.
 
     Args:
@@ -66,11 +64,12 @@ def round_to_grid(weight: np.ndarray, bits: int, scales: np.ndarray) -> np.ndarr
     per_output = _per_output(scales, weight)
     dtype = np.int8 if bits <= _EXACT_BITS else np.int16
     if bits == 1:
-        integers = np.where(weight < 0, dtype(-1), dtype(1))
+        integers: np.ndarray = np.where(weight < 0, dtype(-1), dtype(1))
         integers[~weight.reshape(len(weight), -1).any(axis=1)] = 0  # a dead channel stays one
         return integers
     top = top_of(bits)
-    return np.clip(np.rint(weight / per_output), -top, top).astype(dtype)
+    integers = np.clip(np.rint(weight / per_output), -top, top).astype(dtype)
+    return integers
 
 
 def fits_bits(integers: np.ndarray, bits: int) -> bool:
@@ -84,7 +83,8 @@ def fits_bits(integers: np.ndarray, bits: int) -> bool:
 
 def from_grid(integers: np.ndarray, scales: np.ndarray) -> np.ndarray:
     """The weights that integers stand for, float32."""
-    return integers.astype(np.float32) * _per_output(scales, integers)
+    weight: np.ndarray = integers.astype(np.float32) * _per_output(scales, integers)
+    return weight
 
 
 def make_codebook(weight: np.ndarray, bits: int) -> np.ndarray:
@@ -116,16 +116,15 @@ def find_in_codebook(weight: np.ndarray, codebook: np.ndarray) -> np.ndarray:
     return np.searchsorted(middles, weight).astype(np.uint8)
 
 
-def quantised_weight(
-    weight: np.ndarray, precision: Precision, method: Calibration = Calibration.MIN_MAX
-) -> np.ndarray:
+def quantised_weight(weight: np.ndarray, precision: Precision, method: Calibration = Calibration.MIN_MAX) -> np.ndarray:
     """The weights of a layer on the grid or codebook of its precision, float32."""
     bits = precision.weight_bits
     if bits == FLOAT_BITS:
         return weight
     if precision.is_codebook:
         codebook = make_codebook(weight, bits)
-        return codebook[find_in_codebook(weight, codebook)]
+        rounded: np.ndarray = codebook[find_in_codebook(weight, codebook)]
+        return rounded
     scales = weight_scales(weight, bits, method)
     return from_grid(round_to_grid(weight, bits, scales), scales)
 
@@ -165,17 +164,18 @@ def _ternary_scales(magnitudes: np.ndarray) -> np.ndarray:
     sums = np.cumsum(-np.sort(-magnitudes, axis=1), axis=1, dtype=np.float64)
     counts = np.arange(1, magnitudes.shape[1] + 1)
     best = np.argmax(sums**2 / counts, axis=1)
-    return np.take_along_axis(sums, best[:, None], axis=1)[:, 0] / counts[best]
+    means: np.ndarray = np.take_along_axis(sums, best[:, None], axis=1)[:, 0] / counts[best]
+    return means
 
 
 def _ends(magnitudes: np.ndarray, bits: int, method: Calibration) -> np.ndarray:
     """Where the grid of each channel ends, (O,)."""
-    peaks = magnitudes.max(axis=1).astype(np.float64)
+    peaks: np.ndarray = magnitudes.max(axis=1).astype(np.float64)
     match method:
         case Calibration.PERCENTILE:
-            return np.percentile(magnitudes, PERCENTILE, axis=1)
+            return np.asarray(np.percentile(magnitudes, PERCENTILE, axis=1))
         case Calibration.MSE:
-            return peaks * _best_fractions(magnitudes, peaks, top_of(bits))
+            return np.asarray(peaks * _best_fractions(magnitudes, peaks, top_of(bits)))
         case _:
             return peaks
 
@@ -183,7 +183,7 @@ def _ends(magnitudes: np.ndarray, bits: int, method: Calibration) -> np.ndarray:
 def _best_fractions(magnitudes: np.ndarray, peaks: np.ndarray, top: int) -> np.ndarray:
     shares = magnitudes / np.maximum(peaks, np.finfo(np.float32).tiny).astype(np.float32)[:, None]
     errors = np.stack([_squared_error(shares, np.float32(fraction), top) for fraction in _FRACTIONS])
-    return _FRACTIONS[errors.argmin(axis=0)]
+    return np.asarray(_FRACTIONS[errors.argmin(axis=0)])
 
 
 def _squared_error(shares: np.ndarray, end: np.float32, top: int) -> np.ndarray:
@@ -191,4 +191,4 @@ def _squared_error(shares: np.ndarray, end: np.float32, top: int) -> np.ndarray:
     rounded = np.minimum(np.rint(shares * (top / end)), np.float32(top))
     rounded *= end / np.float32(top)
     rounded -= shares
-    return np.einsum("on,on->o", rounded, rounded)
+    return np.asarray(np.einsum("on,on->o", rounded, rounded))

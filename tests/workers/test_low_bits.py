@@ -11,19 +11,22 @@ import torch
 import torch.nn.functional as F  # noqa: N812  # everybody calls it F
 from hypothesis import given, settings
 
+from search_spaces.costs import parameters, size_bytes
 from search_spaces.network import InputContract, Network, Node, Op
-from search_spaces.precision import ACTIVATION_BITS, FP32, WEIGHT_BITS, Precision
+from search_spaces.precision import ACTIVATION_BITS, WEIGHT_BITS, Precision, parse_precision
 from search_spaces.quantisation import plan_quantisation, why_emulated
 from workers.calibrate import calibrate
+from workers.export import recount
 from workers.onnx_quantize import ActivationGrid, activation_grid, image_range, quantise_bias, quantise_weight
 from workers.onnx_session import check_executed, open_session
 from workers.onnx_writer import INPUT_NAME, write_onnx
 from workers.splits import normalise
 from workers.testing import random_weights
+from workers.torch_network import build_module
 from workers.weight_grids import quantise_weights
 from workers.weights import Weights
 
-FEW = settings(max_examples=400, deadline=None)
+FEW = settings(max_examples=60, deadline=None)
 INTEGERS = [bits for bits in WEIGHT_BITS if bits <= 8]
 
 
@@ -112,3 +115,43 @@ def step_of_logits(network: Network, weights: Weights, ranges: dict) -> float:
     source = network.by_name()["flat"].inputs[0]
     step = activation_grid(ranges[source], plan_quantisation(network).bits[source]).scale
     return float(step * np.abs(quantise_weights(network, weights)["classifier.weight"]).max())
+
+
+@pytest.mark.parametrize("text", ["w4a32", "w1a16", "w16a16", "w16a32", "k2a32"])
+def test_weights_in_few_bits_beside_wide_activations_compute_in_floats_of_their_grid(text: str) -> None:
+    precision = parse_precision(text)
+    nodes = (
+        Node("input", Op.INPUT),
+        Node("conv0", Op.CONV, ("input",), 8, (3, 3), bias=True, precision=precision),
+        Node("relu0", Op.RELU, ("conv0",)),
+        Node("flat", Op.FLATTEN, ("relu0",)),
+        Node("classifier", Op.LINEAR, ("flat",), 3, bias=True, precision=precision),
+    )
+    network = Network("floats", InputContract((2, 6, 6), (0.4,) * 2, (0.3,) * 2), nodes, "classifier")
+    weights, images = random_weights(network), random_images(network, 5)
+    assert calibrate(network, weights, images) == {}, "nothing is computed in integers"
+
+    model = write_onnx(network, weights, batch=5)
+
+    assert set(check_executed(network, model).values()) <= {"Conv", "FusedConv", "Gemm"}
+    with torch.no_grad():
+        expected = build_module(network, quantise_weights(network, weights))(torch.from_numpy(images)).numpy()
+    np.testing.assert_allclose(run_file(model, images), expected, rtol=1e-4, atol=1e-4)
+    assert recount(network, model) == {"parameters": parameters(network), "size_bytes": size_bytes(network)}
+
+
+def test_what_is_emulated_is_said_and_what_is_not_is_not() -> None:
+    def of(*texts: str) -> str:
+        nodes = [Node("input", Op.INPUT)]
+        for number, text in enumerate(texts):
+            nodes.append(Node(f"conv{number}", Op.CONV, (nodes[-1].name,), 4, precision=parse_precision(text)))
+        return why_emulated(
+            Network("n", InputContract((4, 2, 2), (0.4,) * 4, (0.3,) * 4), tuple(nodes), nodes[-1].name)
+        )
+
+    assert of("w8a8", "fp32", "w8a8") == ""
+    assert of("w8a8", "w4a4") == "w4a4: grid values in 8-bit containers"
+    assert of("w8a4") == "w8a4: grid values in 8-bit containers"
+    assert of("w4a32") == "w4a32: weights are values of its grid, held and computed in fp32"
+    assert of("k2a32").startswith("k2a32: weights are values of its codebook")
+    assert "activations are computed in fp32, unrounded" in of("w16a16")
