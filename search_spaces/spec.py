@@ -225,6 +225,7 @@ class EvaluationSpec(_Part):
     reconstruct: Reconstruct = Reconstruct.LEAST_SQUARES
     importance: Name = str(ImportanceName.L1)
     calibration: Calibration = Calibration.MIN_MAX
+    bias_correction: bool = False
     calibration_images: int | None = Field(default=None, ge=16, le=10_000, description="default: 500, or all there are")
     score_images: int | None = Field(default=None, ge=16, le=100_000, description="default: 2,000, or all there are")
     finetune_epochs: FiniteFloat = Field(default=0.0, ge=0.0, le=100.0)

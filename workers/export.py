@@ -98,7 +98,15 @@ def _rebuild(
     check_weights(applied, weights)
     with training():
         calibration = Calibration(method_of(design, Kind.CALIBRATION, bench.spec))
-        return finish_candidate(applied, weights, bench.observed, calibration, details["stage_s"], bench.threads)
+        return finish_candidate(
+            applied,
+            weights,
+            bench.observed,
+            calibration,
+            details["stage_s"],
+            bench.threads,
+            bias_correction=bench.spec.evaluation.bias_correction,
+        )
 
 
 def _split_reported(bench: Workbench, weights_digest: str | None) -> Split:
