@@ -93,14 +93,15 @@ def make_codebook(weight: np.ndarray, bits: int) -> np.ndarray:
     Deterministic. Weights that have as few values already get exactly those, repeated.
     """
     count = 2**bits
-    ordered = np.sort(weight, axis=None).astype(np.float64)
-    distinct = np.unique(ordered)
+    ordered = np.sort(weight, axis=None)
+    distinct = ordered[np.concatenate([[True], ordered[1:] != ordered[:-1]])]
     if len(distinct) <= count:
         return np.concatenate([distinct, np.full(count - len(distinct), distinct[-1])]).astype(np.float32)
-    sums = np.concatenate([[0.0], np.cumsum(ordered)])
-    centres = np.quantile(ordered, (np.arange(count) + 0.5) / count)
+    sums = np.concatenate([[0.0], np.cumsum(ordered, dtype=np.float64)])
+    centres = ordered[(np.arange(count) * 2 + 1) * len(ordered) // (2 * count)].astype(np.float64)
     for _ in range(_LLOYD_STEPS):
-        ends = np.searchsorted(ordered, (centres[1:] + centres[:-1]) / 2)
+        middles = (centres[1:] + centres[:-1]) / 2
+        ends = np.searchsorted(ordered, middles.astype(ordered.dtype))  # of one type, or all would be copied
         bounds = np.concatenate([[0], ends, [len(ordered)]])
         members = np.diff(bounds)
         moved = np.where(members > 0, np.diff(sums[bounds]) / np.maximum(members, 1), centres)
