@@ -9,6 +9,7 @@ import torch
 from search_spaces.apply import apply
 from search_spaces.design import Design
 from search_spaces.network import Op
+from search_spaces.precision import W8A8
 from search_spaces.spec import Reconstruct
 from tests.workers.on_digits import CALIBRATION_IMAGES, DigitsHome, half
 from workers.base import Base, load_base
@@ -19,6 +20,7 @@ from workers.score import predict
 from workers.splits import Splits, normalise
 from workers.torch_network import build_module
 from workers.transforms.reconstruct import Observed, observe
+from workers.weight_grids import quantised_weight
 from workers.weights import check_weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -89,8 +91,9 @@ def test_fine_tuning_comes_behind_reconstruction_and_before_folding(base, observ
 
     scores = rank(base)
     candidate = build_candidate(base, design, observed, Reconstruct.LEAST_SQUARES, scores, fine_tune=fine_tune)
-    assert list(candidate.stage_s) == ["slice", "reconstruct", "fine_tune", "fold", "calibrate"]
-    np.testing.assert_array_equal(candidate.weights["classifier.weight"], reconstructed["classifier.weight"] / 2)
+    assert list(candidate.stage_s) == ["slice", "reconstruct", "fine_tune", "fold", "calibrate", "quantise"]
+    halved = quantised_weight(reconstructed["classifier.weight"] / 2, W8A8)
+    np.testing.assert_array_equal(candidate.weights["classifier.weight"], halved)
     check_weights(apply(base.network, design), candidate.raw_weights)
     check_weights(candidate.network, candidate.weights)
     assert not any(node.op is Op.BATCH_NORM for node in candidate.network.nodes)

@@ -138,6 +138,38 @@ def test_gradients_are_told_once_for_all_designs(digits_home):
     assert (first < 0).any()
 
 
+def inner_blocks_in(precision: str) -> Design:
+    blocks = dict.fromkeys(layer.block for layer in base_network().compute_nodes())
+    ends = "k8a32" if precision.startswith("k") else "w8a8"
+    inner = {f"precision/{block}": precision for block in blocks}
+    return Design.of(inner | {"precision/stem": ends, "precision/classifier": ends})
+
+
+@pytest.mark.parametrize("precision", ["w4a4", "k4a32"])
+def test_few_bits_are_scored_and_exported_and_said_to_be_emulated(digits_home, precision):
+    """Far from guessing without any training, and the file that is handed out does exactly what was scored."""
+    evaluation = {"calibration": "mse", "bias_correction": True, "score_images": SCORE_IMAGES}
+    spec, design = digits_spec(evaluation=evaluation), inner_blocks_in(precision)
+    outcome = evaluate(spec, Sources(), design, digits_home.key, digits_home.folder)
+    assert outcome.values["accuracy"] > 0.6
+    assert outcome.details["emulated"] is True
+    assert f"{precision}: " in outcome.details["emulation"]
+    result = export(spec, Sources(), design, digits_home.key, None, outcome.values, digits_home.folder)
+    assert set(result["report"]["differences"].values()) == {0}
+    assert "emulated" not in evaluate(spec, Sources(), half("w8a8"), digits_home.key, digits_home.folder).details
+
+
+def test_corrected_biases_are_part_of_how_a_spec_makes_its_candidates(digits_home):
+    def weights_of(**evaluation):
+        bench = set_up(digits_spec(evaluation=evaluation), Sources(), digits_home.key, digits_home.folder)
+        return build(bench, inner_blocks_in("w4a4"), {"stage_s": {}})[0].weights
+
+    plain, corrected = weights_of(), weights_of(bias_correction=True)
+    assert {name for name, array in plain.items() if not np.array_equal(array, corrected[name])} == {
+        name for name in plain if name.endswith(".bias")
+    }
+
+
 def test_a_limit_on_size_is_judged_before_any_work(tmp_path):
     outcome = evaluate(limited("size_bytes", max=10_000), Sources(), half("w8a8"), NO_BASE, tmp_path)
     assert outcome.state is TrialState.INFEASIBLE
