@@ -189,6 +189,29 @@ class ImportanceName(StrEnum):
     L2 = "l2"
 
 
+class Optimizer(StrEnum):
+    SGD = "sgd"  # with Nesterov momentum
+    ADAMW = "adamw"
+
+
+class Schedule(StrEnum):
+    """How the learning rate goes over the whole training."""
+
+    ONE_CYCLE = "one_cycle"  # up to the peak over the first quarter, then down to zero along a cosine
+    COSINE = "cosine"  # from the peak down to zero: for weights that are already good
+    CONSTANT = "constant"
+    STEP = "step"  # a tenth after half of the steps, a hundredth after three quarters
+
+
+class RegulariserName(StrEnum):
+    """What is asked of the weights of a base while it is trained; the first three are R2's."""
+
+    L_INF = "l_inf"  # the largest magnitude
+    MARGIN = "margin"  # a learned bound, and what lies outside of it
+    SOFT_MIN_MAX = "soft_min_max"  # the range by a softmax of learned temperature
+    KURE = "kure"  # the distance of the kurtosis from a uniform distribution's
+
+
 class FinalistsSpec(_Part):
     """What is done to the best designs, and to the best uniform ones, before they are scored on `confirm`."""
 
