@@ -23,9 +23,10 @@ from workers.host_lock import TrainingTurn, measuring, training
 from workers.onnx_session import check_executed
 from workers.onnx_writer import write_onnx
 from workers.progress import Progress, ignore_progress
+from workers.recipe import fine_tuning, recipe_for
 from workers.score import run_file, score_intervals, score_outputs
 from workers.splits import Split
-from workers.train import fine_tuning, recipe_for, train
+from workers.train import train
 from workers.weights import Weights
 from workers.workbench import Workbench
 

@@ -35,8 +35,8 @@ from workers.host_lock import training
 from workers.material import base_of, dataset_of, network_of, splits_of
 from workers.origin import score_base, warnings_about
 from workers.progress import Progress, ignore_progress
+from workers.recipe import recipe_for
 from workers.splits import Splits
-from workers.train import recipe_for
 from workers.workbench import device_called, set_up, use_threads
 
 

@@ -14,7 +14,7 @@ _SECOND_MOMENT_DECAY = 0.999
 
 
 def make_optimiser(
-    parameters: Mapping[str, torch.nn.Parameter],
+    parameters: Mapping[str, Tensor],
     recipe: Recipe,
     head: Sequence[str],
     unit: float,
@@ -29,7 +29,7 @@ def make_optimiser(
         unit: of the target: 1 for classes.
         learned: what a regulariser learns; it does not decay.
     """
-    groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
+    groups: dict[tuple[bool, bool], list[Tensor]] = {}
     for name, parameter in parameters.items():
         groups.setdefault((parameter.dim() > 1, name in head), []).append(parameter)
     # Adam's steps know no unit of the loss, so its head goes by the unit alone, and SGD's by its square.
@@ -48,9 +48,7 @@ def make_optimiser(
         return torch.optim.AdamW(
             described, lr=recipe.learning_rate, betas=(recipe.momentum, _SECOND_MOMENT_DECAY), foreach=True
         )
-    return torch.optim.SGD(
-        described, lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=recipe.momentum > 0
-    )
+    return torch.optim.SGD(described, lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=recipe.momentum > 0)
 
 
 def set_learning_rate(optimiser: torch.optim.Optimizer, learning_rate: float) -> None:

@@ -60,7 +60,7 @@ class _SoftMinMax(torch.autograd.Function):
         return upper - lower + push
 
     @staticmethod
-    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
         of_weights, of_temperature = context.saved_tensors
         return _unflat(of_weights * gradient, context.shape), of_temperature * gradient
 
@@ -103,7 +103,7 @@ class _Kurtosis(torch.autograd.Function):
         return fourth / variance.square()
 
     @staticmethod
-    def backward(context: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(context: Any, gradient: Tensor) -> Tensor:
         (slope,) = context.saved_tensors
         return _unflat(slope * gradient, context.shape)
 
@@ -136,12 +136,18 @@ class _Learned:
     first: Callable[[Tensor], Tensor]
 
 
+def _first_margin(weights: Tensor) -> Tensor:
+    return FIRST_MARGIN_IN_STDS * weights.std(correction=0)
+
+
+def _first_temperature(weights: Tensor) -> Tensor:
+    return weights.new_full((), FIRST_TEMPERATURE)
+
+
 _FIXED: dict[RegulariserName, Callable[[Tensor], Tensor]] = {RegulariserName.L_INF: l_inf, RegulariserName.KURE: kure}
 _LEARNED = {
-    RegulariserName.MARGIN: _Learned("margin", margin, lambda weights: FIRST_MARGIN_IN_STDS * weights.std(correction=0)),
-    RegulariserName.SOFT_MIN_MAX: _Learned(
-        "temperature", soft_min_max, lambda weights: torch.full((), FIRST_TEMPERATURE)
-    ),
+    RegulariserName.MARGIN: _Learned("margin", margin, _first_margin),
+    RegulariserName.SOFT_MIN_MAX: _Learned("temperature", soft_min_max, _first_temperature),
 }
 
 

@@ -5,29 +5,19 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812  # everybody calls it F
-from hypothesis import given
-from hypothesis import strategies as st
 
 from search_spaces.catalog import build_network
 from search_spaces.datasets import DATASETS
 from search_spaces.network import InputContract, Network
 from search_spaces.spec import Family, NetworkSpec
 from tests.workers.torch_accuracy import accuracy
+from workers.batches import draw_batches
 from workers.datasets import load_dataset
 from workers.progress import ignore_progress
+from workers.recipe import Recipe, count_steps, fine_tuning, recipe_for
 from workers.splits import Split, Splits, make_splits, normalise
 from workers.torch_network import build_module
-from workers.train import (
-    Recipe,
-    Schedule,
-    TrainingDivergedError,
-    count_steps,
-    draw_batches,
-    fine_tuning,
-    learning_rate_at,
-    recipe_for,
-    train,
-)
+from workers.train import TrainingDivergedError, train
 from workers.weights import Weights, init_weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -126,24 +116,6 @@ def test_training_that_diverges_says_where(network, splits):
         train(network, None, splits.train, Recipe(epochs=3, learning_rate=1e20), ignore_progress, no_wait)
 
 
-@given(st.floats(0.001, 100), st.integers(1, 5000), st.integers(1, 512))
-def test_there_is_always_a_step_and_epochs_may_be_parts(epochs, images, batch_size):
-    steps = count_steps(images, Recipe(epochs=epochs, batch_size=batch_size))
-    assert steps >= 1
-    assert abs(steps - epochs * (images // min(images, batch_size))) <= max(0.5, 1 - epochs)
-
-
-@given(st.integers(1, 1000), st.sampled_from(Schedule))
-def test_the_learning_rate_stays_below_its_peak_and_ends_near_zero(steps, schedule):
-    recipe = Recipe(epochs=1, learning_rate=0.3, schedule=schedule)
-    rates = [learning_rate_at(recipe, step, steps) for step in range(steps)]
-    assert all(0 < rate <= 0.3 + 1e-9 for rate in rates)
-    if steps > 100:
-        assert max(rates) > 0.29
-        assert rates[-1] < 0.001
-        assert rates[0] == pytest.approx(0.03 if schedule is Schedule.ONE_CYCLE else 0.3)
-
-
 def made_split(count: int, size: int) -> Split:
     images = np.random.default_rng(0).integers(1, 256, size=(count, 1, size, size)).astype(np.uint8)
     return Split("train", images, np.arange(count), "")
@@ -182,9 +154,3 @@ def find_move(moved: np.ndarray, original: np.ndarray) -> tuple[bool, int, int]:
             if np.array_equal(padded[top : top + 5, left : left + 5], moved):
                 return is_flipped, top, left
     raise AssertionError("no shift or flip of the original")
-
-
-def test_every_family_has_a_recipe_for_every_data_set():
-    for family in Family:
-        for dataset in DATASETS:
-            assert recipe_for(DATASETS[dataset], family).epochs > 0
