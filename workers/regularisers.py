@@ -1,7 +1,7 @@
 """Losses of the weights themselves, which make a base's weights easier to quantise: R2's three, and KURE.
 
 R2: Kundu, Yoo, Mishra, Cho, Adya: "Range Regularization", 2023 (arXiv 2303.08253). KURE: Chmiel et al., 2020
-(arXiv 2002.07686). The first values of what is learned, and how a margin is moved, are ours.
+(arXiv 2002.07686). The first values of what is learned, and the limits that it is kept in, are ours.
 """
 
 from __future__ import annotations
@@ -174,13 +174,21 @@ class WeightLoss:
         pairs = zip(self._weights.values(), self.learned.unbind(), strict=True)
         return torch.stack([self._form.loss(weights, number) for weights, number in pairs]).sum()
 
-    def temper(self, weight: float) -> None:
-        """Keep the step of a margin within that of one weight, once there are gradients.
+    def limit_step(self, weight: float) -> None:
+        """Keep the step of a margin within that of one weight: to be called when the gradients are there.
 
         A sum counts weights, at first by the thousands: the bound would jump far out in one step and crawl back.
         """
         if self._name is RegulariserName.MARGIN and self.learned is not None and self.learned.grad is not None:
             self.learned.grad.clamp_(-weight, weight)
+
+    def limit_values(self) -> None:
+        """Keep temperatures from falling below the first: to be called after a step.
+
+        Where weights vary by more than about one, they would become negative, and the soft extremes change places.
+        """
+        if self._name is RegulariserName.SOFT_MIN_MAX and self.learned is not None:
+            self.learned.data.clamp_(min=FIRST_TEMPERATURE)
 
     def report(self) -> dict[str, dict[str, float]]:
         """What has been learned, by its kind and the name of the layer: bounds as magnitudes."""

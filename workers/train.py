@@ -181,9 +181,11 @@ class _Run:
             assert self._recipe.regulariser is not None
             loss = self._recipe.regulariser.weight * self._weight_loss()
             torch.autograd.backward(loss)
-            self._weight_loss.temper(self._recipe.regulariser.weight)
+            self._weight_loss.limit_step(self._recipe.regulariser.weight)
             losses.append(loss.detach())
         self._optimiser.step()
+        if self._weight_loss is not None:
+            self._weight_loss.limit_values()
         return sum(losses[1:], start=losses[0]).item()
 
     def _loss(self, images: Tensor, labels: Tensor) -> Tensor:
