@@ -22,7 +22,7 @@ from search_spaces.objectives import DEVICE_METRICS, SYMBOLIC_METRICS, Metric
 from search_spaces.reach import Reach, symbolic_reach
 from search_spaces.scores import MAIN_SCORE, Scale, ScoreInfo
 from search_spaces.space import Space
-from search_spaces.spec import LimitSpec, NetworkSpec, ObjectiveSpec, SamplerName, SearchSpec
+from search_spaces.spec import LimitSpec, NetworkSpec, ObjectiveSpec, RecipeSpec, SamplerName, SearchSpec
 
 FEW_IMAGES = 400
 """Scoring on fewer deserves a warning."""
@@ -89,6 +89,7 @@ def check_spec(spec: SearchSpec, known: Known) -> Checked:
         *_score_faults(spec, known),
         *_limit_faults(spec, known.scores),
         *_image_faults(spec, known),
+        *_training_faults(spec, known),
     ]
     dataset = known.datasets.get(spec.dataset.name)
     own = None if isinstance(spec.network, NetworkSpec) else known.networks.get(spec.network.name)
@@ -303,6 +304,20 @@ def _image_faults(spec: SearchSpec, known: Known) -> Iterator[Fault]:
         if asked is not None and asked > available:
             message = f"the split {split!r} of {spec.dataset.name} has {available:,} images; ask for at most that"
             yield Fault(f"/evaluation/{field}", message)
+
+
+def _training_faults(spec: SearchSpec, known: Known) -> Iterator[Fault]:
+    """What is asked of a training that does not take place, or that it cannot do."""
+    dataset, evaluation = known.datasets.get(spec.dataset.name), spec.evaluation
+    if not isinstance(spec.network, NetworkSpec) and spec.recipe != RecipeSpec():
+        message = "a recipe is for networks of the catalog; an imported one is trained already: leave the recipe out"
+        yield Fault("/recipe", message)
+    asked = {"distillation": evaluation.distillation is not None, "activation_l1": evaluation.activation_l1 > 0}
+    for name in [name for name, is_asked in asked.items() if is_asked and not evaluation.fine_tunes]:
+        yield Fault(f"/evaluation/{name}", "nothing is fine-tuned: give finetune_epochs, for trials or for finalists")
+    if evaluation.distillation is not None and dataset is not None and not dataset.classes:
+        message = f"distillation is of classes, and {dataset.name} has values: leave it out"
+        yield Fault("/evaluation/distillation", message)
 
 
 def _space_faults(spec: SearchSpec, space: Space) -> Iterator[Fault]:

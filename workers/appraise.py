@@ -7,6 +7,7 @@ each stage), `executed` (layer to operator), `measurement`, `images`. Knows noth
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 from search_spaces.apply import apply
@@ -20,10 +21,11 @@ from workers.anchor import main_precision
 from workers.candidate import Candidate, FineTune, build_candidate, timed
 from workers.hardware.base import Deployed
 from workers.host_lock import TrainingTurn, measuring, training
+from workers.losses import Teacher
 from workers.onnx_session import check_executed
 from workers.onnx_writer import write_onnx
 from workers.progress import Progress, ignore_progress
-from workers.recipe import fine_tuning, recipe_for
+from workers.recipe import Distillation, Recipe, fine_tuning, recipe_for
 from workers.score import run_file, score_intervals, score_outputs
 from workers.splits import Split
 from workers.train import train
@@ -173,13 +175,24 @@ def _fine_tune(bench: Workbench, turn: TrainingTurn, progress: Progress, is_fina
     rounds = [(epochs, learning_rate) for epochs, learning_rate in rounds if epochs > 0]
     if not rounds:
         return None
-    network = bench.spec.network
-    recipe = recipe_for(bench.dataset, network.family if isinstance(network, NetworkSpec) else None)
+    recipe = _tuning_recipe(bench)
+    teacher = Teacher(bench.base.network, bench.base.weights)
 
     def fine_tune(network: Network, weights: Weights) -> Weights:
         for epochs, learning_rate in rounds:
             tuning = fine_tuning(recipe, epochs, learning_rate)
-            weights = train(network, weights, bench.splits.train, tuning, progress, turn.yield_)
+            weights = train(network, weights, bench.splits.train, tuning, progress, turn.yield_, teacher)
         return weights
 
     return fine_tune
+
+
+def _tuning_recipe(bench: Workbench) -> Recipe:
+    """As usual for the data set and the family, however the base was trained; with what the spec asks for."""
+    network, evaluation = bench.spec.network, bench.spec.evaluation
+    taught = evaluation.distillation
+    return replace(
+        recipe_for(bench.dataset, network.family if isinstance(network, NetworkSpec) else None),
+        distillation=None if taught is None else Distillation(**dict(taught)),
+        activation_l1=evaluation.activation_l1,
+    )

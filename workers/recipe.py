@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from search_spaces.datasets import SMALL_DATASET_IMAGES, DatasetInfo
-from search_spaces.spec import Family, Optimizer, RegulariserName, Schedule
+from search_spaces.spec import Family, NetworkSpec, Optimizer, RegulariserName, Schedule, SearchSpec
 
 _WARM_UP_SHARE = 0.25
 _FIRST_SHARE_OF_PEAK = 0.1
@@ -121,6 +121,28 @@ def _usual_recipe(dataset: DatasetInfo) -> Recipe:
     if dataset.images < SMALL_DATASET_IMAGES:
         return Recipe(epochs=epochs, batch_size=32, learning_rate=0.05, shift_pixels=shift)
     return Recipe(epochs=epochs, shift_pixels=shift)
+
+
+# AdamW's steps do not grow with the gradient; decay is a share of the learning rate, so that it has to be larger.
+_ADAMW_LEARNING_RATE, _ADAMW_WEIGHT_DECAY = 0.02, 0.01
+
+
+def recipe_of(spec: SearchSpec, dataset: DatasetInfo) -> Recipe:
+    """The recipe that a spec trains its catalog network by: the usual one but for what it says."""
+    assert isinstance(spec.network, NetworkSpec), "an imported network is trained already"
+    asked, usual = spec.recipe, recipe_for(dataset, spec.network.family)
+    if asked.optimizer is Optimizer.ADAMW:
+        rate = usual.learning_rate * _ADAMW_LEARNING_RATE
+        usual = replace(usual, learning_rate=rate, weight_decay=_ADAMW_WEIGHT_DECAY)
+    return replace(
+        usual,
+        epochs=asked.epochs or usual.epochs,
+        learning_rate=asked.learning_rate or usual.learning_rate,
+        optimizer=asked.optimizer,
+        schedule=asked.schedule,
+        regulariser=None if asked.regulariser is None else Regulariser(**dict(asked.regulariser)),
+        seed=asked.seed,
+    )
 
 
 def fine_tuning(recipe: Recipe, epochs: float, learning_rate: float) -> Recipe:

@@ -72,6 +72,38 @@ def test_a_base_is_trained_once_and_then_found(digits_home):
     json.dumps(again)
 
 
+def test_a_recipe_of_its_own_makes_a_base_of_its_own(tmp_path):
+    recipe = {"epochs": 1, "optimizer": "adamw", "regulariser": {"name": "margin", "weight": 0.02}, "seed": 2}
+    spec = digits_spec(recipe=recipe)
+    prepared = prepare(spec, Sources(), tmp_path)
+    assert not prepared["cached"]
+    assert prepare(spec, Sources(), tmp_path)["base_key"] == prepared["base_key"]
+    told = prepared["report"]["recipe"]
+    assert told["regulariser"] == {"name": "margin", "weight": 0.02}
+    assert (told["optimizer"], told["epochs"], told["seed"]) == ("adamw", 1, 2)
+    assert len(prepared["report"]["margin"]) == 28
+    other = digits_spec(recipe=recipe | {"seed": 3})
+    assert prepare(other, Sources(), tmp_path)["base_key"] != prepared["base_key"]
+
+
+def test_a_recipe_that_says_nothing_new_finds_the_usual_base(digits_home):
+    usual = prepare(digits_spec(recipe={"optimizer": "sgd", "schedule": "one_cycle"}), Sources(), digits_home.folder)
+    assert usual["cached"]
+    assert usual["base_key"] == digits_home.key
+
+
+def test_fine_tuning_follows_the_base_where_the_spec_says_so(digits_home):
+    evaluation = {"calibration_images": 144, "score_images": 80, "finetune_epochs": 0.3, "learning_rate": 0.01}
+    asked: list[dict[str, object]] = [{}, {"distillation": {"weight": 0.9}}, {"activation_l1": 1e-3}]
+    digests = set()
+    for more in asked:
+        spec = digits_spec(evaluation=evaluation | more)
+        bench = set_up(spec, Sources(), digits_home.key, digits_home.folder)
+        candidate, _ = build(bench, half("fp32"), {"stage_s": {}})
+        digests.add(hashlib.sha256(candidate.raw_weights["classifier.weight"].tobytes()).hexdigest())
+    assert len(digests) == 3
+
+
 def test_a_device_needs_an_anchor_which_is_measured_once(digits_home):
     spec = SearchSpec.model_validate(on_local_cpu())
     first, second = (prepare(spec, Sources(), digits_home.folder)["anchor"] for _ in range(2))
