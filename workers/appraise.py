@@ -19,6 +19,7 @@ from search_spaces.objectives import DEVICE_METRICS, Direction, Metric
 from search_spaces.spec import Calibration, NetworkSpec
 from workers.anchor import main_precision
 from workers.candidate import Candidate, FineTune, build_candidate, timed
+from workers.checkpoint import training_identity
 from workers.hardware.base import Deployed
 from workers.host_lock import TrainingTurn, measuring, training
 from workers.losses import Teacher
@@ -28,11 +29,14 @@ from workers.progress import Progress, ignore_progress
 from workers.recipe import Distillation, Recipe, fine_tuning, recipe_for
 from workers.score import run_file, score_intervals, score_outputs
 from workers.splits import Split
-from workers.train import train
+from workers.train import train_resumably
 from workers.weights import Weights
 from workers.workbench import Workbench
 
 Details = dict[str, Any]
+
+TUNINGS = "tunings"
+"""Where checkpoints of fine-tunings are, under the home folder."""
 
 
 def build(
@@ -176,15 +180,26 @@ def _fine_tune(bench: Workbench, turn: TrainingTurn, progress: Progress, is_fina
     if not rounds:
         return None
     recipe = _tuning_recipe(bench)
-    teacher = Teacher(bench.base.network, bench.base.weights)
 
     def fine_tune(network: Network, weights: Weights) -> Weights:
         for epochs, learning_rate in rounds:
             tuning = fine_tuning(recipe, epochs, learning_rate)
-            weights = train(network, weights, bench.splits.train, tuning, progress, turn.yield_, teacher)
+            weights = _tune(bench, network, weights, tuning, progress, turn)
         return weights
 
     return fine_tune
+
+
+def _tune(
+    bench: Workbench, network: Network, weights: Weights, recipe: Recipe, progress: Progress, turn: TrainingTurn
+) -> Weights:
+    """Train on; what is killed in between goes on from its last checkpoint when it is tried again."""
+    teacher = None if recipe.distillation is None else Teacher(bench.base.network, bench.base.weights)
+    split = bench.splits.train
+    partial = bench.home / TUNINGS / f"{training_identity(network, weights, split, recipe, teacher)}.safetensors"
+    trained = train_resumably(network, weights, split, recipe, partial, progress, turn.yield_, teacher)
+    partial.unlink(missing_ok=True)
+    return trained.weights
 
 
 def _tuning_recipe(bench: Workbench) -> Recipe:

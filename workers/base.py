@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,19 +20,14 @@ import torch
 from search_spaces.network import Network, network_digest, network_from_json, network_to_json
 from service.artifacts.store import SAME_HOME
 from service.files import write_folder_atomically
-from workers.checkpoint import Checkpoint, CheckpointError
 from workers.norms import settle_norms
 from workers.progress import Progress, ignore_progress
 from workers.recipe import Recipe, count_steps, size_of_batch
 from workers.single_flight import only_one
 from workers.splits import Splits, normalise
-from workers.train import Trained, TrainingDivergedError, train_with_report
+from workers.train import train_resumably
 from workers.weights import Weights, WeightsError, check_weights
 from workers.weights_file import load_weights, save_weights
-
-_log = logging.getLogger(__name__)
-
-CHECKPOINT_EVERY_S = 30.0
 
 FORMAT_VERSION = 1
 """Part of every key: raise it when the same recipe no longer leads to the same base."""
@@ -150,10 +144,10 @@ def get_base(
         try:
             base = load_base(key, home)
         except BaseUnavailableError:
-            checkpoint = Checkpoint(home / "bases" / f"{key}.partial.safetensors", CHECKPOINT_EVERY_S)
-            base = _train_base(key, network, splits, recipe, checkpoint, progress, yield_to)
+            partial = home / "bases" / f"{key}.partial.safetensors"
+            base = _train_base(key, network, splits, recipe, partial, progress, yield_to)
             _store(base, home)
-            checkpoint.path.unlink(missing_ok=True)
+            partial.unlink(missing_ok=True)
     return base
 
 
@@ -188,22 +182,11 @@ def _train_base(
     network: Network,
     splits: Splits,
     recipe: Recipe,
-    checkpoint: Checkpoint,
+    partial: Path,
     progress: Progress,
     yield_to: Callable[[], None],
 ) -> Base:
-    def run() -> Trained:
-        return train_with_report(network, None, splits.train, recipe, progress, yield_to, checkpoint=checkpoint)
-
-    try:
-        trained = run()
-    except CheckpointError as error:
-        _log.warning("training from the start: %s", error)
-        checkpoint.path.unlink()
-        trained = run()
-    except TrainingDivergedError:
-        checkpoint.path.unlink(missing_ok=True)
-        raise
+    trained = train_resumably(network, None, splits.train, recipe, partial, progress, yield_to)
     images = count_steps(len(splits.train), recipe) * size_of_batch(len(splits.train), recipe)
     report = {
         "dataset": splits.dataset,

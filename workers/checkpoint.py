@@ -36,12 +36,12 @@ class Checkpoint:
     """Where a training keeps its state, and how often it writes it.
 
     Attributes:
-        path: of the file. It stays when the training is done: remove it once the weights are where they belong.
+        path: of the file.
         every_s: seconds of training between two writes, at least.
     """
 
     path: Path
-    every_s: float = 30.0
+    every_s: float
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -48,7 +48,9 @@ def make_optimiser(
         return torch.optim.AdamW(
             described, lr=recipe.learning_rate, betas=(recipe.momentum, _SECOND_MOMENT_DECAY), foreach=True
         )
-    return torch.optim.SGD(described, lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=recipe.momentum > 0)
+    return torch.optim.SGD(
+        described, lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=recipe.momentum > 0, foreach=True
+    )
 
 
 def set_learning_rate(optimiser: torch.optim.Optimizer, learning_rate: float) -> None:

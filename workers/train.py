@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from torch import Tensor
 from search_spaces.network import Network, Op
 from workers.arithmetic import Arithmetic, arithmetic_here, computing_in, is_out_of_memory
 from workers.batches import draw_batches
-from workers.checkpoint import Checkpoint, State, read_checkpoint, training_identity, write_checkpoint
+from workers.checkpoint import Checkpoint, CheckpointError, State, read_checkpoint, training_identity, write_checkpoint
 from workers.losses import Target, Teacher, distilled_loss, loss_of, map_loss, penalised_maps, target_of
 from workers.optimisers import make_optimiser, read_state, set_learning_rate, write_state
 from workers.progress import Progress
@@ -31,6 +32,7 @@ from workers.weights import Weights, init_weights
 
 _log = logging.getLogger(__name__)
 
+CHECKPOINT_EVERY_S = 30.0
 _PROGRESS_EVERY_S = 0.5
 _LEAST_IMAGES_OF_A_NORM = 8
 
@@ -110,6 +112,36 @@ def train_with_report(
                 clock.mark()
     run.seconds = clock.seconds()
     return run.result(size_of_batch(len(split), recipe))
+
+
+def train_resumably(
+    network: Network,
+    weights: Weights | None,
+    split: Split,
+    recipe: Recipe,
+    path: Path,
+    progress: Progress,
+    yield_to: Callable[[], None],
+    teacher: Teacher | None = None,
+) -> Trained:
+    """As `train_with_report`, going on from what is kept at `path`; what cannot be trusted there is thrown away.
+
+    The file stays when the training is done: remove it once the weights are where they belong.
+    """
+    checkpoint = Checkpoint(path, CHECKPOINT_EVERY_S)
+
+    def run() -> Trained:
+        return train_with_report(network, weights, split, recipe, progress, yield_to, teacher, checkpoint)
+
+    try:
+        return run()
+    except CheckpointError as error:
+        _log.warning("training from the start: %s", error)
+        path.unlink()
+        return run()
+    except TrainingDivergedError:
+        path.unlink(missing_ok=True)
+        raise
 
 
 class _Run:

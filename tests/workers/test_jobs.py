@@ -12,6 +12,7 @@ import onnxruntime
 import pytest
 import torch
 
+import workers.train
 from search_spaces.apply import DesignError, apply, design_key
 from search_spaces.catalog import build_for
 from search_spaces.costs import network_workload, symbolic_values
@@ -24,7 +25,7 @@ from search_spaces.scores import wilson_interval
 from search_spaces.spec import SearchSpec
 from service.artifacts.store import ARTIFACTS, open_path
 from tests.workers.on_digits import SCORE_IMAGES, DigitsHome, digits_spec, half, on_local_cpu
-from workers.appraise import build
+from workers.appraise import TUNINGS, build
 from workers.evaluator import JobName
 from workers.evaluator_process import Evaluator
 from workers.jobs import confirm, evaluate, export, prepare
@@ -102,6 +103,31 @@ def test_fine_tuning_follows_the_base_where_the_spec_says_so(digits_home):
         candidate, _ = build(bench, half("fp32"), {"stage_s": {}})
         digests.add(hashlib.sha256(candidate.raw_weights["classifier.weight"].tobytes()).hexdigest())
     assert len(digests) == 3
+
+
+def test_a_fine_tuning_that_was_stopped_goes_on_and_ends_the_same(digits_home, monkeypatch):
+    evaluation = {"calibration_images": 144, "score_images": 80, "finetune_epochs": 0.3, "learning_rate": 0.01}
+    spec = digits_spec(evaluation=evaluation | {"distillation": {}})
+    bench = set_up(spec, Sources(), digits_home.key, digits_home.folder)
+    whole, _ = build(bench, half("fp32"), {"stage_s": {}})
+    kept = digits_home.folder / TUNINGS
+    monkeypatch.setattr(workers.train, "CHECKPOINT_EVERY_S", 0.0)
+    steps: list[str] = []
+
+    def watch(_stage: str, done: float, message: str) -> None:
+        steps.append(message)
+        if done > 0.5 and len(list(kept.iterdir())) and not any("stopped" in step for step in steps):
+            steps.append("stopped")
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(workers.train, "_PROGRESS_EVERY_S", 0.0)
+    with pytest.raises(KeyboardInterrupt):
+        build(bench, half("fp32"), {"stage_s": {}}, watch)
+    until_stopped = len(steps)
+    again, _ = build(bench, half("fp32"), {"stage_s": {}}, watch)
+    assert 0 < len(steps) - until_stopped < until_stopped
+    assert list(kept.iterdir()) == []
+    assert all(np.array_equal(again.raw_weights[name], array) for name, array in whole.raw_weights.items())
 
 
 def test_a_device_needs_an_anchor_which_is_measured_once(digits_home):

@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 import torch
 
+import workers.train
 from search_spaces.network import Network
 from search_spaces.spec import Optimizer, RegulariserName
 from tests.workers.small import small_network
-from workers import base as bases
 from workers.base import base_key, get_base
 from workers.checkpoint import Checkpoint, CheckpointError
 from workers.datasets import load_dataset
@@ -154,7 +154,7 @@ KILLED_AFTER = 14
 def ask(home: Path, steps: Any) -> None:
     """In a process of its own: train the base, tell of each step, and wait at one to be killed."""
     torch.set_num_threads(1)
-    bases.CHECKPOINT_EVERY_S = 0.0
+    workers.train.CHECKPOINT_EVERY_S = 0.0
     done = count(1)
 
     def yield_to() -> None:
@@ -203,7 +203,7 @@ def test_a_base_does_not_trust_what_is_no_checkpoint_of_it(splits, tmp_path, cap
 
 
 def test_a_training_that_diverges_leaves_no_checkpoint(splits, tmp_path, monkeypatch):
-    monkeypatch.setattr(bases, "CHECKPOINT_EVERY_S", 0.0)
+    monkeypatch.setattr(workers.train, "CHECKPOINT_EVERY_S", 0.0)
     with pytest.raises(TrainingDivergedError):
         get_base(small_network(), splits, Recipe(epochs=3, learning_rate=1e20), tmp_path)
     assert [path.suffix for path in (tmp_path / "bases").iterdir()] == [".lock"]
