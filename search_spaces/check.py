@@ -107,7 +107,12 @@ def check_spec(spec: SearchSpec, known: Known) -> Checked:
     faults += _space_faults(spec, space)
     if faults:
         raise SpecError(tuple(faults))
-    warnings += [*_budget_warnings(spec, space), *_origin_warnings(own, dataset), *_size_warnings(spec, dataset)]
+    warnings += [
+        *_training_warnings(spec),
+        *_budget_warnings(spec, space),
+        *_origin_warnings(own, dataset),
+        *_size_warnings(spec, dataset),
+    ]
     return Checked(spec, network, own, dataset, space, tuple(warnings), waiting_for(spec.device, known))
 
 
@@ -312,9 +317,6 @@ def _training_faults(spec: SearchSpec, known: Known) -> Iterator[Fault]:
     if not isinstance(spec.network, NetworkSpec) and spec.recipe != RecipeSpec():
         message = "a recipe is for networks of the catalog; an imported one is trained already: leave the recipe out"
         yield Fault("/recipe", message)
-    asked = {"distillation": evaluation.distillation is not None, "activation_l1": evaluation.activation_l1 > 0}
-    for name in [name for name, is_asked in asked.items() if is_asked and not evaluation.fine_tunes]:
-        yield Fault(f"/evaluation/{name}", "nothing is fine-tuned: give finetune_epochs, for trials or for finalists")
     if evaluation.distillation is not None and dataset is not None and not dataset.classes:
         message = f"distillation is of classes, and {dataset.name} has values: leave it out"
         yield Fault("/evaluation/distillation", message)
@@ -337,6 +339,13 @@ def _unreachable(pointer: str, limit: LimitSpec, reach: Reach) -> Iterator[Fault
     if limit.min is not None and limit.min > reach.greatest:
         message = f"no design can meet this: the greatest {limit.metric} in this space is {reach.greatest:,.0f}"
         yield Fault(f"{pointer}/min", message)
+
+
+def _training_warnings(spec: SearchSpec) -> Iterator[str]:
+    evaluation = spec.evaluation
+    asked = {"distillation": evaluation.distillation is not None, "activation_l1": evaluation.activation_l1 > 0}
+    for name in [name for name, is_asked in asked.items() if is_asked and not evaluation.fine_tunes]:
+        yield f"{name} is for fine-tuning: without finetune_epochs, of trials or finalists, only refining will use it"
 
 
 def _budget_warnings(spec: SearchSpec, space: Space) -> Iterator[str]:

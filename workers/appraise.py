@@ -7,7 +7,6 @@ each stage), `executed` (layer to operator), `measurement`, `images`. Knows noth
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 from typing import Any
 
 from search_spaces.apply import apply
@@ -16,27 +15,21 @@ from search_spaces.design import Design, Kind
 from search_spaces.methods import method_of
 from search_spaces.network import Network
 from search_spaces.objectives import DEVICE_METRICS, Direction, Metric
-from search_spaces.spec import Calibration, NetworkSpec
+from search_spaces.spec import Calibration
 from workers.anchor import main_precision
 from workers.candidate import Candidate, FineTune, build_candidate, timed
-from workers.checkpoint import training_identity
 from workers.hardware.base import Deployed
 from workers.host_lock import TrainingTurn, measuring, training
-from workers.losses import Teacher
 from workers.onnx_session import check_executed
 from workers.onnx_writer import write_onnx
 from workers.progress import Progress, ignore_progress
-from workers.recipe import Distillation, Recipe, fine_tuning, recipe_for
 from workers.score import run_file, score_intervals, score_outputs
 from workers.splits import Split
-from workers.train import train_resumably
+from workers.tune import tune
 from workers.weights import Weights
 from workers.workbench import Workbench
 
 Details = dict[str, Any]
-
-TUNINGS = "tunings"
-"""Where checkpoints of fine-tunings are, under the home folder."""
 
 
 def build(
@@ -80,10 +73,17 @@ def build_finalist(
         return build(bench, design, details, progress)
     tuned = build(bench, design, details, progress, is_finalist=True)
     tried = build(bench, design, {"stage_s": {}})
-    after, before = (_main_score(bench, model) for _, model in (tuned, tried))
-    is_kept = after >= before if bench.main_direction is Direction.MAXIMIZE else after <= before
-    details["fine_tuning"] = {"metric": bench.main_score, "before": before, "after": after, "kept": is_kept}
+    is_kept = has_helped(bench, tried[1], tuned[1], details)
     return tuned if is_kept else tried
+
+
+def has_helped(bench: Workbench, before: bytes, after: bytes, details: Details) -> bool:
+    """Whether training has made a file no worse on `score`; `fine_tuning` of the details tells."""
+    found = {"before": _main_score(bench, before), "after": _main_score(bench, after)}
+    is_maximised = bench.main_direction is Direction.MAXIMIZE
+    is_kept = found["after"] >= found["before"] if is_maximised else found["after"] <= found["before"]
+    details["fine_tuning"] = {"metric": bench.main_score, **found, "kept": is_kept}
+    return is_kept
 
 
 def _main_score(bench: Workbench, model: bytes) -> float:
@@ -179,35 +179,10 @@ def _fine_tune(bench: Workbench, turn: TrainingTurn, progress: Progress, is_fina
     rounds = [(epochs, learning_rate) for epochs, learning_rate in rounds if epochs > 0]
     if not rounds:
         return None
-    recipe = _tuning_recipe(bench)
 
     def fine_tune(network: Network, weights: Weights) -> Weights:
         for epochs, learning_rate in rounds:
-            tuning = fine_tuning(recipe, epochs, learning_rate)
-            weights = _tune(bench, network, weights, tuning, progress, turn)
+            weights = tune(bench, network, weights, epochs, learning_rate, progress, turn)
         return weights
 
     return fine_tune
-
-
-def _tune(
-    bench: Workbench, network: Network, weights: Weights, recipe: Recipe, progress: Progress, turn: TrainingTurn
-) -> Weights:
-    """Train on; what is killed in between goes on from its last checkpoint when it is tried again."""
-    teacher = None if recipe.distillation is None else Teacher(bench.base.network, bench.base.weights)
-    split = bench.splits.train
-    partial = bench.home / TUNINGS / f"{training_identity(network, weights, split, recipe, teacher)}.safetensors"
-    trained = train_resumably(network, weights, split, recipe, partial, progress, turn.yield_, teacher)
-    partial.unlink(missing_ok=True)
-    return trained.weights
-
-
-def _tuning_recipe(bench: Workbench) -> Recipe:
-    """As usual for the data set and the family, however the base was trained; with what the spec asks for."""
-    network, evaluation = bench.spec.network, bench.spec.evaluation
-    taught = evaluation.distillation
-    return replace(
-        recipe_for(bench.dataset, network.family if isinstance(network, NetworkSpec) else None),
-        distillation=None if taught is None else Distillation(**dict(taught)),
-        activation_l1=evaluation.activation_l1,
-    )
