@@ -219,6 +219,52 @@ class Calibration(StrEnum):
     KL = "kl"  # the range that keeps most of the distribution; weights reach their peak
 
 
+class Optimizer(StrEnum):
+    SGD = "sgd"  # with Nesterov momentum
+    ADAMW = "adamw"
+
+
+class Schedule(StrEnum):
+    """How the learning rate goes over the whole training."""
+
+    ONE_CYCLE = "one_cycle"  # up to the peak over the first quarter, then down to zero along a cosine
+    COSINE = "cosine"  # from the peak down to zero: for weights that are already good
+    CONSTANT = "constant"
+    STEP = "step"  # a tenth after half of the steps, a hundredth after three quarters
+
+
+class RegulariserName(StrEnum):
+    """What is asked of the weights of a base while it is trained; the first three are R2's."""
+
+    L_INF = "l_inf"  # the largest magnitude
+    MARGIN = "margin"  # a learned bound, and what lies outside of it
+    SOFT_MIN_MAX = "soft_min_max"  # the range by a softmax of learned temperature
+    KURE = "kure"  # the distance of the kurtosis from a uniform distribution's
+
+
+class RegulariserSpec(_Part):
+    name: RegulariserName
+    weight: FiniteFloat = Field(default=0.01, gt=0.0, le=100.0)
+
+
+class RecipeSpec(_Part):
+    """How the base is trained, where that is not as usual for the data set and the family."""
+
+    epochs: FiniteFloat | None = Field(default=None, gt=0.0, le=1000.0)
+    learning_rate: FiniteFloat | None = Field(default=None, gt=0.0, le=10.0)
+    optimizer: Optimizer = Optimizer.SGD
+    schedule: Schedule = Schedule.ONE_CYCLE
+    regulariser: RegulariserSpec | None = None
+    seed: int = Field(default=0, ge=0, le=2**31 - 1)
+
+
+class DistillationSpec(_Part):
+    """Learning from the base's outputs while fine-tuning; labels have the rest of the weight."""
+
+    temperature: FiniteFloat = Field(default=4.0, gt=0.0, le=100.0)
+    weight: FiniteFloat = Field(default=0.5, ge=0.0, le=1.0)
+
+
 class FinalistsSpec(_Part):
     """What is done to the best designs, and to the best uniform ones, before they are scored on `confirm`."""
 
@@ -243,6 +289,8 @@ class EvaluationSpec(_Part):
     score_images: int | None = Field(default=None, ge=16, le=100_000, description="default: 2,000, or all there are")
     finetune_epochs: FiniteFloat = Field(default=0.0, ge=0.0, le=100.0)
     learning_rate: FiniteFloat = Field(default=0.01, gt=0.0, le=10.0)
+    distillation: DistillationSpec | None = None
+    activation_l1: FiniteFloat = Field(default=0.0, ge=0.0, le=1.0)
     finalists: FinalistsSpec = FinalistsSpec()
     measure: Measure = Measure.WHERE_IT_MATTERS
 
@@ -250,6 +298,11 @@ class EvaluationSpec(_Part):
     def most_calibration_images(self) -> int:
         """As many are used, or all that there are."""
         return self.calibration_images or USUAL_CALIBRATION_IMAGES
+
+    @property
+    def fine_tunes(self) -> bool:
+        """Whether any weights are trained on: of each trial or of finalists."""
+        return self.finetune_epochs > 0 or self.finalists.finetune_epochs > 0
 
     @property
     def most_score_images(self) -> int:
@@ -274,6 +327,7 @@ class SearchSpec(_Part):
     objectives: tuple[ObjectiveSpec, ...] = Field(min_length=1, max_length=4)
     limits: tuple[LimitSpec, ...] = Field(default=(), max_length=16)
     sampler: SamplerSpec = SamplerSpec()
+    recipe: RecipeSpec = RecipeSpec()
     evaluation: EvaluationSpec = EvaluationSpec()
     budget: BudgetSpec = BudgetSpec()
 

@@ -17,7 +17,7 @@ from search_spaces.methods import method_of
 from search_spaces.network import Network
 from search_spaces.objectives import DEVICE_METRICS, Direction, Metric
 from search_spaces.quantisation import why_emulated
-from search_spaces.spec import Calibration, NetworkSpec
+from search_spaces.spec import Calibration
 from workers.anchor import main_precision
 from workers.candidate import Candidate, FineTune, build_candidate, timed
 from workers.hardware.base import Deployed
@@ -27,7 +27,7 @@ from workers.onnx_writer import write_onnx
 from workers.progress import Progress, ignore_progress
 from workers.score import run_file, score_intervals, score_outputs
 from workers.splits import Split
-from workers.train import fine_tuning, recipe_for, train
+from workers.tune import tune
 from workers.weights import Weights
 from workers.workbench import Workbench
 
@@ -184,13 +184,10 @@ def _fine_tune(bench: Workbench, turn: TrainingTurn, progress: Progress, is_fina
     rounds = [(epochs, learning_rate) for epochs, learning_rate in rounds if epochs > 0]
     if not rounds:
         return None
-    network = bench.spec.network
-    recipe = recipe_for(bench.dataset, network.family if isinstance(network, NetworkSpec) else None)
 
     def fine_tune(network: Network, weights: Weights) -> Weights:
         for epochs, learning_rate in rounds:
-            tuning = fine_tuning(recipe, epochs, learning_rate)
-            weights = train(network, weights, bench.splits.train, tuning, progress, turn.yield_)
+            weights = tune(bench, network, weights, epochs, learning_rate, progress, turn)
         return weights
 
     return fine_tune

@@ -14,14 +14,14 @@ from safetensors.numpy import save
 from search_spaces.apply import apply, design_key
 from search_spaces.design import Design, Kind
 from search_spaces.methods import method_of
-from search_spaces.spec import Calibration, NetworkSpec
+from search_spaces.spec import Calibration
 from service.artifacts.store import put_bytes
 from workers.appraise import Details, final_values, has_helped, score_split, write_checked
 from workers.candidate import Candidate, finish_candidate
 from workers.export import rebuild
 from workers.host_lock import training
 from workers.progress import Progress
-from workers.train import fine_tuning, recipe_for, train
+from workers.tune import tune
 from workers.workbench import Workbench
 
 
@@ -56,11 +56,8 @@ def _train_on(
     bench: Workbench, design: Design, begun: Candidate, epochs: float, learning_rate: float, progress: Progress
 ) -> Candidate:
     applied = apply(bench.base.network, design)
-    network = bench.spec.network
-    usual = recipe_for(bench.dataset, network.family if isinstance(network, NetworkSpec) else None)
-    recipe = fine_tuning(usual, epochs, learning_rate)
     with training() as turn:
-        weights = train(applied, begun.raw_weights, bench.splits.train, recipe, progress, turn.yield_)
+        weights = tune(bench, applied, begun.raw_weights, epochs, learning_rate, progress, turn)
         calibration = Calibration(method_of(design, Kind.CALIBRATION, bench.spec))
         return finish_candidate(
             applied,

@@ -47,6 +47,7 @@ class Workbench:
         observed: the base on the calibration images.
         device: what latency is told by; None when the spec names no device.
         anchor_in: the device's anchor in a precision.
+        home: where everything is.
         threads: for torch and ONNX Runtime, one job's share of the machine.
     """
 
@@ -58,6 +59,7 @@ class Workbench:
     observed: Observed
     device: Device | None
     anchor_in: Callable[[Precision], Anchor]
+    home: Path
     threads: int
 
     @property
@@ -112,6 +114,7 @@ def set_up(spec: SearchSpec, sources: Sources, base_key: str, home: Path) -> Wor
         observed=observed,
         device=device,
         anchor_in=anchor_in,
+        home=home,
         threads=threads,
     )
 
