@@ -182,6 +182,15 @@ class Reconstruct(StrEnum):
     LEAST_SQUARES = "least_squares"
 
 
+class Estimator(StrEnum):
+    """What stands in for the gradient of rounding, and which steps are learned."""
+
+    STE = "ste"  # steps stay as they were calibrated
+    PACT = "pact"  # learns where activations are clipped
+    LSQ = "lsq"  # learns the steps of weights and activations
+    EWGS = "ewgs"  # LSQ with gradients scaled by how far a value is from its level
+
+
 class ImportanceName(StrEnum):
     """The importances that come with Espalier; others may be installed."""
 
