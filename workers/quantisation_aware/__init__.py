@@ -1,1 +1,1 @@
-"""Training of weights and ranges for the integers that they will be rounded to, so that the file computes what was trained."""
+"""Training through the rounding of weights and activations, so that the file computes what was trained."""

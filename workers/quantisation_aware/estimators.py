@@ -4,8 +4,8 @@ The forward pass is the same for all: `integer * step`, the integer being `round
 They differ in what is sent back to the values and to the step:
 
 - STE (Bengio et al., arXiv 1308.3432): the values get the gradient where nothing is clipped, the step none.
-- LSQ (Esser et al., arXiv 1902.08153): the step also gets that of `round(value / step) * step`, rounding taken as constant.
-- EWGS (Lee et al., arXiv 2104.00903): gradients are made larger where they push a value on over the rounding's threshold.
+- LSQ (Esser et al., arXiv 1902.08153): the step also gets that of `step * round(value / step)`, rounding being passed.
+- EWGS (Lee et al., arXiv 2104.00903): as LSQ, with gradients larger or smaller by how far a value is from its level.
 - PACT (Choi et al., arXiv 1805.06085): the step gets the gradient of what is clipped only, so it learns where to clip.
 """
 
@@ -54,7 +54,12 @@ def to_integers(values: Tensor, step: Tensor, levels: Levels) -> Tensor:
 
 
 def round_to_grid(
-    values: Tensor, step: Tensor, levels: Levels, estimator: Estimator, step_share: float = 1.0, delta: float = EWGS_DELTA
+    values: Tensor,
+    step: Tensor,
+    levels: Levels,
+    estimator: Estimator,
+    step_share: float = 1.0,
+    delta: float = EWGS_DELTA,
 ) -> Tensor:
     """The nearest points of the grid, with the gradients of an estimator.
 
@@ -66,12 +71,12 @@ def round_to_grid(
         step_share: the step's gradient is multiplied by it.
         delta: of EWGS; at 0 it is LSQ.
     """
-    rounded: Tensor = _RoundToGrid.apply(values, step, levels, estimator, step_share, delta)
+    rounded: Tensor = _RoundToGrid.apply(values, step, levels, estimator, step_share, delta)  # type: ignore[no-untyped-call]
     return rounded
 
 
 def lsq_step_share(values_per_step: int, levels: Levels) -> float:
-    """What keeps a step's updates as large, relative to it, as those of its values: 1 / sqrt(N Qp) (LSQ, section 2.2)."""
+    """1 / sqrt(N Qp): keeps updates of a step as large, relative to it, as those of its N values (LSQ, section 2.2)."""
     return float((values_per_step * levels.largest) ** -0.5)
 
 
@@ -103,7 +108,7 @@ class _RoundToGrid(torch.autograd.Function):
 
 
 def _scale_elementwise(gradient: Tensor, beyond: Tensor, delta: float, levels: Levels) -> Tensor:
-    """EWGS, equation 4: g (1 + delta sign(g) (x_n - x_q)), both normalised to the grid's whole width."""
+    """EWGS: g (1 + delta sign(g) (x_n - x_q)), both normalised to the grid's whole width."""
     return torch.addcmul(gradient, gradient.abs(), beyond, value=delta / (levels.highest - levels.lowest))
 
 

@@ -7,8 +7,9 @@ from which the writer makes the same integers again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,31 +19,43 @@ from search_spaces.network import Network, Node, Op, infer_shapes
 from search_spaces.quantisation import is_quantised_layer, plan_quantisation
 from search_spaces.spec import Estimator
 from workers.onnx_quantize import TensorRange, activation_grid, image_range, quantise_weight
-from workers.quantisation_aware.estimators import Levels, lsq_step_share, round_to_grid, to_integers, weight_levels
+from workers.quantisation_aware.estimators import Levels, lsq_step_share, round_to_grid, weight_levels
 from workers.torch_network import NetworkModule, read_weights
 from workers.weights import Weights, check_weights
 
 _LEARNS_WEIGHT_STEPS = frozenset({Estimator.LSQ, Estimator.EWGS})
-_SMALLEST_SHARE = 1 / 64
-"""Of what it was at first: a step that training takes to zero or below would make nothing but infinities."""
 
+_SMALLEST = 1 / 64
+"""Of what a step was at first: one that training takes to zero or below would make nothing but infinities."""
+
+_RELU6_END = 6.0
 _NEARLY_HALF = 0.49
+_NEARLY_ONE = 1 - 1e-6
 _BIAS_LIMIT = float(2**31 - 128)
 
 
 @dataclass(frozen=True, slots=True)
 class _Site:
-    """Where something is rounded: its integers, and the share that its step gets of the gradient."""
+    """Where something is rounded.
+
+    Attributes:
+        levels: its integers.
+        step_share: what its step gets of the gradient.
+        first: the step at first, (), or (O, 1, ...) of a weight.
+        most: the largest step that is of use, of an activation.
+    """
 
     levels: Levels
     step_share: float
+    first: Tensor
+    most: float = math.inf
 
 
 class QuantisedModule(NetworkModule):
     """A folded network whose layers declare precisions: (N, C, H, W), normalised, to what its file puts out.
 
-    Steps are parameters where the estimator learns them: of weights per output channel, of activations per tensor. PACT
-    learns the width that is not clipped instead of the step.
+    Where the estimator learns a step, of weights per output channel, of activations per tensor, the parameter is its
+    ratio to what it was at first, so that one learning rate suits all.
 
     Raises:
         ValueError: a range is missing, or is none.
@@ -58,77 +71,72 @@ class QuantisedModule(NetworkModule):
         super().__init__(network, weights)
         self.estimator = estimator
         self._quantisation = plan_quantisation(network)
-        self._sites: dict[str, _Site] = {}
-        self._smallest: dict[str, Tensor] = {}
         self._layers = {layer.name: layer for layer in network.compute_nodes() if is_quantised_layer(layer)}
-        self._add_activations(ranges)
-        for layer in self._layers.values():
-            self._add_weight(layer)
+        sites = dict(self._activation_sites(ranges))
+        self._sites = sites | {f"{name}.weight": self._weight_site(layer) for name, layer in self._layers.items()}
+        for name, site in self._sites.items():
+            if self._is_learned(name):
+                self.register_parameter(_ratio(name), torch.nn.Parameter(torch.ones_like(site.first)))
         self.settle()
 
-    def _add_activations(self, ranges: Mapping[str, TensorRange]) -> None:
-        image, shapes = self.network.nodes[0].name, infer_shapes(self.network)
+    def _is_learned(self, name: str) -> bool:
+        if name not in self._quantisation.bits:
+            return self.estimator in _LEARNS_WEIGHT_STEPS
+        # The file takes the image's range from the input contract, so there is nothing to learn.
+        return self.estimator is not Estimator.STE and name != self.network.nodes[0].name
+
+    def _activation_sites(self, ranges: Mapping[str, TensorRange]) -> Iterator[tuple[str, _Site]]:
+        image, shapes, nodes = self.network.nodes[0].name, infer_shapes(self.network), self.network.by_name()
         for tensor, bits in self._quantisation.bits.items():
             if tensor != image and tensor not in ranges:
                 raise ValueError(f"tensor {tensor!r} is quantised and has no range: calibrate first")
             grid = activation_grid(image_range(self.network.input) if tensor == image else ranges[tensor], bits)
             levels = Levels(-grid.zero_point, grid.top - grid.zero_point)
-            step = torch.tensor(float(grid.scale))
-            # The file takes the image's range from the input contract, so there is nothing to learn.
-            self._add_site(tensor, step, levels, int(np.prod(shapes[tensor])), is_learned=tensor != image)
+            # A grid that reaches beyond a relu6 would not swallow it, and its layer would be computed in floats.
+            most = _RELU6_END / levels.highest if nodes[tensor].op is Op.RELU6 and levels.highest else math.inf
+            share = lsq_step_share(math.prod(shapes[tensor]), levels)
+            yield tensor, _Site(levels, share, torch.tensor(float(grid.scale)), most)
 
-    def _add_weight(self, layer: Node) -> None:
-        name, bits = f"{layer.name}.weight", layer.precision.weight_bits
-        weight = _given(super().weight(name))
-        step = torch.from_numpy(quantise_weight(weight.detach().numpy(), bits)[1])
-        step = step.reshape(-1, *[1] * (weight.dim() - 1))
-        is_learned = self.estimator in _LEARNS_WEIGHT_STEPS
-        self._add_site(name, step, weight_levels(bits), weight[0].numel(), is_learned)
+    def _weight_site(self, layer: Node) -> _Site:
+        weight, bits = self._kernel(layer).detach(), layer.precision.weight_bits
+        step = torch.from_numpy(quantise_weight(weight.numpy(), bits)[1])
+        levels = weight_levels(bits)
+        return _Site(levels, lsq_step_share(weight[0].numel(), levels), step.view(-1, *[1] * (weight.dim() - 1)))
 
-    def _add_site(self, name: str, step: Tensor, levels: Levels, values_per_step: int, is_learned: bool) -> None:
-        is_learned = is_learned and self.estimator is not Estimator.STE
-        is_clip = is_learned and self.estimator is Estimator.PACT
-        self._sites[name] = _Site(levels, 1.0 if is_clip else lsq_step_share(values_per_step, levels))
-        value = step * _width(levels) if is_clip else step
-        self._smallest[name] = value * _SMALLEST_SHARE
-        registered = _registered(name)
-        if is_learned:
-            self.register_parameter(registered, torch.nn.Parameter(value))
-        else:
-            self.register_buffer(registered, value)
+    def _kernel(self, layer: Node) -> Tensor:
+        kernel = super().weight(f"{layer.name}.weight")
+        assert kernel is not None, "every layer has a weight"
+        return kernel
 
     def step(self, name: str) -> Tensor:
         """The step of a quantised tensor, (), or of a layer's `<node>.weight`, (O, 1, ...)."""
-        value: Tensor = getattr(self, _registered(name))
-        is_clip = self.estimator is Estimator.PACT and isinstance(value, torch.nn.Parameter)
-        return value / _width(self._sites[name].levels) if is_clip else value
+        ratio = self._parameters.get(_ratio(name))
+        first = self._sites[name].first
+        if ratio is None:
+            return first
+        return first * ratio if name in self._quantisation.bits else _storable(first * ratio)
 
-    def learned(self) -> list[torch.nn.Parameter]:
-        """Steps, or widths that are not clipped, that are learned."""
-        values = (getattr(self, _registered(name)) for name in self._sites)
-        return [value for value in values if isinstance(value, torch.nn.Parameter)]
+    def ratios(self) -> list[torch.nn.Parameter]:
+        """What is learned beside the weights."""
+        return [ratio for name in self._sites if (ratio := self._parameters.get(_ratio(name))) is not None]
 
     def start_from(self, magnitudes: Mapping[str, float]) -> None:
-        """Begin with LSQ's steps, 2 mean |v| / sqrt(Qp), where those are finer than calibration's.
+        """Begin with LSQ's steps, 2 mean |v| / sqrt(Qp), where the estimator learns steps and those are finer.
 
         Args:
-            magnitudes: mean |v| of each activation whose step is learned.
+            magnitudes: mean |v| of each quantised activation but the image.
         """
         if self.estimator not in _LEARNS_WEIGHT_STEPS:
             return
-        for name, site in self._sites.items():
-            step = getattr(self, _registered(name))
-            if name in magnitudes:
-                mean = torch.tensor(magnitudes[name])
-            elif name.endswith(".weight"):
-                weight = _given(super().weight(name))
-                mean = weight.detach().abs().mean(tuple(range(1, weight.dim())), keepdim=True)
-            else:
-                continue
-            first = 2 * mean / site.levels.largest**0.5
-            with torch.no_grad():
-                step.copy_(torch.where((first > 0) & (first < step), first, step))
-            self._smallest[name] = step.detach() * _SMALLEST_SHARE
+        means = {name: torch.tensor(magnitude) for name, magnitude in magnitudes.items()}
+        for name, layer in self._layers.items():
+            kernel = self._kernel(layer).detach()
+            means[f"{name}.weight"] = kernel.abs().mean(tuple(range(1, kernel.dim())), keepdim=True)
+        for name, mean in means.items():
+            site = self._sites[name]
+            first = 2 * mean / math.sqrt(site.levels.largest)
+            is_finer = (first > 0) & (first < site.first)
+            self._sites[name] = replace(site, first=torch.where(is_finer, first, site.first))
         self.settle()
 
     @torch.no_grad()
@@ -138,16 +146,24 @@ class QuantisedModule(NetworkModule):
         The largest weight of a channel stays at the end of its grid, so that the file, which tells the step by the
         largest weight, tells the one that was learned.
         """
-        for name, smallest in self._smallest.items():
-            getattr(self, _registered(name)).clamp_(min=smallest)
-        for layer in self._layers.values():
-            name = f"{layer.name}.weight"
-            top = self._sites[name].levels.highest
-            if top > 1:
-                peak = _given(super().weight(name)).abs().flatten(1).amax(1)
-                step = getattr(self, _registered(name))
-                bound = (peak / (top - _NEARLY_HALF)).view_as(step)
-                step.copy_(torch.where(bound > 0, torch.minimum(step, bound), step))
+        for name, site in self._sites.items():
+            ratio = self._parameters.get(_ratio(name))
+            if ratio is not None:
+                ratio.clamp_(min=_SMALLEST)
+                if name in self._quantisation.bits:
+                    ratio.clamp_(max=float(site.most * _NEARLY_ONE / site.first))
+        for name, layer in self._layers.items():
+            if layer.precision.weight_bits > 2:
+                self._reach_peak(f"{name}.weight", self._kernel(layer))
+
+    def _reach_peak(self, name: str, kernel: Tensor) -> None:
+        site, ratio = self._sites[name], self._parameters.get(_ratio(name))
+        peak = kernel.abs().flatten(1).amax(1).view_as(site.first)
+        most = torch.where(peak > 0, peak / (site.levels.highest - _NEARLY_HALF), torch.inf)
+        if ratio is None:
+            self._sites[name] = replace(site, first=torch.where(most < site.first, _storable(most), site.first))
+        else:
+            ratio.copy_(torch.minimum(ratio, most / site.first))
 
     def weight(self, name: str) -> Tensor | None:
         """As the file has it: kernels on their grid, biases in the unit of the integer accumulator."""
@@ -155,19 +171,19 @@ class QuantisedModule(NetworkModule):
         layer = self._layers.get(name.rpartition(".")[0])
         if value is None or layer is None:
             return value
-        if name in self._sites:
-            return self._rounded(name, value)
-        return self._rounded_bias(layer, value)
+        return self._round(name, value) if name in self._sites else self._round_bias(layer, value)
 
-    def _rounded_bias(self, layer: Node, bias: Tensor) -> Tensor:
+    def _round_bias(self, layer: Node, bias: Tensor) -> Tensor:
         source = self._quantisation.root[layer.inputs[0]]
         scale = (self.step(source) * self.step(f"{layer.name}.weight").flatten()).detach()
         integers = torch.round(bias / scale).clamp(-_BIAS_LIMIT, _BIAS_LIMIT)
         return bias + (integers * scale - bias).detach()
 
-    def _rounded(self, name: str, values: Tensor) -> Tensor:
+    def _round(self, name: str, values: Tensor) -> Tensor:
         site = self._sites[name]
-        return round_to_grid(values, self.step(name), site.levels, self.estimator, site.step_share)
+        share = 1.0 if self.estimator is Estimator.PACT else site.step_share
+        rounded = round_to_grid(values, self.step(name), site.levels, self.estimator, share)
+        return rounded * _alive(values) if site.levels.is_binary else rounded
 
     def read(self, node: Node, tensors: dict[str, Tensor]) -> list[Tensor]:
         return [self._as_read(node.name, name, tensors) for name in node.inputs]
@@ -180,12 +196,8 @@ class QuantisedModule(NetworkModule):
             return tensors[tensor]
         rounded = f"{tensor}/rounded"
         if rounded not in tensors:
-            tensors[rounded] = self._round_activation(root, tensors[tensor])
+            tensors[rounded] = self._round(root, tensors[tensor])
         return tensors[rounded]
-
-    def _round_activation(self, root: str, values: Tensor) -> Tensor:
-        site = self._sites[root]
-        return round_to_grid(values, self.step(root), site.levels, self.estimator, site.step_share)
 
     def forward(self, images: Tensor) -> Tensor:
         output = self.network.output
@@ -195,10 +207,10 @@ class QuantisedModule(NetworkModule):
     def deployed(self) -> tuple[Weights, dict[str, TensorRange]]:
         """Float32 weights and ranges from which `write_onnx` makes the integers that this module computes with."""
         weights = read_weights(self)
-        for name, site in self._sites.items():
-            if name in weights:
-                value, step = _given(super().weight(name)), self.step(name)
-                weights[name] = np.ascontiguousarray((to_integers(value, step, site.levels) * step).numpy())
+        for name in self._layers:
+            rounded = self.weight(f"{name}.weight")
+            assert rounded is not None, "every layer has a weight"
+            weights[f"{name}.weight"] = np.ascontiguousarray(rounded.numpy())
         image = self.network.nodes[0].name
         return weights, {name: self._range(name) for name in self._quantisation.bits if name != image}
 
@@ -213,7 +225,7 @@ def build_quantised_module(
     ranges: Mapping[str, TensorRange],
     estimator: Estimator = Estimator.STE,
 ) -> QuantisedModule:
-    """A module with copies of the weights, its convs stored channels last; batch norms that are left use what they know.
+    """A module with copies of the weights, its convs stored channels last; batch norms that are left stay as they are.
 
     Args:
         network: folded, with the precisions that are wanted.
@@ -231,14 +243,17 @@ def build_quantised_module(
     return module
 
 
-def _registered(name: str) -> str:
-    return f"{name.replace('.', '/')}/step"
+def _storable(step: Tensor) -> Tensor:
+    """To 16 significant bits: its product with an integer is exact, and so is what a file reads off that."""
+    rounded = ((step.detach().view(torch.int32) + 0x80) & -0x100).view(torch.float32)
+    return step + (rounded - step).detach()
 
 
-def _width(levels: Levels) -> int:
-    return levels.highest - levels.lowest
+def _alive(kernel: Tensor) -> Tensor:
+    """1 for channels that have a weight, 0 for those of zeros only, (O, 1, ...): one bit has no zero of its own."""
+    return (kernel != 0).flatten(1).any(1).view(-1, *[1] * (kernel.dim() - 1)).float()
 
 
-def _given(value: Tensor | None) -> Tensor:
-    assert value is not None, "every layer has a weight"
-    return value
+def _ratio(name: str) -> str:
+    """What the parameter is called: torch reserves the dot, and no weight has two slashes."""
+    return f"{name.replace('.', '/')}/step/ratio"
