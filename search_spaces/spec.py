@@ -213,12 +213,21 @@ class Calibration(StrEnum):
     PERCENTILE = "percentile"  # the 0.1% and 99.9% quantiles of a sample of positions
 
 
+class QuantisationAwareSpec(_Part):
+    """Training through the rounding of whatever computes in integers; without epochs there is none."""
+
+    epochs: FiniteFloat = Field(default=0.0, ge=0.0, le=100.0)
+    estimator: Estimator = Estimator.LSQ
+    learning_rate: FiniteFloat = Field(default=0.003, gt=0.0, le=1.0, description="of Adam")
+
+
 class FinalistsSpec(_Part):
     """What is done to the best designs, and to the best uniform ones, before they are scored on `confirm`."""
 
     top: int = Field(default=5, ge=0, le=100)
     finetune_epochs: FiniteFloat = Field(default=0.0, ge=0.0, le=100.0)
     learning_rate: FiniteFloat = Field(default=0.01, gt=0.0, le=10.0)
+    quantisation_aware: QuantisationAwareSpec = QuantisationAwareSpec()
 
 
 class Measure(StrEnum):
@@ -236,6 +245,7 @@ class EvaluationSpec(_Part):
     score_images: int | None = Field(default=None, ge=16, le=100_000, description="default: 2,000, or all there are")
     finetune_epochs: FiniteFloat = Field(default=0.0, ge=0.0, le=100.0)
     learning_rate: FiniteFloat = Field(default=0.01, gt=0.0, le=10.0)
+    quantisation_aware: QuantisationAwareSpec = QuantisationAwareSpec()
     finalists: FinalistsSpec = FinalistsSpec()
     measure: Measure = Measure.WHERE_IT_MATTERS
 

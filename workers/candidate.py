@@ -1,7 +1,8 @@
 """A candidate: a base's weights brought to a design, through the transforms in their one order.
 
-rank on raw weights -> slice -> regroup -> reconstruct -> (fine-tune) -> fold -> calibrate. The order
-decides accuracy, so it is written down here and nowhere else. Knows nothing of searches, limits or files.
+rank on raw weights -> slice -> regroup -> reconstruct -> (fine-tune) -> fold -> calibrate. The order decides accuracy,
+so it is written down here and nowhere else. Training through the rounding, where a spec asks for it, comes behind all
+of them (`workers.appraise`). Knows nothing of searches, limits or files.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ class Candidate:
         ranges: of the tensors that are quantised; empty when none is.
         raw_weights: of the applied network, before folding: what a candidate is rebuilt from.
         stage_s: seconds that each stage took.
+        is_rounded: whether weights and ranges were trained through their rounding, and so are no function of the raw
+            weights.
     """
 
     network: Network
@@ -46,6 +49,7 @@ class Candidate:
     ranges: dict[str, TensorRange]
     raw_weights: Weights
     stage_s: dict[str, float]
+    is_rounded: bool = False
 
 
 def build_candidate(

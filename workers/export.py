@@ -27,6 +27,7 @@ from workers.onnx_session import check_executed
 from workers.progress import Progress
 from workers.snippets import MEDIA_TYPES, write_snippets
 from workers.splits import Split
+from workers.stored_candidate import raw_weights_of, restored
 from workers.weights import check_weights
 from workers.weights_file import load_weights
 from workers.workbench import Workbench
@@ -94,11 +95,13 @@ def rebuild(
     if weights_digest is None:
         return build(bench, design, details)[0]
     applied = apply(bench.base.network, design)
-    weights = load_weights(open_path(artifacts, weights_digest))
+    arrays = load_weights(open_path(artifacts, weights_digest))
+    weights = raw_weights_of(arrays)
     check_weights(applied, weights)
     with training():
         calibration = Calibration(method_of(design, Kind.CALIBRATION, bench.spec))
-        return finish_candidate(applied, weights, bench.observed, calibration, details["stage_s"], bench.threads)
+        finished = finish_candidate(applied, weights, bench.observed, calibration, details["stage_s"], bench.threads)
+        return restored(finished, arrays)
 
 
 def _split_reported(bench: Workbench, weights_digest: str | None) -> Split:

@@ -37,6 +37,7 @@ from workers.origin import score_base, warnings_about
 from workers.progress import Progress, ignore_progress
 from workers.refine import refine_design
 from workers.splits import Splits
+from workers.stored_candidate import arrays_of
 from workers.train import recipe_for
 from workers.workbench import device_called, set_up, use_threads
 
@@ -153,7 +154,7 @@ def confirm(
     details: Details = {"stage_s": {}}
     candidate, model = build_finalist(bench, design, details, progress)
     origin = {"base": base_key, "design": design_key(bench.base.network, design)}
-    digest = put_bytes(home / ARTIFACTS, save(candidate.raw_weights, origin))
+    digest = put_bytes(home / ARTIFACTS, save(arrays_of(candidate), origin))
     progress("measure", 0.0, "measuring and scoring the finalist")
     values = final_values(bench, design, candidate.network, model, bench.splits.confirm, details)
     return {"values": values, "weights_digest": digest, "details": details}

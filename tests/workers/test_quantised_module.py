@@ -115,7 +115,6 @@ def test_what_was_learned_is_what_the_file_holds(estimator, precision):
     """Weights and ranges alone say it all: the writer tells the same steps and integers from them."""
     network, weights, ranges, images = prepare(with_precision(catalog_network(Family.MOBILENET_V1), precision))
     module = build_quantised_module(network, weights, ranges, estimator)
-    module.start_from(dict.fromkeys(ranges, 0.2))
     grow(module)
     learned, learned_ranges = module.deployed()
     model = write_onnx(network, learned, learned_ranges, batch=IMAGES)
@@ -212,17 +211,20 @@ def test_every_weight_and_bias_gets_a_gradient():
     assert without == []
 
 
-def test_steps_begin_as_lsq_says_where_that_is_finer_than_what_was_calibrated():
+def test_steps_of_weights_begin_as_lsq_says_where_that_is_finer_than_the_file():
     network, weights, ranges, _ = prepare(with_precision(catalog_network(Family.MOBILENET_V1), Precision(4, 4)))
     module = build_quantised_module(network, weights, ranges, Estimator.LSQ)
+    seen = set()
+    for layer in network.compute_nodes():
+        kernel = weights[f"{layer.name}.weight"]
+        of_file = quantise_weight(kernel, 4)[1]
+        of_lsq = 2 * np.abs(kernel.reshape(len(kernel), -1)).mean(axis=1) / 7**0.5
+        steps = module.step(f"{layer.name}.weight").detach().numpy().ravel()
+        np.testing.assert_allclose(steps, np.minimum(of_file, of_lsq), rtol=2e-5)
+        seen |= set(of_lsq < of_file)
+    assert seen == {True, False}
     tensor = next(iter(ranges))
-    calibrated = module.step(tensor).item()
-    small = 0.01 * calibrated
-    module.start_from({tensor: small})
-    assert module.step(tensor).item() == pytest.approx(2 * small / 15**0.5)
-    module = build_quantised_module(network, weights, ranges, Estimator.LSQ)
-    module.start_from({tensor: 100 * calibrated})
-    assert module.step(tensor).item() == pytest.approx(calibrated)
+    assert module.step(tensor).item() == pytest.approx(float(activation_grid(ranges[tensor], 4).scale))
 
 
 def test_weights_of_another_network_and_missing_ranges_are_refused():

@@ -98,10 +98,17 @@ class QuantisedModule(NetworkModule):
             yield tensor, _Site(levels, share, torch.tensor(float(grid.scale)), most)
 
     def _weight_site(self, layer: Node) -> _Site:
-        weight, bits = self._kernel(layer).detach(), layer.precision.weight_bits
-        step = torch.from_numpy(quantise_weight(weight.numpy(), bits)[1])
-        levels = weight_levels(bits)
-        return _Site(levels, lsq_step_share(weight[0].numel(), levels), step.view(-1, *[1] * (weight.dim() - 1)))
+        """The file's own step; or LSQ's first, 2 mean |w| / sqrt(Qp), where steps are learned and that is finer.
+
+        Activations begin as they were calibrated, on more images than LSQ's one batch: measured, that is better.
+        """
+        weight, levels = self._kernel(layer).detach(), weight_levels(layer.precision.weight_bits)
+        step = torch.from_numpy(quantise_weight(weight.numpy(), layer.precision.weight_bits)[1])
+        if self.estimator in _LEARNS_WEIGHT_STEPS:
+            first = _storable(2 * weight.abs().flatten(1).mean(1) / math.sqrt(levels.largest))
+            step = torch.where(first > 0, torch.minimum(first, step), step)
+        share = lsq_step_share(weight[0].numel(), levels)
+        return _Site(levels, share, step.view(-1, *[1] * (weight.dim() - 1)))
 
     def _kernel(self, layer: Node) -> Tensor:
         kernel = super().weight(f"{layer.name}.weight")
@@ -119,25 +126,6 @@ class QuantisedModule(NetworkModule):
     def ratios(self) -> list[torch.nn.Parameter]:
         """What is learned beside the weights."""
         return [ratio for name in self._sites if (ratio := self._parameters.get(_ratio(name))) is not None]
-
-    def start_from(self, magnitudes: Mapping[str, float]) -> None:
-        """Begin with LSQ's steps, 2 mean |v| / sqrt(Qp), where the estimator learns steps and those are finer.
-
-        Args:
-            magnitudes: mean |v| of each quantised activation but the image.
-        """
-        if self.estimator not in _LEARNS_WEIGHT_STEPS:
-            return
-        means = {name: torch.tensor(magnitude) for name, magnitude in magnitudes.items()}
-        for name, layer in self._layers.items():
-            kernel = self._kernel(layer).detach()
-            means[f"{name}.weight"] = kernel.abs().mean(tuple(range(1, kernel.dim())), keepdim=True)
-        for name, mean in means.items():
-            site = self._sites[name]
-            first = 2 * mean / math.sqrt(site.levels.largest)
-            is_finer = (first > 0) & (first < site.first)
-            self._sites[name] = replace(site, first=torch.where(is_finer, first, site.first))
-        self.settle()
 
     @torch.no_grad()
     def settle(self) -> None:

@@ -16,11 +16,10 @@ from torch import Tensor
 
 from search_spaces.network import Network
 from search_spaces.spec import Estimator
-from workers.onnx_quantize import TensorRange, calibrated_tensors
+from workers.onnx_quantize import TensorRange
 from workers.progress import Progress
 from workers.quantisation_aware.module import QuantisedModule, build_quantised_module
 from workers.splits import Split
-from workers.torch_network import build_module
 from workers.train import (
     Recipe,
     TrainingDivergedError,
@@ -36,7 +35,6 @@ from workers.weights import Weights
 _LARGEST_GRADIENT = 1.0
 """Of all parameters together. Few bits make a loss of cliffs, and one step from an edge of one can undo many."""
 
-_IMAGES_LOOKED_AT = 16
 _STEPS_PER_PROGRESS = 10
 
 
@@ -74,8 +72,6 @@ def train_quantised(
     steps = count_steps(len(split), recipe)
     optimiser = _make_optimiser(module, recipe, target.scale)
     for step, (images, labels) in enumerate(draw_batches(split, network.input, recipe, steps)):
-        if step == 0:
-            module.start_from(_mean_magnitudes(network, weights, images[:_IMAGES_LOOKED_AT]))
         learning_rate = learning_rate_at(recipe, step, steps)
         for group in optimiser.param_groups:
             group["lr"] = learning_rate * group["rate"]
@@ -126,10 +122,3 @@ def _make_optimiser(module: QuantisedModule, recipe: Recipe, scale: float) -> to
         ],
         lr=recipe.learning_rate,
     )
-
-
-def _mean_magnitudes(network: Network, weights: Mapping[str, np.ndarray], images: Tensor) -> dict[str, float]:
-    """Mean |v| of each quantised activation, as the float network makes it."""
-    with torch.no_grad():
-        tensors = build_module(network, weights).eval().observe(images, calibrated_tensors(network))
-    return {name: float(tensor.abs().mean()) for name, tensor in tensors.items()}
