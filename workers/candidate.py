@@ -1,8 +1,7 @@
 """A candidate: a base's weights brought to a design, through the transforms in their one order.
 
-rank on raw weights -> slice -> regroup -> reconstruct -> (fine-tune) -> fold -> calibrate. The order decides accuracy,
-so it is written down here and nowhere else. Training through the rounding, where a spec asks for it, comes behind all
-of them (`workers.appraise`). Knows nothing of searches, limits or files.
+rank on raw weights -> slice -> regroup -> reconstruct -> (fine-tune) -> fold -> calibrate. The order
+decides accuracy, so it is written down here and nowhere else. Knows nothing of searches, limits or files.
 """
 
 from __future__ import annotations
