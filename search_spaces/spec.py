@@ -190,6 +190,15 @@ class Reconstruct(StrEnum):
     LEAST_SQUARES = "least_squares"
 
 
+class Estimator(StrEnum):
+    """What stands in for the gradient of rounding, and which steps are learned."""
+
+    STE = "ste"  # steps stay as they were calibrated
+    PACT = "pact"  # learns where activations are clipped
+    LSQ = "lsq"  # learns the steps of weights and activations
+    EWGS = "ewgs"  # LSQ with gradients scaled by how far a value is from its level
+
+
 class ImportanceName(StrEnum):
     """The importances that come with Espalier; others may be installed."""
 
@@ -265,12 +274,21 @@ class DistillationSpec(_Part):
     weight: FiniteFloat = Field(default=0.5, ge=0.0, le=1.0)
 
 
+class QuantisationAwareSpec(_Part):
+    """Training through the rounding of whatever computes in integers; without epochs there is none."""
+
+    epochs: FiniteFloat = Field(default=0.0, ge=0.0, le=100.0)
+    estimator: Estimator = Estimator.LSQ
+    learning_rate: FiniteFloat = Field(default=0.003, gt=0.0, le=1.0, description="of Adam")
+
+
 class FinalistsSpec(_Part):
     """What is done to the best designs, and to the best uniform ones, before they are scored on `confirm`."""
 
     top: int = Field(default=5, ge=0, le=100)
     finetune_epochs: FiniteFloat = Field(default=0.0, ge=0.0, le=100.0)
     learning_rate: FiniteFloat = Field(default=0.01, gt=0.0, le=10.0)
+    quantisation_aware: QuantisationAwareSpec = QuantisationAwareSpec()
 
 
 class Measure(StrEnum):
@@ -291,6 +309,7 @@ class EvaluationSpec(_Part):
     learning_rate: FiniteFloat = Field(default=0.01, gt=0.0, le=10.0)
     distillation: DistillationSpec | None = None
     activation_l1: FiniteFloat = Field(default=0.0, ge=0.0, le=1.0)
+    quantisation_aware: QuantisationAwareSpec = QuantisationAwareSpec()
     finalists: FinalistsSpec = FinalistsSpec()
     measure: Measure = Measure.WHERE_IT_MATTERS
 

@@ -16,11 +16,9 @@ import onnx
 
 from search_spaces.apply import apply, design_key
 from search_spaces.costs import WORD_BYTES, weight_words
-from search_spaces.design import Design, Kind
-from search_spaces.methods import method_of
+from search_spaces.design import Design
 from search_spaces.network import Network
 from search_spaces.precision import Precision
-from search_spaces.spec import Calibration
 from service.artifacts.store import open_path, put_bytes
 from workers.appraise import Details, build, final_values, write_checked
 from workers.candidate import Candidate, finish_candidate
@@ -29,6 +27,7 @@ from workers.onnx_session import check_executed
 from workers.progress import Progress
 from workers.snippets import MEDIA_TYPES, write_snippets
 from workers.splits import Split
+from workers.stored_candidate import raw_weights_of, restored
 from workers.weight_grids import fits_bits, is_on_grid
 from workers.weights import check_weights
 from workers.weights_file import load_weights
@@ -94,19 +93,14 @@ def rebuild(
     if weights_digest is None:
         return build(bench, design, details)[0]
     applied = apply(bench.base.network, design)
-    weights = load_weights(open_path(artifacts, weights_digest))
+    arrays = load_weights(open_path(artifacts, weights_digest))
+    weights = raw_weights_of(arrays)
     check_weights(applied, weights)
     with training():
-        calibration = Calibration(method_of(design, Kind.CALIBRATION, bench.spec))
-        return finish_candidate(
-            applied,
-            weights,
-            bench.observed,
-            calibration,
-            details["stage_s"],
-            bench.threads,
-            bias_correction=bench.spec.evaluation.bias_correction,
+        finished = finish_candidate(
+            applied, weights, bench.observed, bench.quantising_of(design), details["stage_s"], bench.threads
         )
+        return restored(finished, arrays)
 
 
 def _split_reported(bench: Workbench, weights_digest: str | None) -> Split:

@@ -18,15 +18,18 @@ import torch
 
 from search_spaces.check import scores_of
 from search_spaces.datasets import DatasetInfo
+from search_spaces.design import Design, Kind
 from search_spaces.extensions import look_up
 from search_spaces.known import Sources
+from search_spaces.methods import method_of
 from search_spaces.network import Network, infer_shapes
 from search_spaces.objectives import Direction
 from search_spaces.precision import Precision
 from search_spaces.scores import installed_scores
-from search_spaces.spec import SearchSpec
+from search_spaces.spec import Calibration, SearchSpec
 from workers.anchor import get_anchor_in
 from workers.base import Base
+from workers.candidate import Quantising
 from workers.hardware import open_device
 from workers.hardware.base import Anchor, Device
 from workers.hardware.named import offered_devices
@@ -80,6 +83,11 @@ class Workbench:
             NotInstalledError: this machine has no such importance.
         """
         return _atom_scores(self.base, self.observed, self.splits, importance)
+
+    def quantising_of(self, design: Design) -> Quantising:
+        """How a design is brought to its precisions. Raises `DesignError`: there is no such method."""
+        calibration = Calibration(method_of(design, Kind.CALIBRATION, self.spec))
+        return Quantising(calibration, self.spec.evaluation.bias_correction)
 
     @property
     def output_names(self) -> tuple[str, ...]:
