@@ -132,7 +132,7 @@ class QuantisedModule(NetworkModule):
         """Keep steps where they mean something; to be called after each change of weights or steps.
 
         The largest weight of a channel stays at the end of its grid, so that the file, which tells the step by the
-        largest weight, tells the one that was learned.
+        largest weight, tells the one that was learned. Channels of zeros tell nothing: they keep the file's step.
         """
         for name, site in self._sites.items():
             ratio = self._parameters.get(_ratio(name))
@@ -141,17 +141,18 @@ class QuantisedModule(NetworkModule):
                 if name in self._quantisation.bits:
                     ratio.clamp_(max=float(site.most * _NEARLY_ONE / site.first))
         for name, layer in self._layers.items():
-            if layer.precision.weight_bits > 2:
-                self._reach_peak(f"{name}.weight", self._kernel(layer))
+            self._reach_peak(f"{name}.weight", self._kernel(layer))
 
     def _reach_peak(self, name: str, kernel: Tensor) -> None:
         site, ratio = self._sites[name], self._parameters.get(_ratio(name))
         peak = kernel.abs().flatten(1).amax(1).view_as(site.first)
-        most = torch.where(peak > 0, peak / (site.levels.highest - _NEARLY_HALF), torch.inf)
+        most = torch.full_like(peak, torch.inf)
+        if not site.levels.is_binary:
+            most = torch.where(peak > 0, peak / (site.levels.highest - _NEARLY_HALF), most)
         if ratio is None:
             self._sites[name] = replace(site, first=torch.where(most < site.first, _storable(most), site.first))
         else:
-            ratio.copy_(torch.minimum(ratio, most / site.first))
+            ratio.copy_(torch.where(peak > 0, torch.minimum(ratio, most / site.first), 1.0))
 
     def weight(self, name: str) -> Tensor | None:
         """As the file has it: kernels on their grid, biases in the unit of the integer accumulator."""
