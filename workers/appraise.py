@@ -1,7 +1,8 @@
 """Builds a design's file and finds out what it is worth: what executes, how fast, how good.
 
 Each step adds its evidence to `details`, a JSON-safe dictionary that is stored with the trial: `stage_s` (seconds of
-each stage), `executed` (layer to operator), `measurement`, `images`. Knows nothing of limits or of rows.
+each stage), `executed` (layer to operator), `emulated` with `emulation` (what is computed in wider arithmetic than
+declared), `measurements`, `images`. Knows nothing of limits or of rows.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from search_spaces.design import Design, Kind
 from search_spaces.methods import method_of
 from search_spaces.network import Network
 from search_spaces.objectives import DEVICE_METRICS, Direction, Metric
-from search_spaces.spec import Calibration, NetworkSpec
+from search_spaces.quantisation import why_emulated
 from workers.anchor import main_precision
 from workers.candidate import Candidate, FineTune, build_candidate, timed
 from workers.fold import fold_batch_norms
@@ -26,9 +27,10 @@ from workers.onnx_session import check_executed
 from workers.onnx_writer import write_onnx
 from workers.progress import Progress, ignore_progress
 from workers.quantisation_aware.training import train_quantised
+from workers.recipe import fine_tuning
 from workers.score import run_file, score_intervals, score_outputs
 from workers.splits import Split
-from workers.train import Recipe, fine_tuning, recipe_for, train
+from workers.tune import tune, usual_recipe
 from workers.weights import Weights
 from workers.workbench import Workbench
 
@@ -58,7 +60,7 @@ def build(
             bench.observed,
             evaluation.reconstruct,
             bench.atom_scores(method_of(design, Kind.IMPORTANCE, bench.spec)),
-            Calibration(method_of(design, Kind.CALIBRATION, bench.spec)),
+            bench.quantising_of(design),
             _fine_tune(bench, turn, progress, is_finalist),
             bench.threads,
         )
@@ -86,7 +88,7 @@ def train_through_rounding(
         rung = evaluation.finalists.quantisation_aware
     if not rung.epochs or not candidate.ranges:
         return candidate
-    recipe = fine_tuning(_usual_recipe(bench), rung.epochs, rung.learning_rate)
+    recipe = fine_tuning(usual_recipe(bench), rung.epochs, rung.learning_rate)
     with timed(candidate.stage_s, "train_rounded"):
         network, weights = fold_batch_norms(apply(bench.base.network, design), candidate.raw_weights)
         trained, ranges = train_quantised(
@@ -136,6 +138,8 @@ def write_checked(candidate: Candidate, details: Details, metadata: Mapping[str,
         model = write_onnx(candidate.network, candidate.weights, candidate.ranges, metadata=metadata)
     with timed(stage_s, "check"):
         details["executed"] = check_executed(candidate.network, model)
+    if reason := why_emulated(candidate.network):
+        details |= {"emulated": True, "emulation": reason}
     return model
 
 
@@ -213,17 +217,10 @@ def _fine_tune(bench: Workbench, turn: TrainingTurn, progress: Progress, is_fina
     rounds = [(epochs, learning_rate) for epochs, learning_rate in rounds if epochs > 0]
     if not rounds:
         return None
-    recipe = _usual_recipe(bench)
 
     def fine_tune(network: Network, weights: Weights) -> Weights:
         for epochs, learning_rate in rounds:
-            tuning = fine_tuning(recipe, epochs, learning_rate)
-            weights = train(network, weights, bench.splits.train, tuning, progress, turn.yield_)
+            weights = tune(bench, network, weights, epochs, learning_rate, progress, turn)
         return weights
 
     return fine_tune
-
-
-def _usual_recipe(bench: Workbench) -> Recipe:
-    network = bench.spec.network
-    return recipe_for(bench.dataset, network.family if isinstance(network, NetworkSpec) else None)

@@ -66,6 +66,10 @@ class NetworkModule(torch.nn.Module):
         registered = self._registered.get(name)
         return None if registered is None else getattr(self, registered)
 
+    def named_weights(self) -> dict[str, Tensor]:
+        """All parameters and buffers, as they are now, by `<node>.<part>`."""
+        return {name: getattr(self, registered) for name, registered in self._registered.items()}
+
     def forward(self, images: Tensor) -> Tensor:
         return self.observe(images, [self.network.output])[self.network.output]
 
@@ -125,8 +129,8 @@ def build_module(network: Network, weights: Mapping[str, np.ndarray]) -> Network
 def read_weights(module: NetworkModule) -> Weights:
     """The inverse of `build_module`, exact: copies of the module's weights as they are now."""
     return {
-        name: np.ascontiguousarray(getattr(module, registered).detach().numpy()).copy()
-        for name, registered in module._registered.items()
+        name: np.ascontiguousarray(value.detach().cpu().numpy()).copy()
+        for name, value in module.named_weights().items()
     }
 
 

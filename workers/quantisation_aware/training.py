@@ -16,20 +16,14 @@ from torch import Tensor
 
 from search_spaces.network import Network
 from search_spaces.spec import Estimator
+from workers.batches import draw_batches
+from workers.losses import loss_of, target_of
 from workers.onnx_quantize import TensorRange
 from workers.progress import Progress
 from workers.quantisation_aware.module import QuantisedModule, build_quantised_module
+from workers.recipe import Recipe, count_steps, learning_rate_at
 from workers.splits import Split
-from workers.train import (
-    Recipe,
-    TrainingDivergedError,
-    _head_parameters,
-    _target_of,
-    count_steps,
-    draw_batches,
-    learning_rate_at,
-    loss_of,
-)
+from workers.train import TrainingDivergedError, head_parameters
 from workers.weights import Weights
 
 _LARGEST_GRADIENT = 1.0
@@ -68,7 +62,7 @@ def train_quantised(
         WeightsError: `weights` are not those of `network`.
         ValueError: a range is missing, or is none.
     """
-    module, target = build_quantised_module(network, weights, ranges, estimator), _target_of(split)
+    module, target = build_quantised_module(network, weights, ranges, estimator), target_of(split)
     steps = count_steps(len(split), recipe)
     optimiser = _make_optimiser(module, recipe, target.scale)
     for step, (images, labels) in enumerate(draw_batches(split, network.input, recipe, steps)):
@@ -104,7 +98,7 @@ def _make_optimiser(module: QuantisedModule, recipe: Recipe, scale: float) -> to
     The head goes by the unit of what is told, which is `scale`, as in `workers.train`.
     """
     ratios = {id(ratio) for ratio in module.ratios()}
-    last = _head_parameters(module.network)
+    last = head_parameters(module.network)
     head = {id(parameter) for name, parameter in module.named_parameters() if name.replace("/", ".") in last}
     decays_ratios = module.estimator is Estimator.PACT
     groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
