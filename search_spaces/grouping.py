@@ -20,17 +20,14 @@ def possible_group_counts(inputs: int, outputs: int) -> tuple[int, ...]:
 
 
 def nearest_group_count(inputs: int, outputs: int, wanted: int) -> int:
-    """The possible g nearest to the one that is wanted, as a ratio; of two as near, the greater, which is cheaper."""
+    """The possible g nearest to the one that is wanted, as a ratio. No two are as near unless `wanted` is possible."""
     return _nearest(inputs, outputs, math.log2(wanted))
 
 
 def nearest_group_size(inputs: int, outputs: int, wanted: int) -> int:
-    """The possible G nearest to the one that is wanted, as a ratio; of two as near, the smaller, which is cheaper."""
+    """The possible G nearest to the one that is wanted, as a ratio."""
     return inputs // _nearest(inputs, outputs, math.log2(inputs) - math.log2(wanted))
 
 
 def _nearest(inputs: int, outputs: int, wanted_octave: float) -> int:
-    def distance(count: int) -> tuple[float, int]:
-        return round(abs(math.log2(count) - wanted_octave), 9), -count  # rounded, so that a tie is one
-
-    return min(possible_group_counts(inputs, outputs), key=distance)
+    return min(possible_group_counts(inputs, outputs), key=lambda count: abs(math.log2(count) - wanted_octave))

@@ -1,8 +1,8 @@
 """Other group sizes for trained convolutions: what a filter reads of the old groups it keeps, the rest begins at zero.
 
 Where every old group lies within a new one, nothing that is computed changes: filters become block diagonal (E2GC's
-exact initialisation, from one channel per group to G). Where a group is cut, an output loses what it read outside of its
-new group, in the channels' own order. Reconstruction or training then makes up for it, and fills the zeros.
+exact initialisation, from one channel per group to G). Where a group is cut, an output loses what it read outside of
+its new group, in the channels' own order. Reconstruction or training then makes up for it, and fills the zeros.
 """
 
 from __future__ import annotations
