@@ -110,7 +110,7 @@ def test_at_equal_macs_equal_group_sizes_cost_least(layers, per_mac, per_loss):
 
 
 def test_constant_size_loses_less_than_constant_number_at_equal_macs():
-    """Four stages, each half as many pixels and twice as wide: g = 16 is G = 4, 8, 16 and 32, the mean of which is 15."""
+    """Four stages, each half as many pixels and twice as wide: g = 16 is G = 4, 8, 16 and 32, in the mean 15."""
     growing = [square(width, width // 16, pixels=28 * 512 // width) for width in (64, 128, 256, 512)]
     constant = [replace(conv, group_size=15) for conv in growing]
     assert sum(conv.macs for conv in constant) == sum(conv.macs for conv in growing)
