@@ -9,12 +9,16 @@ import pytest
 from search_spaces.accelerators.models import simulate
 from search_spaces.apply import apply
 from search_spaces.catalog import build_network
+from search_spaces.check import check_spec
 from search_spaces.costs import macs
 from search_spaces.network import Network
 from search_spaces.objectives import Metric
+from search_spaces.parse import parse_document, parse_spec
 from search_spaces.precision import FP32, W8A8
 from search_spaces.spec import NetworkSpec
+from service.examples import example_path
 from workers.anchor import in_precision
+from workers.announce import local_known
 from workers.group_comparison import Scheme, compare_groupings, grouped_design, matched_pairs
 from workers.hardware import open_device
 from workers.hardware.accelerators import ACCELERATORS
@@ -57,3 +61,18 @@ def test_this_machine_measures_both_beside_the_base() -> None:
     (found,) = compare_groupings(network_of("mobilenet_v1", 32, width=0.25), [(2, 16)], OnnxRuntimeCpu(), FP32)
     assert found.constant_size.figures[Metric.LATENCY_S] > 0
     assert 0.05 < found.ratios()[Metric.LATENCY_S] < 20
+
+
+@pytest.mark.parametrize(
+    ("name", "decision", "choices"),
+    [
+        ("mobilenet_v1_group_size.yaml", "group_size/network", (1, 2, 4, 8, 16)),
+        ("mobilenet_v1_group_number.yaml", "groups/network", (128, 64, 32, 16)),
+    ],
+)
+def test_the_examples_vary_one_number_for_the_whole_network(name: str, decision: str, choices: tuple) -> None:
+    spec = parse_spec(parse_document(example_path(name).read_bytes(), yaml=True))
+    checked = check_spec(spec, local_known())
+    assert {one.name: one.choices for one in checked.space.decisions}[decision] == choices
+    assert checked.warnings == ()
+    assert checked.waiting_for == ""
