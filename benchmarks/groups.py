@@ -2,8 +2,9 @@
 
 Convs of 256 channels, 1x1 and 3x3, on maps of 14x14 and 28x28, are measured in chains of four by ONNX Runtime on this
 machine, in floating point and in integers. Constant group size and constant number of groups are compared at equal MACs
-on simulated devices, and by latency here. Writes benchmarks/results/groups.json and docs/groups.svg, and prints tables.
-Takes about ten minutes; `--only curves`, `simulated` or `measured` replaces one part of the results.
+on simulated devices in closed form (ZigZag takes minutes for each conv of many groups), and here. What is told of this
+machine are seconds that the thread was on the processor, so that others' work on it disturbs little. Writes
+benchmarks/results/groups.json and docs/groups.svg, and prints tables; `--only` replaces one part of the results.
 """
 
 from __future__ import annotations
@@ -11,9 +12,12 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from enum import StrEnum
+from itertools import product
 from pathlib import Path
+from time import thread_time
 from typing import Annotated, Any
 
 import numpy as np
@@ -23,22 +27,24 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from search_spaces.accelerators.models import simulate
 from search_spaces.catalog import build_network
 from search_spaces.cost_models.balance import Balance, GroupedConv, conv_in, relative_errors
 from search_spaces.costs import workloads
 from search_spaces.network import InputContract, Network, Node, Op
-from search_spaces.objectives import Metric
+from search_spaces.objectives import DEVICE_METRICS, Metric
 from search_spaces.precision import FP32, W8A8, Precision, parse_precision
 from search_spaces.spec import Family, NetworkSpec
 from service.web.curves import Panel, Series, render_curves
 from workers.anchor import in_precision
 from workers.balance_fit import fit_balance
 from workers.group_comparison import compare_groupings, matched_pairs
-from workers.hardware import DEVICES, open_device, present_devices
-from workers.hardware.base import Device
-from workers.hardware.onnxruntime_cpu import OnnxRuntimeCpu
+from workers.hardware import open_device
+from workers.hardware.accelerators import ACCELERATORS
+from workers.hardware.base import Anchor, Deployed, Device, Provenance, Results, summarise
+from workers.hardware.onnxruntime_cpu import NAME, OnnxRuntimeCpu
 from workers.hardware.processor import processor
-from workers.hardware.timing import DEFAULT_PROTOCOL
+from workers.hardware.timing import DEFAULT_PROTOCOL, Protocol, time_alone, time_beside
 from workers.host_lock import measuring
 from workers.profile import deploy_untrained
 
@@ -50,13 +56,49 @@ SIDES, KERNELS, PRECISIONS = (14, 28), (1, 3), (FP32, W8A8)
 SIMULATED = {
     **dict.fromkeys(("roofline-p100", "roofline-p4000"), FP32),
     **dict.fromkeys(("bit-fusion-edge", "bit-fusion-server", "bit-serial-edge", "bit-serial-cloud"), W8A8),
-    "zigzag-eyeriss-like": W8A8,
 }
 CANDIDATES = {
     Family.MOBILENET_V1: ((2, 4, 8, 16, 32), (8, 16, 32, 64, 128)),
     Family.RESNEXT_50: ((4, 8, 16, 32), (8, 16, 32, 64)),
 }
+PROTOCOL = Protocol(rounds=2, most_rounds=4, clean_pairs=6, round_s=0.1, round_pairs=3, burst_runs=2, discarded_runs=1)
 console = Console()
+
+
+class ThreadTime(OnnxRuntimeCpu):
+    """This machine by the seconds that the thread itself ran: what the runtime takes where nobody interrupts it."""
+
+    def measure(
+        self,
+        deployed: Deployed,
+        anchor: Anchor | None = None,
+        protocol: Protocol = PROTOCOL,
+        wanted: Collection[Metric] = DEVICE_METRICS,
+    ) -> Results:
+        if anchor is None:
+            times = time_alone(lambda: self.open(deployed.model, protocol), protocol, thread_time)
+            ratio = None
+        else:
+            files = (deployed.model, anchor.deployed.model)
+            pairs = time_beside(
+                lambda: (self.open(files[0], protocol), self.open(files[1], protocol)), protocol, thread_time
+            )
+            ratios = pairs[:, 0] / pairs[:, 1]
+            times, ratio = ratios * anchor.latency_s, float(np.median(ratios))
+        stated = {"runtime": self.version(), "clock": "thread_time"}
+        return {Metric.LATENCY_S: summarise(Metric.LATENCY_S, times, ratio, protocol, stated, Provenance.MEASURED)}
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The balance model of a curve; depthwise convs, which have kernels of their own, are measured but not fitted."""
+
+    device: str
+    precision: str
+    taps: int
+    measured: list[tuple[GroupedConv, float]]
+    balance: Balance
+    errors: list[float]
 
 
 class Part(StrEnum):
@@ -70,18 +112,17 @@ def main(only: Annotated[Part | None, typer.Option(help="replace this part of th
     if only in (None, Part.CURVES):
         found[Part.CURVES] = measure_curves()
     if only in (None, Part.SIMULATED):
-        found[Part.SIMULATED] = list(simulate_comparisons())
+        found[Part.SIMULATED] = {"points": list(simulate_points()), "rows": list(simulate_comparisons())}
     if only in (None, Part.MEASURED):
         found[Part.MEASURED] = measure_comparisons()
     RESULTS.write_text(json.dumps(found, indent=1) + "\n")
     if Part.CURVES in found:
-        fits = [fit for row in fit_curves(found[Part.CURVES]["points"]) for fit in [row]]
         PICTURE.write_text(render_curves(panels_of(found[Part.CURVES]["points"])) + "\n")
-        show_fits(fits)
+    points = [point for part in (Part.CURVES, Part.SIMULATED) if part in found for point in found[part]["points"]]
+    show_fits(fit_curves(points))
     for part in (Part.SIMULATED, Part.MEASURED):
         if part in found:
-            rows = found[part] if part is Part.SIMULATED else found[part]["rows"]
-            show_comparisons(str(part), rows)
+            show_comparisons(str(part), found[part]["rows"])
 
 
 def conditions() -> dict[str, Any]:
@@ -90,7 +131,8 @@ def conditions() -> dict[str, Any]:
         "processor": dict(processor()),
         "onnxruntime": onnxruntime.__version__,
         "cores": len(os.sched_getaffinity(0)),
-        "load_before": round(os.getloadavg()[0], 1),
+        "clock": "seconds that the thread ran, not the wall's",
+        "load_before": round(os.getloadavg()[0], 1),  # of what else the machine did: caches are shared
     }
 
 
@@ -99,8 +141,8 @@ def conditions() -> dict[str, Any]:
 
 def measure_curves() -> dict[str, Any]:
     stated = conditions()
-    device = OnnxRuntimeCpu()
-    wanted = [(p, k, side, size) for p in PRECISIONS for k in KERNELS for side in SIDES for size in SIZES]
+    device = ThreadTime()
+    wanted = list(product(PRECISIONS, KERNELS, SIDES, SIZES))
     points = [measure_point(device, *one) for one in track(wanted, "measuring convs")]
     return {"conditions": stated, "points": points}
 
@@ -110,12 +152,23 @@ def measure_point(device: Device, precision: Precision, kernel: int, side: int, 
     deployed = deploy_untrained(network, DEFAULT_PROTOCOL)
     with measuring():
         result = device.measure(deployed, wanted=(Metric.LATENCY_S,))[Metric.LATENCY_S]
-    return {
-        "precision": str(precision),
-        "signature": workloads(network)[1].signature,  # the second conv: its input is in the chain's own format
-        "latency_s": result.median / CHAIN,
-        "quartiles_s": [result.lower_quartile / CHAIN, result.upper_quartile / CHAIN],
-    }
+    quartiles = [result.lower_quartile / CHAIN, result.upper_quartile / CHAIN]
+    return point_of(NAME, precision, network, result.median) | {"quartiles": quartiles}
+
+
+def simulate_points() -> Iterator[dict[str, Any]]:
+    """Joules of the same chains."""
+    for name in ("roofline-p100", "bit-fusion-edge"):
+        precision = SIMULATED[name]
+        for kernel, side, size in product(KERNELS, SIDES, SIZES):
+            network = in_precision(chain_of(kernel, side, size), precision)
+            yield point_of(name, precision, network, simulate(name, network)[Metric.ENERGY_J])
+
+
+def point_of(device: str, precision: Precision, network: Network, value: float) -> dict[str, Any]:
+    """A figure of a chain; its second conv is what it is of, whose input is in the chain's own format."""
+    signature = workloads(network)[1].signature
+    return {"device": device, "precision": str(precision), "signature": signature, "value": value / CHAIN}
 
 
 def chain_of(kernel: int, side: int, size: int) -> Network:
@@ -134,59 +187,60 @@ def chain_of(kernel: int, side: int, size: int) -> Network:
     return Network("chain", contract, tuple(nodes), nodes[-1].name)
 
 
-def fit_curves(points: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """A fit for each precision and kernel, over both maps; without depthwise convs, which have kernels of their own."""
-    for precision in PRECISIONS:
-        for kernel in KERNELS:
-            measured = [(c, v) for c, v in read_points(points, precision, kernel) if c.group_size > 1]
-            balance = fit_balance(measured)
-            errors = relative_errors(balance, measured)
-            yield {
-                "precision": precision,
-                "kernel": kernel,
-                "balance": balance,
-                "best": balance.best_group_size(kernel * kernel),
-                "best_of_sizes": balance.best_of(SIZES, kernel * kernel),
-                "fastest": {
-                    side: min((v, c.group_size) for c, v in measured if c.pixels == side * side)[1] for side in SIDES
-                },
-                "median_error": float(np.median(errors)),
-                "largest_error": max(errors),
-            }
+def fit_curves(points: list[dict[str, Any]]) -> Iterator[Fit]:
+    """A fit for each device, precision and kernel, over both maps."""
+    curves = dict.fromkeys((point["device"], point["precision"], conv_of(point).taps) for point in points)
+    for device, precision, taps in curves:
+        measured = [
+            (conv, point["value"])
+            for point in points
+            if (point["device"], point["precision"]) == (device, precision) and (conv := conv_of(point)).taps == taps
+        ]
+        grouped = [(conv, value) for conv, value in measured if conv.group_size > 1]
+        yield Fit(
+            device, precision, taps, measured, fit_balance(grouped), relative_errors(fit_balance(grouped), grouped)
+        )
 
 
-def read_points(points: list[dict[str, Any]], precision: Precision, kernel: int) -> list[tuple[GroupedConv, float]]:
-    read = [(conv_in(one["signature"]), one["latency_s"]) for one in points if one["precision"] == str(precision)]
-    return [(conv, latency_s) for conv, latency_s in read if conv is not None and conv.taps == kernel * kernel]
+def conv_of(point: dict[str, Any]) -> GroupedConv:
+    conv = conv_in(point["signature"])
+    assert conv is not None, "a point is of a conv"
+    return conv
 
 
 def panels_of(points: list[dict[str, Any]]) -> list[Panel]:
-    panels = []
-    for fit in fit_curves(points):
-        measured = read_points(points, fit["precision"], fit["kernel"])
-        title = f"{fit['kernel']}x{fit['kernel']}, {fit['precision']}"
-        series = [_series(fit["balance"], side, measured) for side in SIDES]
-        panels.append(Panel(title, "channels per group G", "µs a conv of 256 channels", series))
-    return panels
+    return [
+        Panel(
+            f"{math.isqrt(fit.taps)}x{math.isqrt(fit.taps)}, {fit.precision}",
+            "channels per group G",
+            f"µs a conv of {CHANNELS} channels",
+            [_series(fit, side) for side in SIDES],
+        )
+        for fit in fit_curves(points)
+    ]
 
 
-def _series(balance: Balance, side: int, measured: list[tuple[GroupedConv, float]]) -> Series:
-    rows = [(conv, value) for conv, value in measured if conv.pixels == side * side]
+def _series(fit: Fit, side: int) -> Series:
+    rows = [(conv, value) for conv, value in fit.measured if conv.pixels == side * side]
     points = [(float(conv.group_size), 1e6 * value) for conv, value in rows]
-    line = [(float(conv.group_size), 1e6 * balance.value(conv)) for conv, _ in rows if conv.group_size > 1]
+    line = [(float(conv.group_size), 1e6 * fit.balance.value(conv)) for conv, _ in rows if conv.group_size > 1]
     return Series(f"{side}x{side}", points, line)
 
 
-def show_fits(fits: list[dict[str, Any]]) -> None:
-    headings = ("precision", "kernel", "G*", "of these", "fastest", "median error", "largest", "overhead (µs)")
+def show_fits(fits: Iterator[Fit]) -> None:
+    headings = ("device", "precision", "taps", "G*", "of these", "least measured", "median error", "largest")
     table = Table(*headings, title="The balance model, fitted from G = 2 on")
     for fit in fits:
-        best = f"{fit['best']:.3g}" if math.isfinite(fit["best"]) else "none"
-        fastest = ", ".join(f"{side}x{side}: {size}" for side, size in fit["fastest"].items())
-        errors = (f"{100 * fit['median_error']:.0f}%", f"{100 * fit['largest_error']:.0f}%")
-        overhead = f"{1e6 * fit['balance'].overhead:.1f}"
+        least = {side: min((v, c.group_size) for c, v in fit.measured if c.pixels == side * side)[1] for side in SIDES}
         table.add_row(
-            str(fit["precision"]), str(fit["kernel"]), best, str(fit["best_of_sizes"]), fastest, *errors, overhead
+            fit.device,
+            fit.precision,
+            str(fit.taps),
+            f"{fit.balance.best_group_size(fit.taps):.3g}",
+            str(fit.balance.best_of(SIZES, fit.taps)),
+            ", ".join(f"{side}x{side}: {size}" for side, size in least.items()),
+            f"{100 * float(np.median(fit.errors)):.0f}%",
+            f"{100 * max(fit.errors):.0f}%",
         )
     console.print(table)
 
@@ -200,14 +254,11 @@ def network_of(family: Family) -> tuple[Network, tuple[tuple[int, int], ...]]:
 
 
 def simulate_comparisons() -> Iterator[dict[str, Any]]:
-    present = present_devices()
     for name, precision in SIMULATED.items():
         for family in Family.MOBILENET_V1, Family.RESNEXT_50:
-            if name not in present or (name.startswith("zigzag") and family is not Family.MOBILENET_V1):
-                continue  # ZigZag takes about a second for each different layer
             network, pairs = network_of(family)
             console.print(f"{network.name} on {name}")
-            for found in compare_groupings(network, pairs, open_device(name, DEVICES), precision):
+            for found in compare_groupings(network, pairs, open_device(name, ACCELERATORS), precision):
                 yield found.to_json()
 
 
@@ -217,7 +268,7 @@ def measure_comparisons() -> dict[str, Any]:
     rows = []
     for precision in PRECISIONS:
         console.print(f"{network.name} in {precision} on this machine")
-        rows += [found.to_json() for found in compare_groupings(network, pairs, OnnxRuntimeCpu(), precision)]
+        rows += [found.to_json() for found in compare_groupings(network, pairs, ThreadTime(), precision)]
     return {"conditions": stated, "rows": rows}
 
 
