@@ -8,7 +8,10 @@ import numpy as np
 
 from search_spaces.activation_codes import CodecName
 from workers.codecs.base import Codec
-from workers.codecs.tables import packed_codes
+from workers.codecs.tables import packed_codes, reading_tables
+
+_BITS_OF_TABLES = 8
+"""Codes of so narrow values are short enough to be looked up, several at once."""
 
 
 class ExpGolombCodec(Codec):
@@ -18,30 +21,36 @@ class ExpGolombCodec(Codec):
     low bits of x: x + 2^k, in binary, behind the zeros. SEG(k) of 0 is a single 1, of x > 0 a 0 and EG(k) of x - 1.
     """
 
-    @cached_property
-    def _codes(self) -> np.ndarray:
-        values = np.arange(2**self.bits, dtype=np.uint64)
-        codes = values + np.uint64(2**self._k)
-        if self._is_sparse:
-            codes -= np.uint64(1)
-            codes[0] = 1
-        return packed_codes(codes, self.code.lengths)
+    def _write(self, values: np.ndarray, words: np.ndarray) -> int:
+        from workers.codecs.kernels import write_codes
+
+        return int(write_codes(values, packed_codes(self._codes, self.code.lengths), words))
+
+    def _read(self, words: np.ndarray, bits: int, values: np.ndarray) -> int:
+        from workers.codecs.kernels import read_codes, read_exp_golomb
+
+        if self.bits <= _BITS_OF_TABLES:
+            return int(read_codes(words, bits, *self._reading, self.bits, values))
+        is_sparse = self.code.name is CodecName.SEG
+        return int(read_exp_golomb(words, bits, self._k, is_sparse, 2**self.bits - 1, values))
 
     @property
     def _k(self) -> int:
         assert self.code.k is not None, "a Golomb code has a k"
         return self.code.k
 
-    @property
-    def _is_sparse(self) -> bool:
-        return self.code.name is CodecName.SEG
+    @cached_property
+    def _codes(self) -> np.ndarray:
+        codes = np.arange(2**self.bits, dtype=np.uint64) + np.uint64(2**self._k)
+        if self.code.name is CodecName.SEG:
+            codes -= np.uint64(1)
+            codes[0] = 1
+        return codes
 
-    def _write(self, values: np.ndarray, words: np.ndarray) -> int:
-        from workers.codecs.kernels import write_codes
-
-        return int(write_codes(values, self._codes, words))
-
-    def _read(self, words: np.ndarray, bits: int, values: np.ndarray) -> int:
-        from workers.codecs.kernels import read_exp_golomb
-
-        return int(read_exp_golomb(words, bits, self._k, self._is_sparse, 2**self.bits - 1, values))
+    @cached_property
+    def _reading(self) -> tuple[np.ndarray, ...]:
+        """What the kernel reads by: tables that hold all codes."""
+        symbols = np.arange(2**self.bits)
+        several, table = reading_tables(self._codes, self.code.lengths, symbols, bits=int(self.code.lengths.max()))
+        nothing = np.zeros(0, np.uint64)
+        return several, table, nothing, nothing, nothing, symbols.astype(np.uint32)

@@ -8,10 +8,10 @@ import numpy as np
 
 from search_spaces.activation_codes import LONGEST_HUFFMAN_CODE
 from workers.codecs.base import Codec
-from workers.codecs.tables import ESCAPE, SYMBOL_BITS, packed_codes
+from workers.codecs.tables import ESCAPE, packed_codes, reading_tables
 
-_SHORT_BITS, _LONG_BITS = 11, 16
-"""Of the two tables. The first stays in the nearest cache; codes longer than the second are of rare values."""
+_TABLE_BITS = 16
+"""Longer codes are of rare values, and are looked for by their length."""
 
 
 class HuffmanCodec(Codec):
@@ -27,9 +27,9 @@ class HuffmanCodec(Codec):
         return int(write_codes(values, self._codes, words))
 
     def _read(self, words: np.ndarray, bits: int, values: np.ndarray) -> int:
-        from workers.codecs.kernels import read_huffman
+        from workers.codecs.kernels import read_codes
 
-        return int(read_huffman(words, bits, *self._reading, self.bits, values))
+        return int(read_codes(words, bits, *self._reading, self.bits, values))
 
     @cached_property
     def _symbol_lengths(self) -> np.ndarray:
@@ -58,7 +58,7 @@ class HuffmanCodec(Codec):
 
     @cached_property
     def _reading(self) -> tuple[np.ndarray, ...]:
-        """What the kernel reads by: the table of the next bits, and first code, number and place by length."""
+        """What the kernel reads by: the tables of the next bits, and first code, number and place by length."""
         order, canonical = self._canonical
         lengths = self._symbol_lengths[order]
         names = np.where(order == 2**self.bits, ESCAPE, order).astype(np.uint32)
@@ -66,36 +66,5 @@ class HuffmanCodec(Codec):
         offset = np.cumsum(count) - count
         first = np.zeros(LONGEST_HUFFMAN_CODE + 1, np.uint64)
         first[lengths[::-1]] = canonical[::-1]
-        table = _table(lengths, names, min(int(lengths.max()), _LONG_BITS))
-        several = _several(_table(lengths, names, _SHORT_BITS))
+        several, table = reading_tables(canonical, lengths, names, _TABLE_BITS)
         return several, table, first, count.astype(np.uint64), offset.astype(np.uint64), names
-
-
-def _table(lengths: np.ndarray, names: np.ndarray, bits: int) -> np.ndarray:
-    """The entry of the code that so many bits begin with; 0 where they do not tell it."""
-    short = lengths <= bits
-    entries = (lengths[short].astype(np.uint32) << np.uint32(SYMBOL_BITS)) | names[short]
-    filled = np.repeat(entries, 2 ** (bits - lengths[short]))
-    table = np.zeros(2**bits, np.uint32)
-    table[: len(filled)] = filled
-    return table
-
-
-def _several(table: np.ndarray) -> np.ndarray:
-    """Up to three values that the bits of a table begin with, uint64.
-
-    From the highest bit on: the values in 16 bits each, the length of their codes together, their number in two bits.
-    """
-    bits = len(table).bit_length() - 1
-    lengths, names = (table >> np.uint32(SYMBOL_BITS)).astype(np.int64), table & np.uint32(2**SYMBOL_BITS - 1)
-    lengths[names == ESCAPE] = 0
-    windows = np.arange(len(table))
-    used, found = np.zeros((2, len(table)), np.int64)
-    packed = np.zeros(len(table), np.uint64)
-    for number, place in enumerate((48, 32, 16)):
-        behind = (windows << used) & (len(table) - 1)
-        fits = (lengths[behind] > 0) & (used + lengths[behind] <= bits) & (found == number)
-        packed |= np.where(fits, names[behind].astype(np.uint64) << np.uint64(place), np.uint64(0))
-        used += np.where(fits, lengths[behind], 0)
-        found += fits
-    return packed | (used << 2 | found).astype(np.uint64)

@@ -118,8 +118,8 @@ def read_exp_golomb(words, bits, k, is_sparse, largest, values):
 
 
 @njit(nogil=True)
-def read_huffman(words, bits, several, table, first, count, offset, symbols, q, values):
-    """Canonical codes: up to three short ones at once, else one by a longer table or the first code of its length."""
+def read_codes(words, bits, several, table, first, count, offset, symbols, q, values):
+    """Codes by tables: up to three short ones at once, else one by a longer table or the first code of its length."""
     end, width, position, number = np.uint64(bits), np.uint64(q), _U0, 0
     few, many = _U64 - np.uint64(_log2(len(several))), _U64 - np.uint64(_log2(len(table)))
     while number < len(values):
