@@ -190,10 +190,14 @@ def _lengths_by_k(name: CodecName, bits: int) -> Lengths:
 
 
 def _fit_huffman(counts: NDArray[np.int64]) -> ActivationCode:
-    """Values that were not seen share an escape, which is as rare as can be, before their q raw bits."""
-    bits = _bits_of(counts)
+    """Values that were not seen share an escape before their q raw bits.
+
+    It is taken to be as frequent as values that were seen once are together (Good, Biometrika 1953): of 16 bits many
+    values are not seen in some hundred small maps.
+    """
+    bits, unseen = _bits_of(counts), max(1, int((counts == 1).sum()))
     is_complete = bool((counts > 0).all())
-    table = _limited(np.append(counts, 0 if is_complete else 1))
+    table = _limited(np.append(counts, 0 if is_complete else unseen))
     escape = 0 if is_complete else max(1, int(table[-1]))
     lengths = np.where(counts > 0, table[:-1], escape + bits)
     return ActivationCode(CodecName.HUFFMAN, lengths, table=table[:-1], escape=escape)

@@ -60,6 +60,7 @@ class CodedMap:
         bits: q of its values.
         nonzero_share: of its values.
         raw_bytes, coded_bytes: of one image in the mean; raw is q bits for each value.
+        coded_bits: of one value in the mean.
         k: of the Golomb codes.
         side_bytes: what a decoder is told once, such as a table.
     """
@@ -69,6 +70,7 @@ class CodedMap:
     nonzero_share: float
     raw_bytes: float
     coded_bytes: float
+    coded_bits: float
     k: int | None = None
     side_bytes: float = 0.0
 
@@ -114,12 +116,12 @@ def code_maps(counted: Sequence[CountedMap], codec: CodecName) -> tuple[CodedMap
     return tuple(_coded(one, None if codec is CodecName.NONE else fit_code(codec, one.fitted)) for one in counted)
 
 
-def total_values(counted: Sequence[CountedMap], codec: CodecName) -> dict[str, float]:
+def total_values(counted: Sequence[CountedMap], coded: Sequence[CodedMap]) -> dict[str, float]:
     """The metrics that are told of a network's maps together."""
-    values = sum(one.counted.sum() for one in counted)
+    values = sum(int(one.counted.sum()) for one in counted)
     return {
-        Metric.ACTIVATION_BYTES: sum(one.coded_bytes for one in code_maps(counted, codec)),
-        Metric.ACTIVATION_NONZERO_SHARE: float(sum(one.nonzero for one in counted) / values),
+        Metric.ACTIVATION_BYTES: sum(one.coded_bytes for one in coded),
+        Metric.ACTIVATION_NONZERO_SHARE: sum(one.nonzero for one in counted) / values,
     }
 
 
@@ -269,6 +271,7 @@ def _coded(one: CountedMap, code: ActivationCode | None) -> CodedMap:
         one.nonzero / int(one.counted.sum()),
         raw,
         coded,
+        8 * coded / one.map.elements,
         None if code is None else code.k,
         0.0 if code is None else code.side_bits / 8,
     )
