@@ -50,7 +50,7 @@ def export_file(
     """See `workers.jobs.export`."""
     details: Details = {"stage_s": {}}
     progress("build", 0.0, "building the file")
-    candidate = _rebuild(bench, design, weights_digest, artifacts, details)
+    candidate = rebuild(bench, design, weights_digest, artifacts, details)
     model = write_checked(candidate, details, _metadata(bench, design, reported))
     digest = put_bytes(artifacts, model)
     filename = f"{_slug(bench.spec.name)}-{design_key(bench.base.network, design)[:8]}.onnx"
@@ -87,7 +87,7 @@ def _put_snippets(bench: Workbench, filename: str, artifacts: Path) -> Iterator[
         }
 
 
-def _rebuild(
+def rebuild(
     bench: Workbench, design: Design, weights_digest: str | None, artifacts: Path, details: Details
 ) -> Candidate:
     """The candidate from a finalist's stored weights, else from the base as in its trial."""
