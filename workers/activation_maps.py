@@ -99,16 +99,31 @@ def count_maps(
     Raises:
         FloatingPointError: a map has values that are not finite.
     """
-    maps = travelling_maps(network, float_bits)
-    sources = _sources(network, model, maps)
-    session = open_session(_with_outputs(model, sources), threads)
-    grids = {source.map.tensor: source.grid for source in sources if source.grid is not None}
-    open_ones = [source for source in sources if source.grid is None]
-    for source, tensor_range in _ranges(session, open_ones, fit_images).items():
-        grids[source] = activation_grid(tensor_range, float_bits)
-    fitted = _count(session, sources, grids, fit_images)
-    counted = _count(session, sources, grids, images)
+    opened = _open(network, model, fit_images, float_bits, threads)
+    fitted, counted = _count(opened, fit_images), _count(opened, images)
+    maps = (source.map for source in opened.sources)
     return tuple(CountedMap(one, fitted[one.tensor], counted[one.tensor]) for one in maps)
+
+
+def map_symbols(
+    network: Network,
+    model: bytes,
+    fit_images: np.ndarray,
+    images: np.ndarray,
+    float_bits: int = FLOAT_MAP_BITS,
+    threads: int = 1,
+) -> dict[str, np.ndarray]:
+    """The values of all maps as a codec takes them, uint8 or uint16 (n, elements), by tensor; for few images.
+
+    See `count_maps`, which counts these.
+    """
+    opened = _open(network, model, fit_images, float_bits, threads)
+    batches: dict[str, list[np.ndarray]] = {source.map.tensor: [] for source in opened.sources}
+    for source, integers in _read(opened, images):
+        symbols = symbols_of(opened.grids[source.map.tensor])[integers]
+        kind = np.uint8 if source.map.bits <= 8 else np.uint16
+        batches[source.map.tensor].append(symbols.astype(kind).reshape(-1, source.map.elements))
+    return {tensor: np.concatenate(parts) for tensor, parts in batches.items()}
 
 
 def code_maps(counted: Sequence[CountedMap], codec: CodecName) -> tuple[CodedMap, ...]:
@@ -234,20 +249,40 @@ def _ranges(session: InferenceSession, sources: Sequence[_Source], images: np.nd
     }
 
 
-def _count(
-    session: InferenceSession, sources: Sequence[_Source], grids: Mapping[str, ActivationGrid], images: np.ndarray
-) -> dict[str, np.ndarray]:
+@dataclass(frozen=True)
+class _Opened:
+    """A file that is ready to give its maps, and the grid of each."""
+
+    session: InferenceSession
+    sources: Sequence[_Source]
+    grids: Mapping[str, ActivationGrid]
+
+
+def _open(network: Network, model: bytes, fit_images: np.ndarray, float_bits: int, threads: int) -> _Opened:
+    sources = _sources(network, model, travelling_maps(network, float_bits))
+    session = open_session(_with_outputs(model, sources), threads)
+    grids = {source.map.tensor: source.grid for source in sources if source.grid is not None}
+    without = [source for source in sources if source.grid is None]
+    for tensor, tensor_range in _ranges(session, without, fit_images).items():
+        grids[tensor] = activation_grid(tensor_range, float_bits)
+    return _Opened(session, sources, grids)
+
+
+def _read(opened: _Opened, images: np.ndarray) -> Iterator[tuple[_Source, np.ndarray]]:
+    """Map after map, batch after batch, in integers."""
+    for arrays in _run(opened.session, opened.sources, images):
+        for source, array in zip(opened.sources, arrays, strict=True):
+            yield source, array if source.is_integer else _integers(array, opened.grids[source.map.tensor])
+
+
+def _count(opened: _Opened, images: np.ndarray) -> dict[str, np.ndarray]:
     """How often each symbol occurs, by map."""
-    counts = {source.map.tensor: np.zeros(2**source.map.bits, np.int64) for source in sources}
-    for arrays in _run(session, sources, images):
-        for source, array in zip(sources, arrays, strict=True):
-            grid = grids[source.map.tensor]
-            integers = array if source.is_integer else _integers(array, grid)
-            counts[source.map.tensor] += np.bincount(integers.reshape(-1), minlength=grid.top + 1)
-    for source in sources:
-        by_integer = counts[source.map.tensor]
-        counts[source.map.tensor] = np.zeros_like(by_integer)
-        counts[source.map.tensor][symbols_of(grids[source.map.tensor])] = by_integer
+    by_integer = {source.map.tensor: np.zeros(2**source.map.bits, np.int64) for source in opened.sources}
+    for source, integers in _read(opened, images):
+        by_integer[source.map.tensor] += np.bincount(integers.reshape(-1), minlength=2**source.map.bits)
+    counts = {tensor: np.zeros_like(found) for tensor, found in by_integer.items()}
+    for tensor, found in by_integer.items():
+        counts[tensor][symbols_of(opened.grids[tensor])] = found
     return counts
 
 
