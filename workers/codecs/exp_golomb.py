@@ -8,7 +8,7 @@ import numpy as np
 
 from search_spaces.activation_codes import CodecName
 from workers.codecs.base import Codec
-from workers.codecs.tables import packed_codes, reading_tables
+from workers.codecs.tables import packed_codes, several_table, single_table
 
 _BITS_OF_TABLES = 8
 """Codes of so narrow values are short enough to be looked up, several at once."""
@@ -30,7 +30,7 @@ class ExpGolombCodec(Codec):
         from workers.codecs.kernels import read_codes, read_exp_golomb
 
         if self.bits <= _BITS_OF_TABLES:
-            return int(read_codes(words, bits, *self._reading, self.bits, values))
+            return int(read_codes(words, bits, *self._reading, values))
         is_sparse = self.code.name is CodecName.SEG
         return int(read_exp_golomb(words, bits, self._k, is_sparse, 2**self.bits - 1, values))
 
@@ -50,7 +50,6 @@ class ExpGolombCodec(Codec):
     @cached_property
     def _reading(self) -> tuple[np.ndarray, ...]:
         """What the kernel reads by: tables that hold all codes."""
-        symbols = np.arange(2**self.bits)
-        several, table = reading_tables(self._codes, self.code.lengths, symbols, bits=int(self.code.lengths.max()))
-        nothing = np.zeros(0, np.uint64)
-        return several, table, nothing, nothing, nothing, symbols.astype(np.uint32)
+        symbols, lengths = np.arange(2**self.bits), self.code.lengths
+        every = single_table(self._codes, lengths, symbols, int(lengths.max()))
+        return several_table(self._codes, lengths, symbols), every

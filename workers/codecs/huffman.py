@@ -8,10 +8,7 @@ import numpy as np
 
 from search_spaces.activation_codes import LONGEST_HUFFMAN_CODE
 from workers.codecs.base import Codec
-from workers.codecs.tables import ESCAPE, packed_codes, reading_tables
-
-_TABLE_BITS = 16
-"""Longer codes are of rare values, and are looked for by their length."""
+from workers.codecs.tables import ESCAPE, FEW_BITS, packed_codes, several_table
 
 
 class HuffmanCodec(Codec):
@@ -27,9 +24,9 @@ class HuffmanCodec(Codec):
         return int(write_codes(values, self._codes, words))
 
     def _read(self, words: np.ndarray, bits: int, values: np.ndarray) -> int:
-        from workers.codecs.kernels import read_codes
+        from workers.codecs.kernels import read_huffman
 
-        return int(read_codes(words, bits, *self._reading, self.bits, values))
+        return int(read_huffman(words, bits, *self._reading, self.bits, values))
 
     @cached_property
     def _symbol_lengths(self) -> np.ndarray:
@@ -58,13 +55,16 @@ class HuffmanCodec(Codec):
 
     @cached_property
     def _reading(self) -> tuple[np.ndarray, ...]:
-        """What the kernel reads by: the tables of the next bits, and first code, number and place by length."""
+        """What the kernel reads by: tables of the next bits, and first code, number and place by length."""
         order, canonical = self._canonical
         lengths = self._symbol_lengths[order]
         names = np.where(order == 2**self.bits, ESCAPE, order).astype(np.uint32)
+        starts = canonical << (LONGEST_HUFFMAN_CODE - lengths).astype(np.uint64)
+        prefixes = np.arange(2**FEW_BITS, dtype=np.uint64) << np.uint64(LONGEST_HUFFMAN_CODE - FEW_BITS)
+        least = lengths[np.searchsorted(starts, prefixes, side="right") - 1].astype(np.uint8)
         count = np.bincount(lengths, minlength=LONGEST_HUFFMAN_CODE + 1)
         offset = np.cumsum(count) - count
         first = np.zeros(LONGEST_HUFFMAN_CODE + 1, np.uint64)
         first[lengths[::-1]] = canonical[::-1]
-        several, table = reading_tables(canonical, lengths, names, _TABLE_BITS)
-        return several, table, first, count.astype(np.uint64), offset.astype(np.uint64), names
+        several = several_table(canonical, lengths, names)
+        return several, least, first, count.astype(np.uint64), offset.astype(np.uint64), names

@@ -118,9 +118,9 @@ def read_exp_golomb(words, bits, k, is_sparse, largest, values):
 
 
 @njit(nogil=True)
-def read_codes(words, bits, several, table, first, count, offset, symbols, q, values):
-    """Codes by tables: up to three short ones at once, else one by a longer table or the first code of its length."""
-    end, width, position, number = np.uint64(bits), np.uint64(q), _U0, 0
+def read_codes(words, bits, several, table, values):
+    """Codes by tables: up to three short ones at once, else any by itself."""
+    end, position, number = np.uint64(bits), _U0, 0
     few, many = _U64 - np.uint64(_log2(len(several))), _U64 - np.uint64(_log2(len(table)))
     while number < len(values):
         if position >= end:
@@ -136,16 +136,45 @@ def read_codes(words, bits, several, table, first, count, offset, symbols, q, va
             position += (entry >> np.uint64(2)) & _LENGTH_MASK
             continue
         single = np.uint64(table[window >> many])
-        length, symbol = single >> _SYMBOL_BITS, single & _SYMBOL_MASK
+        length = single >> _SYMBOL_BITS
         if length == _U0:
-            for long in range(_log2(len(table)) + 1, len(first)):
-                place = (window >> (_U64 - np.uint64(long))) - first[long]
-                if place < count[long]:
-                    length, symbol = np.uint64(long), np.uint64(symbols[offset[long] + place])
-                    break
-            if length == _U0:
-                return DAMAGED
+            return DAMAGED
+        values[number] = single & _SYMBOL_MASK
+        number += 1
         position += length
+    return np.int64(position)
+
+
+@njit(nogil=True)
+def read_huffman(words, bits, several, least, first, count, offset, symbols, q, values):
+    """Canonical codes: up to three short ones at once, else one by the least length that its first bits can have.
+
+    Where the next code begins does not wait for the symbol, which may be far from the processor.
+    """
+    end, width, position, number = np.uint64(bits), np.uint64(q), _U0, 0
+    few = _U64 - np.uint64(_log2(len(several)))
+    while number < len(values):
+        if position >= end:
+            return DAMAGED
+        window = _window(words, position)
+        entry = several[window >> few]
+        found = np.int64(entry & np.uint64(3))
+        if found and number + 3 <= len(values):
+            values[number] = entry >> np.uint64(48)
+            values[number + 1] = (entry >> np.uint64(32)) & _SYMBOL
+            values[number + 2] = (entry >> np.uint64(16)) & _SYMBOL
+            number += found
+            position += (entry >> np.uint64(2)) & _LENGTH_MASK
+            continue
+        length = np.int64(least[window >> few])
+        place = (window >> (_U64 - np.uint64(length))) - first[length]
+        while place >= count[length]:
+            length += 1
+            if length == len(first):
+                return DAMAGED
+            place = (window >> (_U64 - np.uint64(length))) - first[length]
+        symbol = np.uint64(symbols[offset[length] + place])
+        position += np.uint64(length)
         if symbol == np.uint64(ESCAPE):
             if position + width > end:
                 return DAMAGED

@@ -20,41 +20,21 @@ def packed_codes(codes: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     return packed
 
 
-_FEW_BITS = 11
+FEW_BITS = 11
 """Of the table of several values: it stays in the nearest cache."""
 
 
-def reading_tables(
-    codes: np.ndarray, lengths: np.ndarray, symbols: np.ndarray, bits: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """What the next bits begin with: up to three values, uint64, and one symbol, uint32; 0 where they do not tell it.
+def several_table(codes: np.ndarray, lengths: np.ndarray, symbols: np.ndarray) -> np.ndarray:
+    """Up to three values that the next bits begin with, uint64 (2^`FEW_BITS`,).
+
+    From the highest bit on: the values in 16 bits each, the length of their codes together, their number in two bits.
 
     Args:
         codes: of each symbol, uint64.
         lengths: of the codes.
-        symbols: values below 2^16, or `ESCAPE`.
-        bits: of the table of single symbols, where the longest code is not shorter.
+        symbols: values below 2^16, or `ESCAPE`, which ends them.
     """
-    table = _single_table(codes, lengths, symbols, min(int(lengths.max()), bits))
-    return _several(_single_table(codes, lengths, symbols, _FEW_BITS)), table
-
-
-def _single_table(codes: np.ndarray, lengths: np.ndarray, symbols: np.ndarray, bits: int) -> np.ndarray:
-    short = np.flatnonzero(lengths <= bits)
-    spans = 2 ** (bits - lengths[short])
-    places = np.repeat(codes[short].astype(np.int64) * spans - (np.cumsum(spans) - spans), spans)
-    table = np.zeros(2**bits, np.uint32)
-    entries = (lengths[short].astype(np.uint32) << np.uint32(SYMBOL_BITS)) | symbols[short].astype(np.uint32)
-    table[places + np.arange(len(places))] = np.repeat(entries, spans)
-    return table
-
-
-def _several(table: np.ndarray) -> np.ndarray:
-    """Up to three values that the bits of a table begin with, uint64.
-
-    From the highest bit on: the values in 16 bits each, the length of their codes together, their number in two bits.
-    """
-    bits = len(table).bit_length() - 1
+    table = single_table(codes, lengths, symbols, FEW_BITS)
     lengths, names = (table >> np.uint32(SYMBOL_BITS)).astype(np.int64), table & np.uint32(2**SYMBOL_BITS - 1)
     lengths[names == ESCAPE] = 0
     windows = np.arange(len(table))
@@ -62,8 +42,19 @@ def _several(table: np.ndarray) -> np.ndarray:
     packed = np.zeros(len(table), np.uint64)
     for number, place in enumerate((48, 32, 16)):
         behind = (windows << used) & (len(table) - 1)
-        fits = (lengths[behind] > 0) & (used + lengths[behind] <= bits) & (found == number)
+        fits = (lengths[behind] > 0) & (used + lengths[behind] <= FEW_BITS) & (found == number)
         packed |= np.where(fits, names[behind].astype(np.uint64) << np.uint64(place), np.uint64(0))
         used += np.where(fits, lengths[behind], 0)
         found += fits
     return packed | (used << 2 | found).astype(np.uint64)
+
+
+def single_table(codes: np.ndarray, lengths: np.ndarray, symbols: np.ndarray, bits: int) -> np.ndarray:
+    """The entry of the code that the next bits begin with, uint32 (2^bits,); 0 where they do not tell it."""
+    short = np.flatnonzero(lengths <= bits)
+    spans = 2 ** (bits - lengths[short])
+    places = np.repeat(codes[short].astype(np.int64) * spans - (np.cumsum(spans) - spans), spans)
+    table = np.zeros(2**bits, np.uint32)
+    entries = (lengths[short].astype(np.uint32) << np.uint32(SYMBOL_BITS)) | symbols[short].astype(np.uint32)
+    table[places + np.arange(len(places))] = np.repeat(entries, spans)
+    return table

@@ -67,7 +67,7 @@ class CodecContract:
             self.check(codec, np.array(values, np.uint16))
 
     # Each subclass runs it for a codec of its own.
-    @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.differing_executors])
+    @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.differing_executors])
     @given(data=st.data(), bits=st.sampled_from(ALL_BITS))
     def test_any_array_comes_back(self, data: st.DataObject, bits: int) -> None:
         wide = st.integers(0, 2**bits - 1)
@@ -101,7 +101,7 @@ class CodecContract:
         """Nothing hangs or is read from elsewhere; what is accepted is what would have been written."""
         generator = np.random.default_rng(bits)
         codec = self.fitted(sparse_values(bits), bits)
-        for number in range(400):
+        for number in range(200):
             noise = generator.integers(0, 256, generator.integers(0, 40), dtype=np.uint8)
             if number % 2:  # many ones or many zeros
                 noise &= generator.integers(0, 256, len(noise), dtype=np.uint8) & 0x11
@@ -117,7 +117,7 @@ class CodecContract:
 
     @pytest.mark.parametrize("bits", ALL_BITS)
     def test_flipped_bits_never_crash(self, bits: int) -> None:
-        values = sparse_values(bits, 300)
+        values = sparse_values(bits, 100)
         codec = self.fitted(values, bits)
         stream = codec.encode(values)
         for place in range(8 * len(stream)):

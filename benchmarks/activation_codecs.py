@@ -4,7 +4,7 @@ Megabytes are of the values that go in or come out, uint8 up to 8 bits and uint1
 core, the least of several runs, after compiling; `cold` is what the first stream of a process takes, compiling
 included. Random maps have a stated share of non-zero values, exponentially distributed. Real ones are of the example's
 base, with codes that are fitted to calibration images. `bits` is of one value, `gain` over 32-bit floats. Prints tables
-and writes benchmarks/results/codecs.json.
+and writes benchmarks/results/activation_codecs.json.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from workers.onnx_writer import write_onnx
 from workers.splits import normalise
 from workers.workbench import set_up
 
-RESULTS = Path(__file__).parent / "results" / "codecs.json"
+RESULTS = Path(__file__).parent / "results" / "activation_codecs.json"
 VALUES, RUNS = 1_000_000, 7
 SHARES = (0.1, 0.3, 0.6)
 FIT_IMAGES, IMAGES = 256, 64
