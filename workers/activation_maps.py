@@ -17,7 +17,7 @@ from search_spaces.activation_codes import ActivationCode, CodecName, entropy_bi
 from search_spaces.activation_maps import FLOAT_MAP_BITS, ActivationMap, travelling_maps
 from search_spaces.network import Network
 from search_spaces.objectives import Metric
-from search_spaces.quantisation import plan_quantisation
+from search_spaces.quantisation import is_quantised_layer, plan_quantisation
 from workers.calibrate import calibrate
 from workers.fold import fold_batch_norms
 from workers.onnx_quantize import ActivationGrid, TensorRange, activation_grid
@@ -177,13 +177,13 @@ def symbols_of(grid: ActivationGrid) -> np.ndarray:
 def rounded_model(
     network: Network, weights: Mapping[str, np.ndarray], fit_images: np.ndarray, q: int, threads: int = 1
 ) -> bytes:
-    """A float network's file in which every map is rounded to q bits before it is read: what rounding does to scores.
+    """The file of a network that computes in floats, in which every map is rounded to q bits before it is read: what rounding does to scores.
 
     Raises:
-        ValueError: a layer is quantised; its file rounds its maps already.
+        ValueError: a layer computes in integers; its file rounds maps already.
     """
-    if any(not layer.precision.is_float for layer in network.compute_nodes()):
-        raise ValueError("maps of quantised layers are rounded in their own file")
+    if any(is_quantised_layer(layer) for layer in network.compute_nodes()):
+        raise ValueError("maps of layers that compute in integers are rounded in their own file")
     folded, folded_weights = fold_batch_norms(network, weights)
     model = write_onnx(folded, folded_weights)
     sources = _sources(folded, model, travelling_maps(folded, q))

@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors.numpy import save
-
 from search_spaces.apply import apply, design_key
 from search_spaces.check import scores_of
 from search_spaces.costs import network_workload, symbolic_values
@@ -22,7 +20,7 @@ from search_spaces.foresight import Foresight
 from search_spaces.known import Sources
 from search_spaces.network import Network
 from search_spaces.objectives import Outcome, TrialState
-from search_spaces.spec import NetworkSpec, SearchSpec
+from search_spaces.spec import SearchSpec
 from service.artifacts.store import ARTIFACTS, put_bytes
 from workers.activation_maps import MOST_IMAGES, code_maps, count_maps, total_values
 from workers.anchor import get_anchor, simulate_base
@@ -37,9 +35,11 @@ from workers.material import base_of, dataset_of, network_of, splits_of
 from workers.onnx_writer import write_onnx
 from workers.origin import score_base, warnings_about
 from workers.progress import Progress, ignore_progress
+from workers.recipe import recipe_of
 from workers.refine import refine_design
 from workers.splits import Splits, normalise
-from workers.train import recipe_for
+from workers.stored_candidate import arrays_of
+from workers.weights_file import weights_as_bytes
 from workers.workbench import device_called, set_up, use_threads
 
 
@@ -162,7 +162,7 @@ def confirm(
     details: Details = {"stage_s": {}}
     candidate, model = build_finalist(bench, design, details, progress)
     origin = {"base": base_key, "design": design_key(bench.base.network, design)}
-    digest = put_bytes(home / ARTIFACTS, save(candidate.raw_weights, origin))
+    digest = put_bytes(home / ARTIFACTS, weights_as_bytes(arrays_of(candidate), origin))
     progress("measure", 0.0, "measuring and scoring the finalist")
     values = final_values(bench, design, candidate.network, model, bench.splits.confirm, details)
     return {"values": values, "weights_digest": digest, "details": details}
@@ -260,8 +260,7 @@ def _get_base(
     if sources.network is not None:
         with training():
             return get_settled(base_of(sources.network, home), splits, home), True
-    assert isinstance(spec.network, NetworkSpec), "an imported network has a source"
-    recipe = recipe_for(dataset, spec.network.family)
+    recipe = recipe_of(spec, dataset)
     cached = _has_base(base_key(network, splits.dataset, splits.train.digest, recipe), home)
     with training() as turn:
         return get_base(network, splits, recipe, home, progress, turn.yield_), cached
