@@ -54,7 +54,7 @@ def build(
             design,
             bench.observed,
             evaluation.reconstruct,
-            bench.atom_scores(method_of(design, Kind.IMPORTANCE, bench.spec)),
+            bench.atom_scores(method_of(design, Kind.IMPORTANCE, bench.spec), turn.yield_),
             Calibration(method_of(design, Kind.CALIBRATION, bench.spec)),
             _fine_tune(bench, turn, progress, is_finalist),
             bench.threads,
