@@ -22,6 +22,7 @@ from search_spaces.precision import (
     CONTAINER_BITS,
     WEIGHT_BITS,
     Precision,
+    at_least_8_bits,
     parse_precision,
     why_not_computable,
 )
@@ -118,7 +119,7 @@ def _precision_decisions(
     if not choices:
         return []
     decisions = [_decision(Kind.PRECISION, name, choices) for name in dict.fromkeys(names)]
-    raised = tuple(str(_at_least_8_bits(parse_precision(choice))) for choice in choices)
+    raised = tuple(str(at_least_8_bits(parse_precision(choice))) for choice in choices)
     if device is not None and not set(raised) <= set(device.precisions):
         return decisions
     return _spare_ends(builder, spec.layers, decisions, raised)
@@ -158,11 +159,6 @@ def _bit_decisions(builder: _Builder, spec: BitChoices | None, kind: Kind) -> li
     choices = tuple(sorted(set(spec.choices), reverse=True))
     decisions = [_decision(kind, layer, choices) for layer in selection.layers]
     return _spare_ends(builder, spec.layers, decisions, tuple(max(choice, CONTAINER_BITS) for choice in choices))
-
-
-def _at_least_8_bits(precision: Precision) -> Precision:
-    weights, activations = (max(bits, CONTAINER_BITS) for bits in (precision.weight_bits, precision.activation_bits))
-    return replace(precision, weight_bits=weights, activation_bits=activations)
 
 
 def _spare_ends(
