@@ -190,18 +190,42 @@ class Reconstruct(StrEnum):
     LEAST_SQUARES = "least_squares"
 
 
+class Estimator(StrEnum):
+    """What stands in for the gradient of rounding, and which steps are learned."""
+
+    STE = "ste"  # steps stay as they were calibrated
+    PACT = "pact"  # learns where activations are clipped
+    LSQ = "lsq"  # learns the steps of weights and activations
+    EWGS = "ewgs"  # LSQ with gradients scaled by how far a value is from its level
+
+
 class ImportanceName(StrEnum):
     """The importances that come with Espalier; others may be installed."""
 
     L1 = "l1"
     L2 = "l2"
+    FILTER_L2 = "filter_l2"
+    LOSS = "loss"
+    BIASED_LOSS = "biased_loss"
+    GRASP = "grasp"
+    GRADIENT_NORM = "gradient_norm"
+    BATCH_NORM_SCALE = "batch_norm_scale"
+    RANDOM = "random"
+
+
+GRADIENT_IMPORTANCES = frozenset(
+    {ImportanceName.LOSS, ImportanceName.BIASED_LOSS, ImportanceName.GRASP, ImportanceName.GRADIENT_NORM}
+)
+"""Those that need the loss's gradient, which nothing that is kept as it is lets through."""
 
 
 class Calibration(StrEnum):
-    """How the range of an activation is told from the values seen."""
+    """How the range of an activation is told from the values seen, and the end of a grid from a channel's weights."""
 
     MIN_MAX = "min_max"
     PERCENTILE = "percentile"  # the 0.1% and 99.9% quantiles of a sample of positions
+    MSE = "mse"  # the range of the least squared error
+    KL = "kl"  # the range that keeps most of the distribution; weights reach their peak
 
 
 class Optimizer(StrEnum):
@@ -250,12 +274,21 @@ class DistillationSpec(_Part):
     weight: FiniteFloat = Field(default=0.5, ge=0.0, le=1.0)
 
 
+class QuantisationAwareSpec(_Part):
+    """Training through the rounding of whatever computes in integers; without epochs there is none."""
+
+    epochs: FiniteFloat = Field(default=0.0, ge=0.0, le=100.0)
+    estimator: Estimator = Estimator.LSQ
+    learning_rate: FiniteFloat = Field(default=0.003, gt=0.0, le=1.0, description="of Adam")
+
+
 class FinalistsSpec(_Part):
     """What is done to the best designs, and to the best uniform ones, before they are scored on `confirm`."""
 
     top: int = Field(default=5, ge=0, le=100)
     finetune_epochs: FiniteFloat = Field(default=0.0, ge=0.0, le=100.0)
     learning_rate: FiniteFloat = Field(default=0.01, gt=0.0, le=10.0)
+    quantisation_aware: QuantisationAwareSpec = QuantisationAwareSpec()
 
 
 class Measure(StrEnum):
@@ -269,12 +302,14 @@ class EvaluationSpec(_Part):
     reconstruct: Reconstruct = Reconstruct.LEAST_SQUARES
     importance: Name = str(ImportanceName.L1)
     calibration: Calibration = Calibration.MIN_MAX
+    bias_correction: bool = False
     calibration_images: int | None = Field(default=None, ge=16, le=10_000, description="default: 500, or all there are")
     score_images: int | None = Field(default=None, ge=16, le=100_000, description="default: 2,000, or all there are")
     finetune_epochs: FiniteFloat = Field(default=0.0, ge=0.0, le=100.0)
     learning_rate: FiniteFloat = Field(default=0.01, gt=0.0, le=10.0)
     distillation: DistillationSpec | None = None
     activation_l1: FiniteFloat = Field(default=0.0, ge=0.0, le=1.0)
+    quantisation_aware: QuantisationAwareSpec = QuantisationAwareSpec()
     finalists: FinalistsSpec = FinalistsSpec()
     measure: Measure = Measure.WHERE_IT_MATTERS
 

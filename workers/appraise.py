@@ -1,12 +1,14 @@
 """Builds a design's file and finds out what it is worth: what executes, how fast, how good.
 
 Each step adds its evidence to `details`, a JSON-safe dictionary that is stored with the trial: `stage_s` (seconds of
-each stage), `executed` (layer to operator), `measurement`, `images`. Knows nothing of limits or of rows.
+each stage), `executed` (layer to operator), `emulated` with `emulation` (what is computed in wider arithmetic than
+declared), `measurements`, `images`. Knows nothing of limits or of rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 from search_spaces.apply import apply
@@ -15,17 +17,20 @@ from search_spaces.design import Design, Kind
 from search_spaces.methods import method_of
 from search_spaces.network import Network
 from search_spaces.objectives import DEVICE_METRICS, Direction, Metric
-from search_spaces.spec import Calibration
+from search_spaces.quantisation import why_emulated
 from workers.anchor import main_precision
 from workers.candidate import Candidate, FineTune, build_candidate, timed
+from workers.fold import fold_batch_norms
 from workers.hardware.base import Deployed
 from workers.host_lock import TrainingTurn, measuring, training
 from workers.onnx_session import check_executed
 from workers.onnx_writer import write_onnx
 from workers.progress import Progress, ignore_progress
+from workers.quantisation_aware.training import train_quantised
+from workers.recipe import fine_tuning
 from workers.score import run_file, score_intervals, score_outputs
 from workers.splits import Split
-from workers.tune import tune
+from workers.tune import tune, usual_recipe
 from workers.weights import Weights
 from workers.workbench import Workbench
 
@@ -55,11 +60,41 @@ def build(
             bench.observed,
             evaluation.reconstruct,
             bench.atom_scores(method_of(design, Kind.IMPORTANCE, bench.spec)),
-            Calibration(method_of(design, Kind.CALIBRATION, bench.spec)),
+            bench.quantising_of(design),
             _fine_tune(bench, turn, progress, is_finalist),
             bench.threads,
         )
+        candidate = train_through_rounding(bench, design, candidate, turn, progress, is_finalist=is_finalist)
         return candidate, write_checked(candidate, details)
+
+
+def train_through_rounding(
+    bench: Workbench,
+    design: Design,
+    candidate: Candidate,
+    turn: TrainingTurn,
+    progress: Progress,
+    *,
+    is_finalist: bool,
+) -> Candidate:
+    """The last transform, where the spec asks for it and something computes in integers; the caller holds `turn`.
+
+    Raises:
+        TrainingDivergedError: it diverged.
+    """
+    evaluation = bench.spec.evaluation
+    rung = evaluation.quantisation_aware
+    if is_finalist and evaluation.finalists.quantisation_aware.epochs:
+        rung = evaluation.finalists.quantisation_aware
+    if not rung.epochs or not candidate.ranges:
+        return candidate
+    recipe = fine_tuning(usual_recipe(bench), rung.epochs, rung.learning_rate)
+    with timed(candidate.stage_s, "train_rounded"):
+        network, weights = fold_batch_norms(apply(bench.base.network, design), candidate.raw_weights)
+        trained, ranges = train_quantised(
+            network, weights, candidate.ranges, bench.splits.train, recipe, rung.estimator, progress, turn.yield_
+        )
+    return replace(candidate, weights=trained, ranges=ranges, is_rounded=True)
 
 
 def build_finalist(
@@ -69,7 +104,8 @@ def build_finalist(
 
     A base that was trained on more images than are here can lose by training on these. Raises as `build`.
     """
-    if not bench.spec.evaluation.finalists.finetune_epochs:
+    finalists = bench.spec.evaluation.finalists
+    if not (finalists.finetune_epochs or finalists.quantisation_aware.epochs):
         return build(bench, design, details, progress)
     tuned = build(bench, design, details, progress, is_finalist=True)
     tried = build(bench, design, {"stage_s": {}})
@@ -102,6 +138,8 @@ def write_checked(candidate: Candidate, details: Details, metadata: Mapping[str,
         model = write_onnx(candidate.network, candidate.weights, candidate.ranges, metadata=metadata)
     with timed(stage_s, "check"):
         details["executed"] = check_executed(candidate.network, model)
+    if reason := why_emulated(candidate.network):
+        details |= {"emulated": True, "emulation": reason}
     return model
 
 

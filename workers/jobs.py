@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors.numpy import save
-
 from search_spaces.apply import apply, design_key
 from search_spaces.check import scores_of
 from search_spaces.costs import network_workload, symbolic_values
@@ -38,6 +36,8 @@ from workers.progress import Progress, ignore_progress
 from workers.recipe import recipe_of
 from workers.refine import refine_design
 from workers.splits import Splits
+from workers.stored_candidate import arrays_of
+from workers.weights_file import weights_as_bytes
 from workers.workbench import device_called, set_up, use_threads
 
 
@@ -153,7 +153,7 @@ def confirm(
     details: Details = {"stage_s": {}}
     candidate, model = build_finalist(bench, design, details, progress)
     origin = {"base": base_key, "design": design_key(bench.base.network, design)}
-    digest = put_bytes(home / ARTIFACTS, save(candidate.raw_weights, origin))
+    digest = put_bytes(home / ARTIFACTS, weights_as_bytes(arrays_of(candidate), origin))
     progress("measure", 0.0, "measuring and scoring the finalist")
     values = final_values(bench, design, candidate.network, model, bench.splits.confirm, details)
     return {"values": values, "weights_digest": digest, "details": details}

@@ -84,11 +84,15 @@ class NetworkModule(torch.nn.Module):
             if step.node.op is Op.INPUT:
                 tensors[step.node.name] = images
             else:
-                inputs = [tensors[name] for name in step.node.inputs]
+                inputs = self.read(step.node, tensors)
                 tensors[step.node.name] = OPERATORS[step.node.op](self, step.node, inputs)
             for name in step.dead:
                 del tensors[name]
         return {name: tensors[name] for name in outputs}
+
+    def read(self, node: Node, tensors: dict[str, Tensor]) -> list[Tensor]:
+        """What a node is fed, of what has been computed; another interpreter may feed it something else."""
+        return [tensors[name] for name in node.inputs]
 
     def _plan(self, outputs: tuple[str, ...]) -> list[_Step]:
         if outputs not in self._plans:

@@ -165,7 +165,7 @@ class _Run:
         self._optimiser = make_optimiser(
             {name: value for name, value in self._module.named_weights().items() if value.requires_grad},
             recipe,
-            _head_parameters(network),
+            head_parameters(network),
             self._target.scale,
             learned,
         )
@@ -284,7 +284,7 @@ def _teach(teacher: NetworkModule, images: Tensor) -> Tensor:
     return taught.float()
 
 
-def _head_parameters(network: Network) -> tuple[str, ...]:
+def head_parameters(network: Network) -> tuple[str, ...]:
     """Names of the last layer's own arrays, when the network ends with a linear layer."""
     last = network.by_name()[network.output]
     return (f"{last.name}.weight", f"{last.name}.bias") if last.op is Op.LINEAR else ()
@@ -292,7 +292,7 @@ def _head_parameters(network: Network) -> tuple[str, ...]:
 
 def _aimed(network: Network, weights: Weights, target: Target) -> Weights:
     """First weights whose outputs are as far apart, and around, what is to be told."""
-    head = _head_parameters(network)
+    head = head_parameters(network)
     aimed = {name: (array * target.scale).astype(np.float32) for name, array in weights.items() if name in head[:1]}
     aimed |= {name: (array + target.mean).astype(np.float32) for name, array in weights.items() if name in head[1:]}
     return weights | aimed

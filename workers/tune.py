@@ -47,10 +47,16 @@ def tune(
 
 def _recipe(bench: Workbench) -> Recipe:
     """As usual for the data set and the family, however the base was trained; with what the spec asks for."""
-    network, evaluation = bench.spec.network, bench.spec.evaluation
+    evaluation = bench.spec.evaluation
     taught = evaluation.distillation
     return replace(
-        recipe_for(bench.dataset, network.family if isinstance(network, NetworkSpec) else None),
+        usual_recipe(bench),
         distillation=None if taught is None else Distillation(**dict(taught)),
         activation_l1=evaluation.activation_l1,
     )
+
+
+def usual_recipe(bench: Workbench) -> Recipe:
+    """For the data set and the family."""
+    network = bench.spec.network
+    return recipe_for(bench.dataset, network.family if isinstance(network, NetworkSpec) else None)

@@ -18,20 +18,23 @@ import torch
 
 from search_spaces.check import scores_of
 from search_spaces.datasets import DatasetInfo
+from search_spaces.design import Design, Kind
 from search_spaces.extensions import look_up
 from search_spaces.known import Sources
+from search_spaces.methods import method_of
 from search_spaces.network import Network, infer_shapes
 from search_spaces.objectives import Direction
 from search_spaces.precision import Precision
 from search_spaces.scores import installed_scores
-from search_spaces.spec import SearchSpec
+from search_spaces.spec import Calibration, SearchSpec
 from workers.anchor import get_anchor_in
 from workers.base import Base
+from workers.candidate import Quantising
 from workers.hardware import open_device
 from workers.hardware.base import Anchor, Device
 from workers.hardware.named import offered_devices
 from workers.host_lock import training
-from workers.importance import Importance, installed_importances
+from workers.importance import Evidence, Importance, installed_importances
 from workers.material import base_of, dataset_of, splits_of
 from workers.splits import Splits, normalise
 from workers.transforms.reconstruct import Observed, observe
@@ -79,7 +82,12 @@ class Workbench:
         Raises:
             NotInstalledError: this machine has no such importance.
         """
-        return _atom_scores(self.base, self.observed, importance)
+        return _atom_scores(self.base, self.observed, self.splits, importance)
+
+    def quantising_of(self, design: Design) -> Quantising:
+        """How a design is brought to its precisions. Raises `DesignError`: there is no such method."""
+        calibration = Calibration(method_of(design, Kind.CALIBRATION, self.spec))
+        return Quantising(calibration, self.spec.evaluation.bias_correction)
 
     @property
     def output_names(self) -> tuple[str, ...]:
@@ -152,9 +160,9 @@ def device_called(name: str) -> Device:
 
 
 @lru_cache(maxsize=16)
-def _atom_scores(base: Base, observed: Observed, name: str) -> np.ndarray:
+def _atom_scores(base: Base, observed: Observed, splits: Splits, name: str) -> np.ndarray:
     importance: Importance = look_up("importance", name, installed_importances())()
-    return importance.atom_scores(base.network, base.weights, observed)
+    return importance.atom_scores(base.network, base.weights, Evidence(observed, splits.train))
 
 
 @lru_cache(maxsize=4)
