@@ -84,8 +84,8 @@ def provenance(scale: Scale, results: Sequence[Result], wanted: int) -> str:
     commits = ", ".join(sorted({result.commit for result in results}))
     cells = f"{len(results)} cells" if len(results) == wanted else f"{len(results)} of {wanted} cells so far"
     return (
-        f"*{scale.name} report, seeds {seeds}, {cells}, {hours:.2f} hours on {THREADS} cores (bases, which several "
-        f"chapters share, apart), at {commits}; all figures are in [{FIGURES}]({FIGURES}).*\n"
+        f"*{scale.name} report, seeds {seeds}, {cells}, {hours:.2f} hours on {THREADS} cores (a base "
+        f"counts with the first cell that needs it), at {commits}; all figures are in [{FIGURES}]({FIGURES}).*\n"
     )
 
 

@@ -11,16 +11,15 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from workers.activation_maps import compress_report
-from workers.recipe import fine_tuning
-
 from benchmarks.report.cells import Cell, Result, Scale
 from benchmarks.report.charts import Curve, render_chart
 from benchmarks.report.experiment import DATASET, MOBILENET, Pictures, chosen, percent, table, values_of
 from benchmarks.report.material import THREADS, Bench, accuracy, mean_and_interval
 from benchmarks.report.quantising import SCORED, calibration_images
+from workers.activation_maps import compress_report
 from workers.fold import fold_batch_norms
 from workers.progress import ignore_progress
+from workers.recipe import fine_tuning
 from workers.splits import normalise
 from workers.train import train
 

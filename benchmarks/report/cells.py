@@ -11,11 +11,20 @@ import json
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from service.files import write_atomically
 
@@ -98,21 +107,34 @@ def run_cells(cells: Sequence[Cell], folder: Path) -> list[Result]:
     Ctrl-C ends it with those that are done.
     """
     commit = current_commit()
-    columns = (
+    results: list[Result] = []
+    with Progress(*_columns()) as progress, suppress(KeyboardInterrupt):
+        task = progress.add_task("", total=len(cells))
+        for cell in cells:
+            progress.update(task, description=f"{cell.experiment}: {told(cell.parameters)}")
+            results.append(_result_of(cell, folder, commit))
+            progress.advance(task)
+    return results
+
+
+def take_over(experiment: str, document: Path, folder: Path) -> None:
+    """Keep the cells of a report that was written, such as one of another machine, as if they were computed here."""
+    if not document.is_file():
+        return
+    for one in json.loads(document.read_text())["cells"]:
+        path = folder / experiment / f"{key_of(experiment, one['parameters'])}.json"
+        if not path.exists():
+            write_atomically(path, json.dumps(one).encode())
+
+
+def _columns() -> tuple[ProgressColumn, ...]:
+    return (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns) as progress:
-        task = progress.add_task("", total=len(cells))
-        results = []
-        for cell in cells:
-            progress.update(task, description=f"{cell.experiment}: {told(cell.parameters)}")
-            results.append(_result_of(cell, folder, commit))
-            progress.advance(task)
-    return results
 
 
 def told(parameters: Mapping[str, Any]) -> str:
@@ -126,14 +148,12 @@ def _result_of(cell: Cell, folder: Path, commit: str) -> Result:
     begun_s = time.perf_counter()
     figures = cell.compute()
     result = Result(cell.parameters, figures, time.perf_counter() - begun_s, commit)
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps(result.to_json(), allow_nan=False).encode())
     return result
 
 
 def current_commit() -> str:
     """Of the code, with a + where files have changed since."""
-    told = subprocess.run(
-        ["git", "describe", "--always", "--abbrev=12", "--dirty=+"], cwd=ROOT, capture_output=True, text=True
-    )
-    return told.stdout.strip() or "unknown"
+    command = ["git", "describe", "--always", "--abbrev=12", "--dirty=+"]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    return said.stdout.strip() or "unknown"

@@ -6,14 +6,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from workers.recipe import Recipe, recipe_for
-
 from benchmarks.report.cells import Cell, Result, Scale
 from benchmarks.report.material import Bench, mean_and_interval
 from search_spaces.datasets import DATASETS
 from search_spaces.network import Network
 from search_spaces.spec import Family
 from workers.base import Base
+from workers.recipe import Recipe, recipe_for
 
 Pictures = Mapping[str, str]
 """SVG text by file name."""

@@ -12,9 +12,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from workers.group_comparison import Scheme, compare_groupings, grouped_design, matched_pairs
-from workers.recipe import fine_tuning
-
 from benchmarks.report.cells import Cell, Result, Scale
 from benchmarks.report.experiment import DATASET, MOBILENET, Pictures, chosen, percent, table, values_of
 from benchmarks.report.material import Bench, accuracy
@@ -23,9 +20,11 @@ from search_spaces.apply import apply
 from search_spaces.costs import macs, parameters
 from search_spaces.precision import parse_precision
 from workers.fold import fold_batch_norms
+from workers.group_comparison import Scheme, compare_groupings, grouped_design, matched_pairs
 from workers.hardware import open_device
 from workers.hardware.named import offered_devices
 from workers.progress import ignore_progress
+from workers.recipe import fine_tuning
 from workers.train import train
 from workers.transforms.regroup import regroup
 

@@ -11,10 +11,6 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from search_spaces.ranking import Ranking, count_filters, keep_filters
-from workers.recipe import fine_tuning
-from workers.transforms.rounds import Rounds, prune, prune_in_rounds
-
 from benchmarks.report.cells import Cell, Result, Scale
 from benchmarks.report.charts import Curve, render_chart
 from benchmarks.report.experiment import (
@@ -31,14 +27,17 @@ from benchmarks.report.experiment import (
 )
 from benchmarks.report.material import Bench, accuracy, mean_and_interval
 from search_spaces.network import Network
+from search_spaces.ranking import Ranking, count_filters, keep_filters
 from search_spaces.spec import ImportanceName, Reconstruct
 from workers.fold import fold_batch_norms
 from workers.importance import IMPORTANCES
 from workers.importance.base import Evidence
 from workers.progress import ignore_progress
+from workers.recipe import fine_tuning
 from workers.splits import normalise
 from workers.train import train
 from workers.transforms.reconstruct import observe
+from workers.transforms.rounds import Rounds, prune, prune_in_rounds
 from workers.weights import Weights, init_weights
 
 CALIBRATION_IMAGES, TUNED_EPOCHS, TUNING_RATE = 500, 0.1, 0.01
@@ -216,11 +215,12 @@ def _picture(family: str, results: Sequence[Result]) -> str:
     """Globally ranked: accuracy after the little training, over the share of filters that are gone."""
     curves = []
     for name in dict.fromkeys(one.parameters["importance"] for one in results):
-        points = []
+        points: list[tuple[float, float, float, float]] = []
         for ratio in sorted({one.parameters["ratio"] for one in results}):
             found = values_of(chosen(results, ranking=str(Ranking.GLOBAL), importance=name, ratio=ratio), "tuned")
             if found:
-                points.append((100 * ratio, *(100 * value for value in mean_and_interval(found))))
+                mean, low, high = mean_and_interval(found)
+                points.append((100 * ratio, 100 * mean, 100 * low, 100 * high))
         if points:
             curves.append(Curve(name, tuple(points)))
     return render_chart(f"{family}, {TUNED_EPOCHS:g} epochs after pruning", "% of filters gone", "accuracy, %", curves)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 from scipy import stats
-from workers.recipe import Recipe
 
 from search_spaces.catalog import build_for
 from search_spaces.datasets import DATASETS
@@ -19,6 +18,7 @@ from workers.base import Base, get_base
 from workers.datasets import load_dataset
 from workers.onnx_quantize import TensorRange
 from workers.onnx_writer import write_onnx
+from workers.recipe import Recipe
 from workers.score import predict
 from workers.splits import Split, Splits, make_splits
 

@@ -135,11 +135,12 @@ def _best_after(results: Sequence[Result], precision: str) -> list[float]:
 def _picture(results: Sequence[Result]) -> str:
     curves = []
     for way in dict.fromkeys(map(_way, results)):
-        points = []
+        points: list[tuple[float, float, float, float]] = []
         for bits in (8, 6, 5, 4, 3, 2, 1):
             here = [one for one in chosen(results, precision=f"w{bits}a8") if _way(one) == way]
             if found := values_of(here, "accuracy"):
-                points.append((float(bits), *(100 * value for value in mean_and_interval(found))))
+                mean, low, high = mean_and_interval(found)
+                points.append((float(bits), 100 * mean, 100 * low, 100 * high))
         if points:
             curves.append(Curve(way, tuple(points)))
     return render_chart("MobileNet-V1 after training, activations in 8 bits", "weight bits", "accuracy, %", curves)

@@ -6,10 +6,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
-from workers.bias_correction import correct_biases
-from workers.quantisation_aware.training import train_quantised
-from workers.recipe import fine_tuning
-from workers.weight_grids import quantise_weights
 
 from benchmarks.report.cells import Scale
 from benchmarks.report.experiment import DATASET, Subject
@@ -18,10 +14,14 @@ from search_spaces.network import Network
 from search_spaces.precision import parse_precision
 from search_spaces.spec import Calibration, Estimator
 from workers.base import Base
+from workers.bias_correction import correct_biases
 from workers.calibrate import calibrate
 from workers.fold import fold_batch_norms
 from workers.progress import ignore_progress
+from workers.quantisation_aware.training import train_quantised
+from workers.recipe import fine_tuning
 from workers.splits import normalise
+from workers.weight_grids import quantise_weights
 
 CALIBRATION_IMAGES = 500
 SCORED = "confirm"

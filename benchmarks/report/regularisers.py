@@ -11,14 +11,13 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from workers.recipe import Regulariser
-
 from benchmarks.report.cells import Cell, Result, Scale
 from benchmarks.report.experiment import DATASET, MOBILENET, Pictures, chosen, percent, table, values_of
 from benchmarks.report.material import Bench
 from benchmarks.report.quantising import SCORED, after_training, of_floats, through_training
 from search_spaces.spec import Calibration, Estimator, RegulariserName
 from workers.base import Base
+from workers.recipe import Regulariser
 
 NONE = "none"
 WEIGHTS = {NONE: 0.0, **{str(name): 0.01 for name in RegulariserName}}
