@@ -13,6 +13,9 @@ from safetensors.numpy import load, save
 from service.files import write_atomically
 from workers.weights import Weights, WeightsError
 
+METADATA_KEY = "espalier"
+"""Of the one entry that the metadata of a file has."""
+
 
 def save_weights(weights: Mapping[str, np.ndarray], path: Path, metadata: Mapping[str, str]) -> None:
     """Write a safetensors file, atomically."""
@@ -25,7 +28,7 @@ def weights_as_bytes(weights: Mapping[str, np.ndarray], metadata: Mapping[str, s
     The library puts entries of the metadata in any order, so that all are one entry, a JSON object.
     """
     arrays = {name: np.ascontiguousarray(array) for name, array in weights.items()}
-    return save(arrays, {"espalier": json.dumps(dict(metadata), sort_keys=True)} if metadata else None)
+    return save(arrays, {METADATA_KEY: json.dumps(dict(metadata), sort_keys=True)} if metadata else None)
 
 
 def load_weights(path: Path) -> Weights:
