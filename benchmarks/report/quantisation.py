@@ -18,7 +18,7 @@ from benchmarks.report.quantising import SCORED, after_training, of_floats, thro
 from search_spaces.spec import Calibration, Estimator
 
 PRECISIONS = ("w8a8", "w6a8", "w5a8", "w4a8", "w3a8", "w2a8", "w1a8", "w8a6", "w8a4", "w8a3", "w8a2", "w4a4", "w2a2")
-CODEBOOKS = ("w4a32", "w3a32", "w2a32", "w1a32")
+CODEBOOKS = ("k4a32", "k3a32", "k2a32", "k1a32")
 TRAINED = ("w4a4", "w2a8", "w2a2")
 TRAINED_EPOCHS = 0.5
 

@@ -23,7 +23,7 @@ NONE = "none"
 WEIGHTS = {NONE: 0.0, **{str(name): 0.01 for name in RegulariserName}}
 """Of each loss beside that of the task; .01 is what is remembered of the paper's, for all of them."""
 
-AFTER = ("w2a8", "w2a2", "w4a4", "w2a32", "w1a32")
+AFTER = ("w2a8", "w2a2", "w4a4", "k2a32", "k1a32")
 THROUGH = ("w2a8", "w2a2", "w4a4")
 TRAINED_EPOCHS = 0.5
 
@@ -88,7 +88,7 @@ def page(results: Sequence[Result]) -> tuple[str, Pictures]:
     parts = [
         __doc__ or "",
         f"MobileNet-V1, accuracy in % on `{SCORED}` of `{DATASET}`, mean and 95% interval over seeds. Ranges by least "
-        "squared error, biases corrected; w2a32 and w1a32 are codebooks.",
+        "squared error, biases corrected; k2a32 and k1a32 are codebooks.",
         table(["loss, weight", *shown], rows),
         "## Against the plain base of the same seed, in points",
         table(["loss", *shown], gains),
