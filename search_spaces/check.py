@@ -334,7 +334,9 @@ def _training_faults(spec: SearchSpec, known: Known) -> Iterator[Fault]:
 
 def _space_faults(spec: SearchSpec, space: Space) -> Iterator[Fault]:
     if space.size() == 1:
-        message = "nothing can be varied: give prune_ratio, precision or group_size more than one choice that fits"
+        message = (
+            "nothing can be varied: give prune_ratio, precision, group_size or groups more than one choice that fits"
+        )
         yield Fault("/space", message)
     reach = symbolic_reach(space)
     for number, limit in enumerate(spec.limits):

@@ -114,11 +114,27 @@ class BitChoices(_Part):
 
 
 class GroupSizeChoices(_Part):
-    """G, channels per group, of depthwise layers. G = 1 is depthwise; larger G mixes channels (E2GC)."""
+    """G, channels per group, of depthwise and grouped convs. G = 1 is depthwise; larger G mixes channels.
+
+    Of scope `network` it is one G for all of them (E2GC).
+    """
 
     choices: tuple[Annotated[int, Field(ge=1, le=1024)], ...] = Field(min_length=1, max_length=32)
+    scope: Literal["layer", "network"] = "layer"
     layers: Globs = ("*",)
     exclude: Globs = ()
+
+    @model_validator(mode="after")
+    def _of_all_layers(self) -> GroupSizeChoices:
+        if self.scope == "network" and (self.layers, self.exclude) != (("*",), ()):
+            raise ValueError("scope network is of all layers that have groups; leave out `layers` and `exclude`")
+        return self
+
+
+class GroupCountChoices(_Part):
+    """g, the number of groups, one for all depthwise and grouped convs of the network (FgGC)."""
+
+    choices: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field(min_length=1, max_length=32)
 
 
 class MethodChoices(_Part):
@@ -133,6 +149,7 @@ class SpaceSpec(_Part):
     weight_bits: BitChoices | None = None
     activation_bits: BitChoices | None = None
     group_size: GroupSizeChoices | None = None
+    groups: GroupCountChoices | None = None
     importance: MethodChoices | None = None
     calibration: MethodChoices | None = None
     activation_codec: MethodChoices | None = None

@@ -177,7 +177,9 @@ def symbols_of(grid: ActivationGrid) -> np.ndarray:
 def rounded_model(
     network: Network, weights: Mapping[str, np.ndarray], fit_images: np.ndarray, q: int, threads: int = 1
 ) -> bytes:
-    """The file of a network of floats in which every map is rounded to q bits: what rounding does to scores.
+    """The file of a network in floats, with every map rounded to q bits before it is read.
+
+    It tells what rounding does to scores.
 
     Raises:
         ValueError: a layer computes in integers; its file rounds maps already.

@@ -61,7 +61,7 @@ def build(
             design,
             bench.observed,
             evaluation.reconstruct,
-            bench.atom_scores(method_of(design, Kind.IMPORTANCE, bench.spec)),
+            bench.atom_scores(method_of(design, Kind.IMPORTANCE, bench.spec), turn.yield_),
             bench.quantising_of(design),
             _fine_tune(bench, turn, progress, is_finalist),
             bench.threads,

@@ -98,15 +98,16 @@ class QuantisedModule(NetworkModule):
             yield tensor, _Site(levels, share, torch.tensor(float(grid.scale)), most)
 
     def _weight_site(self, layer: Node) -> _Site:
-        """The file's own step; or LSQ's first, 2 mean |w| / sqrt(Qp), where steps are learned and that is finer.
+        """The file's own step; or, where steps are learned, LSQ's first, 2 mean |w| / sqrt(Qp), if of use.
 
         Activations begin as they were calibrated, on more images than LSQ's one batch: measured, that is better.
         """
         weight, levels = self._kernel(layer).detach(), weight_levels(layer.precision.weight_bits)
         step = torch.from_numpy(quantise_weight(weight.numpy(), layer.precision.weight_bits)[1])
-        if self.estimator in _LEARNS_WEIGHT_STEPS:
-            first = _storable(2 * weight.abs().flatten(1).mean(1) / math.sqrt(levels.largest))
-            step = torch.where(first > 0, torch.minimum(first, step), step)
+        if self.estimator in _LEARNS_WEIGHT_STEPS and not levels.is_binary:
+            magnitudes = weight.abs().flatten(1)
+            first = 2 * magnitudes.mean(1) / math.sqrt(levels.largest)
+            step = torch.where(first > 0, _storable(torch.minimum(first, magnitudes.amax(1) / levels.largest)), step)
         share = lsq_step_share(weight[0].numel(), levels)
         return _Site(levels, share, step.view(-1, *[1] * (weight.dim() - 1)))
 
