@@ -27,9 +27,10 @@ class Kind(StrEnum):
     GROUPS = "groups"  # target: the network; value: g, groups of each depthwise or grouped conv
     IMPORTANCE = "importance"  # target: the network; value: what channels are ranked by
     CALIBRATION = "calibration"  # target: the network; value: how ranges of activations are told
+    ACTIVATION_CODEC = "activation_codec"  # target: the network; value: how activation maps are coded in memory
 
 
-METHOD_KINDS = frozenset({Kind.IMPORTANCE, Kind.CALIBRATION})
+METHOD_KINDS = frozenset({Kind.IMPORTANCE, Kind.CALIBRATION, Kind.ACTIVATION_CODEC})
 """What a design is made by: of the whole network, and nothing that its graph shows."""
 
 METHOD_TARGET = "network"

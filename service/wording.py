@@ -141,6 +141,37 @@ def report_figures(report: Mapping[str, Any]) -> tuple[Figure, ...]:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class RefinedFigure:
+    """One metric of a design: in the search, and on `confirm` before and after it was refined."""
+
+    name: str
+    searched: str
+    before: str
+    refined: str
+
+
+def refined_figures(
+    searched: Mapping[str, float], before: Mapping[str, float], refined: Mapping[str, float]
+) -> tuple[RefinedFigure, ...]:
+    """For every metric that is told of the refined design; before it only scores are told again."""
+    return tuple(
+        RefinedFigure(
+            unit_of(metric).heading,
+            show_value(metric, searched),
+            show_value(metric, before) if metric in before else "",
+            show_value(metric, refined),
+        )
+        for metric in named_metrics(refined)
+    )
+
+
+def describe_training(settings: Mapping[str, float]) -> str:
+    """Such as `5 epochs at a learning rate of 0.01`."""
+    epochs = settings["epochs"]
+    return f"{epochs:g} epoch{'' if epochs == 1 else 's'} at a learning rate of {settings['learning_rate']:g}"
+
+
 _PARTS = ("images", "file_bytes")
 
 

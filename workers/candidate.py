@@ -1,6 +1,6 @@
 """A candidate: a base's weights brought to a design, through the transforms in their one order.
 
-rank on raw weights -> slice -> regroup -> reconstruct -> (fine-tune) -> fold -> calibrate. The order
+rank on raw weights -> slice -> regroup -> reconstruct -> (fine-tune) -> fold -> calibrate -> quantise. The order
 decides accuracy, so it is written down here and nowhere else. Knows nothing of searches, limits or files.
 """
 
@@ -18,12 +18,14 @@ from search_spaces.design import Design
 from search_spaces.network import Network
 from search_spaces.spec import Calibration, Reconstruct
 from workers.base import Base
+from workers.bias_correction import correct_biases
 from workers.calibrate import calibrate
 from workers.fold import fold_batch_norms
 from workers.onnx_quantize import TensorRange
 from workers.transforms.prune import choose_channels, slice_weights
 from workers.transforms.reconstruct import Observed, reconstruct
 from workers.transforms.regroup import regroup
+from workers.weight_grids import quantise_weights
 from workers.weights import Weights
 
 FineTune = Callable[[Network, Weights], Weights]
@@ -35,10 +37,12 @@ class Candidate:
     """A network and weights that are ready to be written to a file.
 
     Attributes:
-        network, weights: with batch norms folded.
+        network, weights: with batch norms folded, and weights in few bits on the grids of their precisions.
         ranges: of the tensors that are quantised; empty when none is.
         raw_weights: of the applied network, before folding: what a candidate is rebuilt from.
         stage_s: seconds that each stage took.
+        is_rounded: whether weights and ranges were trained through their rounding, and so are no function of the raw
+            weights.
     """
 
     network: Network
@@ -46,6 +50,23 @@ class Candidate:
     ranges: dict[str, TensorRange]
     raw_weights: Weights
     stage_s: dict[str, float]
+    is_rounded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Quantising:
+    """How a candidate is brought to its precisions.
+
+    Attributes:
+        calibration: how ranges are told.
+        corrects_biases: whether biases make up for the rounded weights.
+    """
+
+    calibration: Calibration = Calibration.MIN_MAX
+    corrects_biases: bool = False
+
+
+USUALLY = Quantising()
 
 
 def build_candidate(
@@ -54,7 +75,7 @@ def build_candidate(
     observed: Observed,
     method: Reconstruct,
     scores: np.ndarray,
-    calibration: Calibration = Calibration.MIN_MAX,
+    quantising: Quantising = USUALLY,
     fine_tune: FineTune | None = None,
     threads: int = 1,
 ) -> Candidate:
@@ -66,7 +87,7 @@ def build_candidate(
         observed: the base on the calibration images; the candidate is calibrated on the same images.
         method: how the candidate is reconstructed.
         scores: how much each atom of the base matters, (atoms,).
-        calibration: how ranges are told.
+        quantising: how it is brought to its precisions.
         fine_tune: what to train after reconstruction.
         threads: for ONNX Runtime; torch has its own setting.
 
@@ -83,23 +104,27 @@ def build_candidate(
     if fine_tune is not None:
         with timed(stage_s, "fine_tune"):
             weights = fine_tune(applied, weights)
-    return finish_candidate(applied, weights, observed, calibration, stage_s, threads)
+    return finish_candidate(applied, weights, observed, quantising, stage_s, threads)
 
 
 def finish_candidate(
     applied: Network,
     weights: Weights,
     observed: Observed,
-    calibration: Calibration,
+    quantising: Quantising,
     stage_s: dict[str, float],
     threads: int = 1,
 ) -> Candidate:
-    """The last two transforms, for weights that have been through the others: fold and calibrate."""
+    """The last transforms, for weights that have been through the others: fold, calibrate, quantise."""
     with timed(stage_s, "fold"):
         folded, folded_weights = fold_batch_norms(applied, weights)
     with timed(stage_s, "calibrate"):
-        ranges = calibrate(folded, folded_weights, observed.images, calibration, threads)
-    return Candidate(folded, folded_weights, ranges, weights, stage_s)
+        ranges = calibrate(folded, folded_weights, observed.images, quantising.calibration, threads)
+    with timed(stage_s, "quantise"):
+        rounded = quantise_weights(folded, folded_weights, quantising.calibration)
+        if quantising.corrects_biases:
+            rounded = correct_biases(folded, folded_weights, rounded, observed.images, threads)
+    return Candidate(folded, rounded, ranges, weights, stage_s)
 
 
 @contextmanager

@@ -15,10 +15,10 @@ import numpy as np
 import onnx
 
 from search_spaces.apply import apply, design_key
-from search_spaces.design import Design, Kind
-from search_spaces.methods import method_of
+from search_spaces.costs import WORD_BYTES, weight_words
+from search_spaces.design import Design
 from search_spaces.network import Network
-from search_spaces.spec import Calibration
+from search_spaces.precision import Precision
 from service.artifacts.store import open_path, put_bytes
 from workers.appraise import Details, build, final_values, write_checked
 from workers.candidate import Candidate, finish_candidate
@@ -27,12 +27,11 @@ from workers.onnx_session import check_executed
 from workers.progress import Progress
 from workers.snippets import MEDIA_TYPES, write_snippets
 from workers.splits import Split
+from workers.stored_candidate import raw_weights_of, restored
+from workers.weight_grids import fits_bits, is_on_grid
 from workers.weights import check_weights
 from workers.weights_file import load_weights
 from workers.workbench import Workbench
-
-_BYTES_PER_CONSTANT = 4
-"""Of a bias (fp32 or int32) and of a scale."""
 
 
 class FileMismatchError(RuntimeError):
@@ -50,7 +49,7 @@ def export_file(
     """See `workers.jobs.export`."""
     details: Details = {"stage_s": {}}
     progress("build", 0.0, "building the file")
-    candidate = _rebuild(bench, design, weights_digest, artifacts, details)
+    candidate = rebuild(bench, design, weights_digest, artifacts, details)
     model = write_checked(candidate, details, _metadata(bench, design, reported))
     digest = put_bytes(artifacts, model)
     filename = f"{_slug(bench.spec.name)}-{design_key(bench.base.network, design)[:8]}.onnx"
@@ -87,18 +86,21 @@ def _put_snippets(bench: Workbench, filename: str, artifacts: Path) -> Iterator[
         }
 
 
-def _rebuild(
+def rebuild(
     bench: Workbench, design: Design, weights_digest: str | None, artifacts: Path, details: Details
 ) -> Candidate:
     """The candidate from a finalist's stored weights, else from the base as in its trial."""
     if weights_digest is None:
         return build(bench, design, details)[0]
     applied = apply(bench.base.network, design)
-    weights = load_weights(open_path(artifacts, weights_digest))
+    arrays = load_weights(open_path(artifacts, weights_digest))
+    weights = raw_weights_of(arrays)
     check_weights(applied, weights)
     with training():
-        calibration = Calibration(method_of(design, Kind.CALIBRATION, bench.spec))
-        return finish_candidate(applied, weights, bench.observed, calibration, details["stage_s"], bench.threads)
+        finished = finish_candidate(
+            applied, weights, bench.observed, bench.quantising_of(design), details["stage_s"], bench.threads
+        )
+        return restored(finished, arrays)
 
 
 def _split_reported(bench: Workbench, weights_digest: str | None) -> Split:
@@ -127,27 +129,31 @@ def recount(network: Network, model: bytes) -> dict[str, float]:
         FileMismatchError: a layer is missing, or stored in other bits than `network` declares.
     """
     arrays = {array.name: array for array in onnx.ModelProto.FromString(model).graph.initializer}
-    parameters, payload_bits = 0, 0
+    parameters, payload_bytes = 0, 0
     for layer in network.compute_nodes():
         weight = arrays.get(f"{layer.name}.weight")
         if weight is None:
             raise FileMismatchError(f"the file has no weights of {layer.name!r}")
-        bits = _stored_bits(onnx.numpy_helper.to_array(weight))
-        if bits > layer.precision.weight_bits:
-            raise FileMismatchError(f"{layer.name!r} is stored in {bits} bits, declared {layer.precision}")
-        count = int(np.prod(weight.dims))
-        parameters += count
-        payload_bits += count * layer.precision.weight_bits
-        constants = [arrays[name] for part in ("bias", "weight/scale") if (name := f"{layer.name}.{part}") in arrays]
-        payload_bits += sum(8 * _BYTES_PER_CONSTANT * int(np.prod(array.dims)) for array in constants)
-    return {"parameters": parameters, "size_bytes": payload_bits // 8}
+        values = onnx.numpy_helper.to_array(weight)
+        if not _is_in_bits(values, layer.precision):
+            raise FileMismatchError(f"{layer.name!r} is stored as {_stored(values)}, declared {layer.precision}")
+        parameters += values.size
+        payload_bytes += -(-values.size * layer.precision.weight_bits // 8)
+        bias = arrays.get(f"{layer.name}.bias")
+        words = weight_words(layer.precision, len(values)) + (0 if bias is None else int(np.prod(bias.dims)))
+        payload_bytes += words * WORD_BYTES
+    return {"parameters": parameters, "size_bytes": payload_bytes}
 
 
-def _stored_bits(weight: np.ndarray) -> int:
-    """Bits that the values need: low bits lie in 8-bit containers, symmetric about zero."""
+def _is_in_bits(weight: np.ndarray, precision: Precision) -> bool:
+    """Whether the stored values are of the declared grid: integers symmetric about zero, or floats."""
     if weight.dtype != np.int8:
-        return 8 * weight.dtype.itemsize
-    return int(np.abs(weight.astype(int)).max()).bit_length() + 1
+        return weight.dtype == np.float32 and not precision.is_integer and is_on_grid(weight, precision)
+    return precision.is_integer and fits_bits(weight, precision.weight_bits)
+
+
+def _stored(weight: np.ndarray) -> str:
+    return f"{weight.dtype} of {len(np.unique(weight)):,} values"
 
 
 def _slug(name: str) -> str:

@@ -1,8 +1,8 @@
-"""The four jobs of a search, as functions of a spec, a design and files under the home folder.
+"""The five jobs of a search, as functions of a spec, a design and files under the home folder.
 
-prepare, then evaluate many times, confirm the best, export one. What users bring comes in by `workers.bringing`.
-They know no database and no queue: the evaluator process calls them, and whoever supervises it writes down what they
-return. What they raise fails one job; `workers.evaluator.classify` says how.
+prepare, then evaluate many times, confirm the best, refine some, export one. What users bring comes in by
+`workers.bringing`. They know no database and no queue: the evaluator process calls them, and whoever supervises it
+writes down what they return. What they raise fails one job; `workers.evaluator.classify` says how.
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-from safetensors.numpy import save
 
 from search_spaces.apply import apply, design_key
 from search_spaces.check import scores_of
@@ -22,21 +20,26 @@ from search_spaces.foresight import Foresight
 from search_spaces.known import Sources
 from search_spaces.network import Network
 from search_spaces.objectives import Outcome, TrialState
-from search_spaces.spec import NetworkSpec, SearchSpec
+from search_spaces.spec import SearchSpec
 from service.artifacts.store import ARTIFACTS, put_bytes
+from workers.activation_maps import MOST_IMAGES, code_maps, count_maps, total_values
 from workers.anchor import get_anchor, simulate_base
 from workers.appraise import Details, build, build_finalist, final_values, score_split
 from workers.attempt import Attempt
 from workers.base import Base, BaseUnavailableError, base_key, get_base, get_settled, load_base
 from workers.candidate import timed
 from workers.export import export_file
-from workers.hardware.base import Deployed
+from workers.fold import fold_batch_norms
 from workers.host_lock import training
 from workers.material import base_of, dataset_of, network_of, splits_of
+from workers.onnx_writer import write_onnx
 from workers.origin import score_base, warnings_about
 from workers.progress import Progress, ignore_progress
-from workers.splits import Splits
-from workers.train import recipe_for
+from workers.recipe import recipe_of
+from workers.refine import refine_design
+from workers.splits import Splits, normalise
+from workers.stored_candidate import arrays_of
+from workers.weights_file import weights_as_bytes
 from workers.workbench import device_called, set_up, use_threads
 
 
@@ -63,11 +66,13 @@ def prepare(spec: SearchSpec, sources: Sources, home: Path, progress: Progress =
         progress("score", 0.0, "scoring the base")
         scored = splits.score.first(spec.evaluation.most_score_images)
         found = score_base(base, scored, scores_of(spec, dataset), home, threads)
+    with timed(seconds, "count_activations"):
+        activations = _count_base(spec, base, splits, threads)
     with timed(seconds, "anchor"):
         anchor = _anchor_report(spec, base, home, progress)
     return {
         "base_key": base.key,
-        "values": found.values,
+        "values": found.values | activations,
         "anchor": anchor,
         "seconds": sum(seconds.values()),
         "stage_s": seconds,
@@ -111,14 +116,19 @@ def evaluate(
     bench = set_up(spec, sources, base_key, home)
     progress("build", 0.0, "building the candidate")
     candidate, model = build(bench, design, attempt.details, progress)
-    deployed = Deployed(candidate.network, model)
+    split = bench.splits.score.first(spec.evaluation.most_score_images)
+    try:
+        deployed = attempt.count(bench, design, candidate.network, model, split)
+    except FloatingPointError as error:
+        return attempt.end(TrialState.FAILED, str(error))
+    if outcome := attempt.missed():
+        return outcome
     if not attempt.is_predicted:
         progress("measure", 0.0, "measuring")
         attempt.measure(bench, design, deployed)
         if outcome := attempt.missed():
             return outcome
     progress("score", 0.0, "scoring")
-    split = bench.splits.score.first(spec.evaluation.most_score_images)
     try:
         attempt.values |= score_split(bench, model, split, attempt.details)
     except FloatingPointError as error:
@@ -152,7 +162,7 @@ def confirm(
     details: Details = {"stage_s": {}}
     candidate, model = build_finalist(bench, design, details, progress)
     origin = {"base": base_key, "design": design_key(bench.base.network, design)}
-    digest = put_bytes(home / ARTIFACTS, save(candidate.raw_weights, origin))
+    digest = put_bytes(home / ARTIFACTS, weights_as_bytes(arrays_of(candidate), origin))
     progress("measure", 0.0, "measuring and scoring the finalist")
     values = final_values(bench, design, candidate.network, model, bench.splits.confirm, details)
     return {"values": values, "weights_digest": digest, "details": details}
@@ -192,6 +202,42 @@ def export(
     return export_file(bench, design, weights_digest, reported, home / ARTIFACTS, progress)
 
 
+def refine(
+    spec: SearchSpec,
+    sources: Sources,
+    design: Design,
+    base_key: str,
+    weights_digest: str | None,
+    epochs: float,
+    learning_rate: float,
+    home: Path,
+    progress: Progress = ignore_progress,
+) -> dict[str, Any]:
+    """Train a design on for long, from what its search has left.
+
+    Args:
+        spec: of the search.
+        sources: what its names stand for.
+        design: to refine.
+        base_key: of the base it comes from.
+        weights_digest: what `confirm` stored; None rebuilds the trial's candidate.
+        epochs: passes over `train`.
+        learning_rate: the peak.
+        home: where everything is.
+        progress: told each step.
+
+    Returns:
+        before: scores on `confirm` of what it began with; values: all that is told of what came of it, scored there
+        too; weights_digest, details.
+
+    Raises:
+        TrainingDivergedError: training diverged.
+        FloatingPointError: the network's output is not finite.
+    """
+    bench = set_up(spec, sources, base_key, home)
+    return refine_design(bench, design, weights_digest, epochs, learning_rate, home / ARTIFACTS, progress)
+
+
 _LONG_PARTS = ("groups", "class_names", "added_norms")
 """Of an imported network's report: said with the network, not with each search."""
 
@@ -214,8 +260,7 @@ def _get_base(
     if sources.network is not None:
         with training():
             return get_settled(base_of(sources.network, home), splits, home), True
-    assert isinstance(spec.network, NetworkSpec), "an imported network has a source"
-    recipe = recipe_for(dataset, spec.network.family)
+    recipe = recipe_of(spec, dataset)
     cached = _has_base(base_key(network, splits.dataset, splits.train.digest, recipe), home)
     with training() as turn:
         return get_base(network, splits, recipe, home, progress, turn.yield_), cached
@@ -227,6 +272,20 @@ def _has_base(key: str, home: Path) -> bool:
     except BaseUnavailableError:
         return False
     return True
+
+
+def _count_base(spec: SearchSpec, base: Base, splits: Splits, threads: int) -> dict[str, float]:
+    """What is told of the base's own activation maps; empty when the spec has no use for it."""
+    if not spec.why_maps:
+        return {}
+    calibration = splits.calibrate.first(min(MOST_IMAGES, spec.evaluation.most_calibration_images))
+    fit_images, images = (
+        normalise(split.images, base.network.input) for split in (calibration, splits.score.first(MOST_IMAGES))
+    )
+    network, weights = fold_batch_norms(base.network, base.weights)
+    with training():
+        counted = count_maps(network, write_onnx(network, weights), fit_images, images, threads=threads)
+    return total_values(counted, code_maps(counted, spec.evaluation.activation_codec))
 
 
 def _anchor_report(spec: SearchSpec, base: Base, home: Path, progress: Progress) -> dict[str, Any]:

@@ -15,7 +15,8 @@ import numpy as np
 import onnx
 
 from search_spaces.network import Network, Node, Op, Shape, infer_shapes
-from search_spaces.quantisation import CONTAINER_BITS, QuantisationPlan, is_quantised_layer, plan_quantisation
+from search_spaces.precision import CONTAINER_BITS
+from search_spaces.quantisation import QuantisationPlan, is_quantised_layer, plan_quantisation
 from workers.onnx_quantize import (
     ActivationGrid,
     TensorRange,
@@ -28,6 +29,7 @@ from workers.onnx_quantize import (
 from workers.opaque import IR_VERSION, OPSET, decode_body
 from workers.opaque import OUTPUT as OPAQUE_OUTPUT
 from workers.opaque import input_name as opaque_input
+from workers.weight_grids import quantised_weight
 from workers.weights import BATCH_NORM_EPSILON
 
 INPUT_NAME = "image"
@@ -55,7 +57,7 @@ def write_onnx(
 
     Args:
         network: with batch norms folded. Each node's name is the name of its ONNX node.
-        weights: float32, as `Weights` describes; layers with integer precision are quantised here.
+        weights: float32, as `Weights` describes; those in few bits are brought to their grid or codebook here.
         ranges: smallest and largest value of each of `calibrated_tensors(network)`.
         batch: "N" leaves it open; runtimes are faster when it is fixed.
         metadata: stored in the file, beside the input contract.
@@ -239,8 +241,9 @@ def _write_layer(writer: _Writer, node: Node) -> None:
 
 
 def _float_parameters(writer: _Writer, node: Node) -> list[str]:
-    names = [f"{node.name}.weight", *([f"{node.name}.bias"] if node.bias else [])]
-    return [writer.constant(name, writer.weights[name]) for name in names]
+    name = f"{node.name}.weight"
+    names = [writer.constant(name, quantised_weight(writer.weights[name], node.precision))]
+    return [*names, writer.constant(f"{node.name}.bias", writer.weights[f"{node.name}.bias"])] if node.bias else names
 
 
 def _integer_parameters(writer: _Writer, node: Node) -> list[str]:
@@ -280,8 +283,13 @@ def _write_batch_norm(writer: _Writer, node: Node) -> None:
 
 
 def _write_relu6(writer: _Writer, node: Node) -> None:
+    source = writer.read(node.name, node.inputs[0])
+    if node.name in writer.plan.integer_tensors and writer.grid(node.name).is_clipped_to(6.0):
+        # Its container reaches beyond 6, so that a clip to 6 would stay, and its layer would not fuse.
+        writer.add("Relu", node.name, [source], node.name)
+        return
     bounds = [writer.constant(f"float/{value}", np.array(value, np.float32)) for value in (0, 6)]
-    writer.add("Clip", node.name, [writer.read(node.name, node.inputs[0]), *bounds], node.name)
+    writer.add("Clip", node.name, [source, *bounds], node.name)
 
 
 def _write_hard_sigmoid(writer: _Writer, node: Node) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,8 +16,16 @@ from workers.weights import Weights, WeightsError
 
 def save_weights(weights: Mapping[str, np.ndarray], path: Path, metadata: Mapping[str, str]) -> None:
     """Write a safetensors file, atomically."""
+    write_atomically(path, weights_as_bytes(weights, metadata))
+
+
+def weights_as_bytes(weights: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:
+    """A safetensors file; the same bytes for the same arguments.
+
+    The library puts entries of the metadata in any order, so that all are one entry, a JSON object.
+    """
     arrays = {name: np.ascontiguousarray(array) for name, array in weights.items()}
-    write_atomically(path, save(arrays, dict(metadata)))
+    return save(arrays, {"espalier": json.dumps(dict(metadata), sort_keys=True)} if metadata else None)
 
 
 def load_weights(path: Path) -> Weights:

@@ -33,7 +33,11 @@ def file_of(network: Network) -> bytes:
     return write_onnx(network, weights, calibrate(network, weights, images))
 
 
-@pytest.mark.parametrize("precision", [FP32, W8A8, Precision(4, 8), Precision(2, 8)], ids=str)
+@pytest.mark.parametrize(
+    "precision",
+    [FP32, W8A8, Precision(4, 8), Precision(2, 8), Precision(1, 4), Precision(3, 32), Precision(2, 32, True)],
+    ids=str,
+)
 def test_a_files_own_arrays_add_up_to_what_was_computed_from_the_design(precision: Precision) -> None:
     network = network_in(precision)
 
@@ -43,7 +47,7 @@ def test_a_files_own_arrays_add_up_to_what_was_computed_from_the_design(precisio
 
 
 def test_a_file_in_more_bits_than_declared_is_refused() -> None:
-    with pytest.raises(FileMismatchError, match=r"'conv' is stored in 32 bits, declared w8a8"):
+    with pytest.raises(FileMismatchError, match=r"'conv' is stored as float32 of .* values, declared w8a8"):
         recount(network_in(W8A8), file_of(network_in(FP32)))
 
 
@@ -55,4 +59,19 @@ def test_a_file_that_lacks_a_layer_is_refused() -> None:
     model.graph.initializer.extend(kept)
 
     with pytest.raises(FileMismatchError, match="no weights of 'conv'"):
+        recount(network, model.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    "precision", [Precision(4, 8), Precision(1, 8), Precision(4, 32), Precision(2, 32, True)], ids=str
+)
+def test_one_weight_off_the_declared_grid_is_found(precision: Precision) -> None:
+    network = network_in(precision)
+    model = onnx.ModelProto.FromString(file_of(network))
+    array = next(array for array in model.graph.initializer if array.name == "conv.weight")
+    values = onnx.numpy_helper.to_array(array).copy()
+    values.reshape(-1)[5] = 11 if values.dtype == np.int8 else values.reshape(-1)[5] * np.float32(1.001) + 1e-3
+    array.CopyFrom(onnx.numpy_helper.from_array(values, "conv.weight"))
+
+    with pytest.raises(FileMismatchError, match=f"'conv' is stored as {values.dtype} of .* declared {precision}"):
         recount(network, model.SerializeToString())

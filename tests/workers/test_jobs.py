@@ -12,8 +12,10 @@ import onnxruntime
 import pytest
 import torch
 
+import workers.train
 from search_spaces.apply import DesignError, apply, design_key
 from search_spaces.catalog import build_for
+from search_spaces.check import check_spec
 from search_spaces.costs import network_workload, symbolic_values
 from search_spaces.datasets import DATASETS
 from search_spaces.design import Design
@@ -24,10 +26,12 @@ from search_spaces.scores import wilson_interval
 from search_spaces.spec import SearchSpec
 from service.artifacts.store import ARTIFACTS, open_path
 from tests.workers.on_digits import SCORE_IMAGES, DigitsHome, digits_spec, half, on_local_cpu
+from workers.announce import local_known
 from workers.appraise import build
 from workers.evaluator import JobName
 from workers.evaluator_process import Evaluator
-from workers.jobs import confirm, evaluate, export, prepare
+from workers.jobs import confirm, evaluate, export, prepare, refine
+from workers.tune import TUNINGS
 from workers.weights import check_weights
 from workers.weights_file import load_weights, save_weights
 from workers.workbench import set_up
@@ -70,6 +74,63 @@ def test_a_base_is_trained_once_and_then_found(digits_home):
     assert again["splits"] == digits_home.splits.digests()
     assert again["anchor"] == {}
     json.dumps(again)
+
+
+def test_a_recipe_of_its_own_makes_a_base_of_its_own(tmp_path):
+    recipe = {"epochs": 1, "optimizer": "adamw", "regulariser": {"name": "margin", "weight": 0.02}, "seed": 2}
+    spec = digits_spec(recipe=recipe)
+    prepared = prepare(spec, Sources(), tmp_path)
+    assert not prepared["cached"]
+    assert prepare(spec, Sources(), tmp_path)["base_key"] == prepared["base_key"]
+    told = prepared["report"]["recipe"]
+    assert told["regulariser"] == {"name": "margin", "weight": 0.02}
+    assert (told["optimizer"], told["epochs"], told["seed"]) == ("adamw", 1, 2)
+    assert len(prepared["report"]["margin"]) == 28
+    other = digits_spec(recipe=recipe | {"seed": 3})
+    assert prepare(other, Sources(), tmp_path)["base_key"] != prepared["base_key"]
+
+
+def test_a_recipe_that_says_nothing_new_finds_the_usual_base(digits_home):
+    usual = prepare(digits_spec(recipe={"optimizer": "sgd", "schedule": "one_cycle"}), Sources(), digits_home.folder)
+    assert usual["cached"]
+    assert usual["base_key"] == digits_home.key
+
+
+def test_fine_tuning_follows_the_base_where_the_spec_says_so(digits_home):
+    evaluation = {"calibration_images": 144, "score_images": 80, "finetune_epochs": 0.3, "learning_rate": 0.01}
+    asked: list[dict[str, object]] = [{}, {"distillation": {"weight": 0.9}}, {"activation_l1": 1e-3}]
+    digests = set()
+    for more in asked:
+        spec = digits_spec(evaluation=evaluation | more)
+        bench = set_up(spec, Sources(), digits_home.key, digits_home.folder)
+        candidate, _ = build(bench, half("fp32"), {"stage_s": {}})
+        digests.add(hashlib.sha256(candidate.raw_weights["classifier.weight"].tobytes()).hexdigest())
+    assert len(digests) == 3
+
+
+def test_a_fine_tuning_that_was_stopped_goes_on_and_ends_the_same(digits_home, monkeypatch):
+    evaluation = {"calibration_images": 144, "score_images": 80, "finetune_epochs": 0.3, "learning_rate": 0.01}
+    spec = digits_spec(evaluation=evaluation | {"distillation": {}})
+    bench = set_up(spec, Sources(), digits_home.key, digits_home.folder)
+    whole, _ = build(bench, half("fp32"), {"stage_s": {}})
+    kept = digits_home.folder / TUNINGS
+    monkeypatch.setattr(workers.train, "CHECKPOINT_EVERY_S", 0.0)
+    steps: list[str] = []
+
+    def watch(_stage: str, done: float, message: str) -> None:
+        steps.append(message)
+        if done > 0.5 and len(list(kept.iterdir())) and not any("stopped" in step for step in steps):
+            steps.append("stopped")
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(workers.train, "_PROGRESS_EVERY_S", 0.0)
+    with pytest.raises(KeyboardInterrupt):
+        build(bench, half("fp32"), {"stage_s": {}}, watch)
+    until_stopped = len(steps)
+    again, _ = build(bench, half("fp32"), {"stage_s": {}}, watch)
+    assert 0 < len(steps) - until_stopped < until_stopped
+    assert list(kept.iterdir()) == []
+    assert all(np.array_equal(again.raw_weights[name], array) for name, array in whole.raw_weights.items())
 
 
 def test_a_device_needs_an_anchor_which_is_measured_once(digits_home):
@@ -118,6 +179,54 @@ def test_a_design_is_made_by_the_methods_that_it_names(digits_home):
     assert narrow.ranges != usual.ranges
     with pytest.raises(DesignError, match="'guess' is none of min_max, percentile"):
         weights_of(calibration="guess")
+
+
+def test_gradients_are_told_once_for_all_designs(digits_home):
+    """Importances that look at labelled images are decisions as the others are."""
+    space = {"prune_ratio": {"high": 0.5, "step": 0.5}, "importance": {"choices": ["biased_loss", "grasp"]}}
+    spec = digits_spec(space=space)
+    assert [d.choices for d in check_spec(spec, local_known()).space.decisions][-1] == ("biased_loss", "grasp")
+    design = Design.of({**half("fp32"), "importance/network": "grasp"})
+    outcome = evaluate(spec, Sources(), design, digits_home.key, digits_home.folder)
+    assert outcome.state is TrialState.SUCCEEDED
+    assert outcome.values["accuracy"] > 0.4
+    benches = [set_up(spec, Sources(), digits_home.key, digits_home.folder) for _ in range(2)]
+    first, second = (bench.atom_scores("grasp") for bench in benches)
+    assert first is second
+    assert np.isfinite(first).all()
+    assert (first < 0).any()
+
+
+def inner_blocks_in(precision: str) -> Design:
+    blocks = dict.fromkeys(layer.block for layer in base_network().compute_nodes())
+    ends = "k8a32" if precision.startswith("k") else "w8a8"
+    inner = {f"precision/{block}": precision for block in blocks}
+    return Design.of(inner | {"precision/stem": ends, "precision/classifier": ends})
+
+
+@pytest.mark.parametrize("precision", ["w4a4", "k4a32"])
+def test_few_bits_are_scored_and_exported_and_said_to_be_emulated(digits_home, precision):
+    """Far from guessing without any training, and the file that is handed out does exactly what was scored."""
+    evaluation = {"calibration": "mse", "bias_correction": True, "score_images": SCORE_IMAGES}
+    spec, design = digits_spec(evaluation=evaluation), inner_blocks_in(precision)
+    outcome = evaluate(spec, Sources(), design, digits_home.key, digits_home.folder)
+    assert outcome.values["accuracy"] > 0.6
+    assert outcome.details["emulated"] is True
+    assert f"{precision}: " in outcome.details["emulation"]
+    result = export(spec, Sources(), design, digits_home.key, None, outcome.values, digits_home.folder)
+    assert set(result["report"]["differences"].values()) == {0}
+    assert "emulated" not in evaluate(spec, Sources(), half("w8a8"), digits_home.key, digits_home.folder).details
+
+
+def test_corrected_biases_are_part_of_how_a_spec_makes_its_candidates(digits_home):
+    def weights_of(**evaluation):
+        bench = set_up(digits_spec(evaluation=evaluation), Sources(), digits_home.key, digits_home.folder)
+        return build(bench, inner_blocks_in("w4a4"), {"stage_s": {}})[0].weights
+
+    plain, corrected = weights_of(), weights_of(bias_correction=True)
+    assert {name for name, array in plain.items() if not np.array_equal(array, corrected[name])} == {
+        name for name in plain if name.endswith(".bias")
+    }
 
 
 def test_a_limit_on_size_is_judged_before_any_work(tmp_path):
@@ -205,6 +314,33 @@ def test_a_finalists_weights_are_kept_as_they_were_trained(confirmed, digits_hom
     path = open_path(digits_home.folder / ARTIFACTS, confirmed["weights_digest"])
     check_weights(apply(base_network(), half("w8a8")), load_weights(path))
     assert hashlib.sha256(path.read_bytes()).hexdigest() == confirmed["weights_digest"]
+
+
+# --- refine -----------------------------------------------------------------------------------------------------
+
+
+def test_a_refined_design_is_scored_before_and_after_and_its_weights_are_handed_out(confirmed, digits_home):
+    home, design = digits_home.folder, half("w8a8")
+    begun = confirmed["weights_digest"]
+    found = refine(digits_spec(), Sources(), design, digits_home.key, begun, 2.0, 0.002, home)
+    assert found["before"]["accuracy"] == confirmed["values"]["accuracy"]
+    assert found["details"]["fine_tuning"]["kept"]
+    assert found["details"]["fine_tuning"]["after"] >= found["details"]["fine_tuning"]["before"]
+    assert found["values"]["accuracy_low"] < found["values"]["accuracy"] < found["values"]["accuracy_high"]
+    assert found["values"]["size_bytes"] == confirmed["values"]["size_bytes"]
+    assert found["weights_digest"] != begun
+    again = refine(digits_spec(), Sources(), design, digits_home.key, begun, 2.0, 0.002, home)
+    assert again["weights_digest"] == found["weights_digest"]
+    result = export_half(digits_home, found["weights_digest"], found["values"])
+    assert result["report"]["differences"]["accuracy"] == 0
+
+
+def test_training_that_makes_a_design_worse_is_not_kept(confirmed, digits_home):
+    begun, home = confirmed["weights_digest"], digits_home.folder
+    found = refine(digits_spec(), Sources(), half("w8a8"), digits_home.key, begun, 1.0, 5.0, home)
+    assert not found["details"]["fine_tuning"]["kept"]
+    assert found["weights_digest"] == begun
+    assert found["values"]["accuracy"] == found["before"]["accuracy"]
 
 
 # --- export -----------------------------------------------------------------------------------------------------

@@ -21,9 +21,10 @@ from tests.workers.torch_accuracy import accuracy
 from workers.datasets import load_dataset
 from workers.importance.norms import norm_scores
 from workers.progress import ignore_progress
+from workers.recipe import Recipe
 from workers.splits import Splits, make_splits, normalise
 from workers.torch_network import build_module
-from workers.train import Recipe, train
+from workers.train import train
 from workers.transforms.prune import choose_channels, slice_weights
 from workers.transforms.reconstruct import RIDGE, observe, reconstruct, ridge_regression
 from workers.transforms.regroup import regroup
