@@ -5,12 +5,14 @@ It must not know weights: which channels stay is the slicer's business, how many
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from search_spaces.coupling import ChannelGroup, Coupling, derive_coupling, follows_input
-from search_spaces.design import Design, Kind, Value, split_decision_name
+from search_spaces.design import METHOD_KINDS, METHOD_TARGET, Design, Kind, Value, split_decision_name
 from search_spaces.network import Network, Node, Op, infer_shapes, network_digest
 from search_spaces.precision import Precision, parse_precision
 
@@ -74,6 +76,8 @@ def apply(network: Network, design: Design) -> Network:
     for name, value in design.items_:
         kind, target = _split(name)
         by_kind[kind][target] = value
+        if kind in METHOD_KINDS:
+            _check_method(name, target, value)
     kept = _kept_atoms(structure, by_kind[Kind.CHANNELS])
     group_sizes = _group_sizes(structure, by_kind[Kind.GROUP_SIZE])
     precisions = _precisions(structure, by_kind)
@@ -96,8 +100,20 @@ def apply(network: Network, design: Design) -> Network:
 
 
 def design_key(network: Network, design: Design) -> str:
-    """Digest of the network that the design leads to: designs that lead to one network are one design."""
-    return network_digest(apply(network, design))
+    """Digest of the network that the design leads to: designs that lead to one network are one design.
+
+    Unless they are made by other methods, where they name any.
+    """
+    return realised_key(apply(network, design), design)
+
+
+def realised_key(applied: Network, design: Design) -> str:
+    """As `design_key`, of the network that the design has led to."""
+    digest = network_digest(applied)
+    methods = {name: value for name, value in design.items_ if _split(name)[0] in METHOD_KINDS}
+    if not methods:
+        return digest
+    return hashlib.sha256(json.dumps({"network": digest, "methods": methods}, sort_keys=True).encode()).hexdigest()
 
 
 def atoms_kept(network: Network, design: Design) -> dict[str, int]:
@@ -111,6 +127,13 @@ def _split(name: str) -> tuple[Kind, str]:
         return split_decision_name(name)
     except ValueError as error:
         raise DesignError(name, str(error)) from None
+
+
+def _check_method(name: str, target: str, value: Value) -> None:
+    if target != METHOD_TARGET:
+        raise DesignError(name, f"a method is of the whole network: write {_split(name)[0]}/{METHOD_TARGET}")
+    if not isinstance(value, str):
+        raise DesignError(name, f"a method has a name, not {value!r}")
 
 
 def _kept_atoms(structure: Structure, decisions: Mapping[str, Value]) -> list[int]:

@@ -13,7 +13,7 @@ from itertools import product
 from search_spaces.apply import Structure, structure_of
 from search_spaces.capabilities import DeviceCapabilities
 from search_spaces.coupling import ChannelGroup
-from search_spaces.design import Design, Kind, Value, decision_name
+from search_spaces.design import METHOD_KINDS, METHOD_TARGET, Design, Kind, Value, decision_name
 from search_spaces.layer_globs import Faults, LayerSelection, select_layers
 from search_spaces.network import Network
 from search_spaces.precision import Precision, parse_precision
@@ -59,7 +59,7 @@ def build_space(network: Network, spec: SpaceSpec, device: DeviceCapabilities | 
     if builder.faults:
         raise SpaceError(builder.faults)
     channels = [_decision(Kind.CHANNELS, name, tuple(dict.fromkeys(row))) for name, row in counts.items()]
-    decisions = [*channels, *precisions, *weight_bits, *activation_bits, *group_sizes]
+    decisions = [*channels, *precisions, *weight_bits, *activation_bits, *group_sizes, *_method_decisions(spec)]
     kept = tuple(d for d in decisions if len(d.choices) > 1 or d.choices[0] != base_value(network, d))
     rows = list(dict.fromkeys(zip(*counts.values(), strict=True))) or [()]
     _check_uniform_size(kept, len(rows))
@@ -194,6 +194,18 @@ def _pairs_of_bits(builder: _Builder, decisions: Sequence[Decision]) -> dict[str
     return pairs
 
 
+# --- methods ----------------------------------------------------------------------------------------------------
+
+
+def _method_decisions(spec: SpaceSpec) -> list[Decision]:
+    varied = {kind: getattr(spec, kind) for kind in Kind if kind in METHOD_KINDS}
+    return [
+        _decision(kind, METHOD_TARGET, tuple(dict.fromkeys(named.choices)))
+        for kind, named in varied.items()
+        if named is not None
+    ]
+
+
 # --- channels ---------------------------------------------------------------------------------------------------
 
 
@@ -308,6 +320,8 @@ def _uniform_designs(
                 values[decision.name] = shape[decision.target]
             elif decision.kind is Kind.GROUP_SIZE:
                 values[decision.name] = 1 if 1 in decision.choices else decision.choices[0]
+            elif decision.kind in METHOD_KINDS:
+                values[decision.name] = decision.choices[0]
             else:
                 values[decision.name] = decision.choices[position[decision.kind]]
         designs[Design.of({name: value for name, value in values.items() if value != base[name]})] = None

@@ -16,6 +16,7 @@ from search_spaces.capabilities import DeviceCapabilities
 from search_spaces.catalog import build_for
 from search_spaces.datasets import DatasetInfo
 from search_spaces.known import Known, OwnNetwork, Sources
+from search_spaces.methods import named_methods
 from search_spaces.network import Network, infer_shapes
 from search_spaces.objectives import DEVICE_METRICS, SYMBOLIC_METRICS, Metric
 from search_spaces.reach import Reach, symbolic_reach
@@ -126,7 +127,7 @@ def _name_faults(spec: SearchSpec, known: Known) -> Iterator[Fault]:
     named = [
         ("/dataset/name", "data set", spec.dataset.name, list(known.datasets)),
         ("/sampler/name", "sampler", spec.sampler.name, sorted(known.samplers)),
-        ("/evaluation/importance", "importance", spec.evaluation.importance, sorted(known.importances)),
+        *((one.pointer, str(one.kind), one.name, one.known) for one in named_methods(spec, known)),
     ]
     if not isinstance(spec.network, NetworkSpec):
         named.append(("/network/name", "network", spec.network.name, list(known.networks)))

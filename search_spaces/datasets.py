@@ -119,6 +119,16 @@ DATASETS: dict[str, DatasetInfo] = {
             10_000,
         ),
         DatasetInfo(
+            "fashion_mnist_cluttered",
+            "Fashion-MNIST turned, scaled, moved and strewn with scraps of other pictures",
+            10,
+            (1, 28, 28),
+            (0.2993,),
+            (0.3562,),
+            60_000,
+            10_000,
+        ),
+        DatasetInfo(
             "digits",
             "1,797 grey 8x8 digits, shipped with scikit-learn",
             10,

@@ -2,7 +2,8 @@
 
 A design says what differs from the base network as `decision name -> value`, where a decision's name
 is `<kind>/<target>`: `channels/block3.pointwise: 48`, `precision/block3: "w8a8"`,
-`group_size/block3.depthwise: 2`. A decision that is not named keeps the base's value.
+`group_size/block3.depthwise: 2`. A decision that is not named keeps the base's value. A design may also say
+how it is made, not only what it is: `importance/network: "l2"` is a method of the whole network.
 """
 
 from __future__ import annotations
@@ -23,6 +24,14 @@ class Kind(StrEnum):
     WEIGHT_BITS = "weight_bits"  # target: a layer; value: bits
     ACTIVATION_BITS = "activation_bits"  # target: a layer, meaning its input tensor; value: bits
     GROUP_SIZE = "group_size"  # target: a depthwise layer; value: G, channels per group
+    IMPORTANCE = "importance"  # target: the network; value: what channels are ranked by
+    CALIBRATION = "calibration"  # target: the network; value: how ranges of activations are told
+
+
+METHOD_KINDS = frozenset({Kind.IMPORTANCE, Kind.CALIBRATION})
+"""What a design is made by: of the whole network, and nothing that its graph shows."""
+
+METHOD_TARGET = "network"
 
 
 def decision_name(kind: Kind, target: str) -> str:

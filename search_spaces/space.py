@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from search_spaces.apply import Structure, structure_of
-from search_spaces.design import Design, Kind, Value
+from search_spaces.design import METHOD_KINDS, Design, Kind, Value
 from search_spaces.network import Network
 
 
@@ -21,7 +21,7 @@ class Decision:
     Attributes:
         name: `<kind>/<target>`.
         choices: channels and bits descending, so that index 0 is nearest to the base; precisions in
-            the order given; group sizes ascending. Only one choice where it differs from the base's value.
+            the order given, and methods; group sizes ascending. Only one choice where it differs from the base's value.
     """
 
     name: str
@@ -36,8 +36,9 @@ class Space:
 
     Attributes:
         network: the base.
-        decisions: channels, precisions, bits and group sizes, each in the network's order.
-        uniform: the baseline: every ratio with every precision, the same everywhere, at the base's group sizes.
+        decisions: channels, precisions, bits and group sizes, each in the network's order, and methods.
+        uniform: the baseline: every ratio with every precision, the same everywhere, at the base's group sizes, made
+            by the first methods.
     """
 
     network: Network
@@ -94,9 +95,11 @@ class Space:
 
 
 def base_value(network: Network, decision: Decision) -> Value | None:
-    """What holds when a design does not name the decision; None where a block's layers differ."""
+    """What holds when a design does not name the decision; None where a block's layers differ, and of methods."""
     structure = structure_of(network)
     match decision.kind:
+        case kind if kind in METHOD_KINDS:
+            return None
         case Kind.CHANNELS:
             return structure.coupling.groups[structure.group_index[decision.target]].size
         case Kind.GROUP_SIZE:

@@ -120,12 +120,20 @@ class GroupSizeChoices(_Part):
     exclude: Globs = ()
 
 
+class MethodChoices(_Part):
+    """Methods, one of which each design is made by; the uniform baseline by the first."""
+
+    choices: tuple[Name, ...] = Field(min_length=1, max_length=32)
+
+
 class SpaceSpec(_Part):
     prune_ratio: RatioRange | None = None
     precision: PrecisionChoices | None = None
     weight_bits: BitChoices | None = None
     activation_bits: BitChoices | None = None
     group_size: GroupSizeChoices | None = None
+    importance: MethodChoices | None = None
+    calibration: MethodChoices | None = None
 
 
 MetricName = Annotated[str, Field(max_length=40, pattern=r"^[a-z][a-z0-9_]*$")]
@@ -189,6 +197,13 @@ class ImportanceName(StrEnum):
     L2 = "l2"
 
 
+class Calibration(StrEnum):
+    """How the range of an activation is told from the values seen."""
+
+    MIN_MAX = "min_max"
+    PERCENTILE = "percentile"  # the 0.1% and 99.9% quantiles of a sample of positions
+
+
 class FinalistsSpec(_Part):
     """What is done to the best designs, and to the best uniform ones, before they are scored on `confirm`."""
 
@@ -207,6 +222,7 @@ class Measure(StrEnum):
 class EvaluationSpec(_Part):
     reconstruct: Reconstruct = Reconstruct.LEAST_SQUARES
     importance: Name = str(ImportanceName.L1)
+    calibration: Calibration = Calibration.MIN_MAX
     calibration_images: int | None = Field(default=None, ge=16, le=10_000, description="default: 500, or all there are")
     score_images: int | None = Field(default=None, ge=16, le=100_000, description="default: 2,000, or all there are")
     finetune_epochs: FiniteFloat = Field(default=0.0, ge=0.0, le=100.0)

@@ -11,10 +11,11 @@ from typing import Any
 
 from search_spaces.apply import apply
 from search_spaces.costs import network_workloads, symbolic_values
-from search_spaces.design import Design
+from search_spaces.design import Design, Kind
+from search_spaces.methods import method_of
 from search_spaces.network import Network
 from search_spaces.objectives import DEVICE_METRICS, Direction, Metric
-from search_spaces.spec import NetworkSpec
+from search_spaces.spec import Calibration, NetworkSpec
 from workers.anchor import main_precision
 from workers.candidate import Candidate, FineTune, build_candidate, timed
 from workers.hardware.base import Deployed
@@ -53,7 +54,8 @@ def build(
             design,
             bench.observed,
             evaluation.reconstruct,
-            bench.importance,
+            bench.atom_scores(method_of(design, Kind.IMPORTANCE, bench.spec)),
+            Calibration(method_of(design, Kind.CALIBRATION, bench.spec)),
             _fine_tune(bench, turn, progress, is_finalist),
             bench.threads,
         )

@@ -8,13 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 
 import numpy as np
 import onnx
 
 from search_spaces.network import Network, Node, Op, infer_shapes
 from search_spaces.precision import FP32
+from search_spaces.spec import Calibration
 from workers.onnx_quantize import TensorRange, calibrated_tensors
 from workers.onnx_session import open_session
 from workers.onnx_writer import INPUT_NAME, write_onnx
@@ -28,18 +28,11 @@ _OFFSET = "offset"
 _OFFSET_STEP = 61
 
 
-class CalibrationMethod(StrEnum):
-    """How a range is told from the values seen."""
-
-    MIN_MAX = "min_max"
-    PERCENTILE = "percentile"  # the 0.1% and 99.9% quantiles of a sample of positions
-
-
 def calibrate(
     network: Network,
     weights: Mapping[str, np.ndarray],
     images: np.ndarray,
-    method: CalibrationMethod = CalibrationMethod.MIN_MAX,
+    method: Calibration = Calibration.MIN_MAX,
     threads: int = 1,
 ) -> dict[str, TensorRange]:
     """The ranges that `write_onnx` needs for this folded network.
@@ -76,9 +69,9 @@ class _Probe:
         return tuple(name for name in (self.low, self.high, self.sample) if name)
 
 
-def _feed(batch: np.ndarray, number: int, method: CalibrationMethod) -> dict[str, np.ndarray]:
+def _feed(batch: np.ndarray, number: int, method: Calibration) -> dict[str, np.ndarray]:
     """Another offset for each batch, so that a sample comes to every position."""
-    if method is CalibrationMethod.MIN_MAX:
+    if method is Calibration.MIN_MAX:
         return {INPUT_NAME: batch}
     return {INPUT_NAME: batch, _OFFSET: np.array([number * _OFFSET_STEP], np.int64)}
 
@@ -88,8 +81,8 @@ def _observed_nodes(network: Network) -> list[Node]:
     return [nodes[name] for name in calibrated_tensors(network)]
 
 
-def _probe(node: Node, method: CalibrationMethod) -> _Probe:
-    if method is CalibrationMethod.PERCENTILE:
+def _probe(node: Node, method: Calibration) -> _Probe:
+    if method is Calibration.PERCENTILE:
         return _Probe(node.name, sample=f"{node.name}/sample")
     # Nothing is below zero behind a relu, so that is not looked for.
     low = "" if node.op in (Op.RELU, Op.RELU6) else f"{node.name}/low"

@@ -11,14 +11,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
+
 from search_spaces.apply import apply
 from search_spaces.design import Design
 from search_spaces.network import Network
-from search_spaces.spec import Reconstruct
+from search_spaces.spec import Calibration, Reconstruct
 from workers.base import Base
 from workers.calibrate import calibrate
 from workers.fold import fold_batch_norms
-from workers.importance import Importance
 from workers.onnx_quantize import TensorRange
 from workers.transforms.prune import choose_channels, slice_weights
 from workers.transforms.reconstruct import Observed, reconstruct
@@ -52,7 +53,8 @@ def build_candidate(
     design: Design,
     observed: Observed,
     method: Reconstruct,
-    importance: Importance,
+    scores: np.ndarray,
+    calibration: Calibration = Calibration.MIN_MAX,
     fine_tune: FineTune | None = None,
     threads: int = 1,
 ) -> Candidate:
@@ -63,7 +65,8 @@ def build_candidate(
         design: what is made of it.
         observed: the base on the calibration images; the candidate is calibrated on the same images.
         method: how the candidate is reconstructed.
-        importance: ranks the channels.
+        scores: how much each atom of the base matters, (atoms,).
+        calibration: how ranges are told.
         fine_tune: what to train after reconstruction.
         threads: for ONNX Runtime; torch has its own setting.
 
@@ -73,7 +76,6 @@ def build_candidate(
     stage_s: dict[str, float] = {}
     with timed(stage_s, "slice"):
         applied = apply(base.network, design)
-        scores = importance.atom_scores(base.network, base.weights, observed)
         kept = choose_channels(base.network, design, scores)
         weights = regroup(applied, slice_weights(base.network, base.weights, kept))
     with timed(stage_s, "reconstruct"):
@@ -81,17 +83,22 @@ def build_candidate(
     if fine_tune is not None:
         with timed(stage_s, "fine_tune"):
             weights = fine_tune(applied, weights)
-    return finish_candidate(applied, weights, observed, stage_s, threads)
+    return finish_candidate(applied, weights, observed, calibration, stage_s, threads)
 
 
 def finish_candidate(
-    applied: Network, weights: Weights, observed: Observed, stage_s: dict[str, float], threads: int = 1
+    applied: Network,
+    weights: Weights,
+    observed: Observed,
+    calibration: Calibration,
+    stage_s: dict[str, float],
+    threads: int = 1,
 ) -> Candidate:
     """The last two transforms, for weights that have been through the others: fold and calibrate."""
     with timed(stage_s, "fold"):
         folded, folded_weights = fold_batch_norms(applied, weights)
     with timed(stage_s, "calibrate"):
-        ranges = calibrate(folded, folded_weights, observed.images, threads=threads)
+        ranges = calibrate(folded, folded_weights, observed.images, calibration, threads)
     return Candidate(folded, folded_weights, ranges, weights, stage_s)
 
 

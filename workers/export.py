@@ -15,8 +15,10 @@ import numpy as np
 import onnx
 
 from search_spaces.apply import apply, design_key
-from search_spaces.design import Design
+from search_spaces.design import Design, Kind
+from search_spaces.methods import method_of
 from search_spaces.network import Network
+from search_spaces.spec import Calibration
 from service.artifacts.store import open_path, put_bytes
 from workers.appraise import Details, build, final_values, write_checked
 from workers.candidate import Candidate, finish_candidate
@@ -95,7 +97,8 @@ def _rebuild(
     weights = load_weights(open_path(artifacts, weights_digest))
     check_weights(applied, weights)
     with training():
-        return finish_candidate(applied, weights, bench.observed, details["stage_s"], bench.threads)
+        calibration = Calibration(method_of(design, Kind.CALIBRATION, bench.spec))
+        return finish_candidate(applied, weights, bench.observed, calibration, details["stage_s"], bench.threads)
 
 
 def _split_reported(bench: Workbench, weights_digest: str | None) -> Split:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from search_spaces.check import scores_of
@@ -54,7 +55,6 @@ class Workbench:
     splits: Splits
     base: Base
     scores: tuple[str, ...]
-    importance: Importance
     observed: Observed
     device: Device | None
     anchor_in: Callable[[Precision], Anchor]
@@ -71,6 +71,14 @@ class Workbench:
         direction: Direction = look_up("metric", self.main_score, installed_scores()).info.direction
         return direction
 
+    def atom_scores(self, importance: str) -> np.ndarray:
+        """How much each atom of the base matters, (atoms,); told once. The caller holds `training`.
+
+        Raises:
+            NotInstalledError: this machine has no such importance.
+        """
+        return _atom_scores(self.base, self.observed, importance)
+
     @property
     def output_names(self) -> tuple[str, ...]:
         """Of the classes, in the order of the network's outputs; empty where nobody knows them."""
@@ -83,7 +91,7 @@ def set_up(spec: SearchSpec, sources: Sources, base_key: str, home: Path) -> Wor
     Raises:
         BaseUnavailableError: the base is not there.
         DatasetUnavailableError: the data set is not there.
-        NotInstalledError: the spec's device or importance is not on this machine.
+        NotInstalledError: the spec's device is not on this machine.
     """
     threads = use_threads(spec)
     base, dataset = base_of(base_key, home), dataset_of(spec, sources, home)
@@ -101,7 +109,6 @@ def set_up(spec: SearchSpec, sources: Sources, base_key: str, home: Path) -> Wor
         splits=splits,
         base=base,
         scores=scores_of(spec, dataset),
-        importance=_importance_called(spec.evaluation.importance),
         observed=observed,
         device=device,
         anchor_in=anchor_in,
@@ -141,9 +148,10 @@ def device_called(name: str) -> Device:
     return open_device(name, offered_devices())
 
 
-def _importance_called(name: str) -> Importance:
+@lru_cache(maxsize=16)
+def _atom_scores(base: Base, observed: Observed, name: str) -> np.ndarray:
     importance: Importance = look_up("importance", name, installed_importances())()
-    return importance
+    return importance.atom_scores(base.network, base.weights, observed)
 
 
 @lru_cache(maxsize=4)

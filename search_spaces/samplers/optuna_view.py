@@ -14,17 +14,18 @@ from typing import Any, NoReturn
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution, IntDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.storages import BaseStorage
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
+from search_spaces.design import METHOD_KINDS
 from search_spaces.objectives import Direction, TrialState
 from search_spaces.samplers.base import ToldTrial
 from search_spaces.samplers.indexed import IndexedSampler
 from search_spaces.samplers.unused import Indices, random_indices
-from search_spaces.space import Space
+from search_spaces.space import Decision, Space
 from search_spaces.spec import ObjectiveSpec, SearchSpec
 
 _DIRECTIONS = {Direction.MAXIMIZE: StudyDirection.MAXIMIZE, Direction.MINIMIZE: StudyDirection.MINIMIZE}
@@ -36,8 +37,8 @@ _CONSTRAINT = "limits"
 class OptunaSampler(IndexedSampler):
     """A sampler of Optuna, made afresh for each draw with a seed of its own.
 
-    Each decision is a whole number to Optuna, the index of its choice: choices are ordered (channels, bits, group
-    sizes). Limits are one constraint, the sum of the relative misses, set on every trial: Optuna adds them up
+    Each decision is the index of its choice to Optuna: a whole number where choices are ordered (channels, bits, group
+    sizes), and one of several where they are not (methods). Limits are one constraint, the sum of the relative misses, set on every trial: Optuna adds them up
     anyway, and takes a trial without a constraint for feasible. Failed trials are left out: Optuna learns nothing
     from them. Baseline trials are left out unless the spec seeds the sampler with them.
     """
@@ -47,9 +48,7 @@ class OptunaSampler(IndexedSampler):
         self._directions = [_DIRECTIONS[objective.direction] for objective in spec.objectives]
         # Optuna's samplers refuse to infer a decision that has one choice only; there is nothing to infer either.
         self._distributions: dict[str, BaseDistribution] = {
-            decision.name: IntDistribution(0, len(decision.choices) - 1)
-            for decision in space.decisions
-            if len(decision.choices) > 1
+            decision.name: _distribution_of(decision) for decision in space.decisions if len(decision.choices) > 1
         }
         self._learnt = 0
 
@@ -101,6 +100,11 @@ class OptunaSampler(IndexedSampler):
     @abstractmethod
     def _infer(self, seed: int, running: Sequence[Indices]) -> dict[str, Any]:
         """Index by decision name, for those decisions that the sampler has an opinion on. Must change nothing."""
+
+
+def _distribution_of(decision: Decision) -> BaseDistribution:
+    last = len(decision.choices) - 1
+    return CategoricalDistribution(range(last + 1)) if decision.kind in METHOD_KINDS else IntDistribution(0, last)
 
 
 def objective_values(trial: ToldTrial, objectives: Sequence[ObjectiveSpec]) -> list[float] | None:

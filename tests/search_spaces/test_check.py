@@ -150,6 +150,14 @@ def test_bits_without_a_device_that_takes_them_are_refused(spec):
     assert "name one" in faults_of(spec)["/space/weight_bits"]
 
 
+def test_methods_must_be_known_wherever_they_are_named(spec):
+    spec["space"] |= {"importance": {"choices": ["l2", "magic"]}, "calibration": {"choices": ["max"]}}
+    faults = faults_of(spec)
+    assert "l1, l2" in faults["/space/importance/choices/1"]
+    assert "min_max" in faults["/space/calibration/choices/0"]
+    assert len(faults) == 2
+
+
 def test_all_faults_come_together(spec):
     spec["objectives"][1]["metric"] = "energy_j"
     spec["space"]["group_size"]["layers"] = ["*.depthwize", "*.pointwise"]

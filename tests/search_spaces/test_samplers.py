@@ -12,15 +12,17 @@ import pytest
 
 from search_spaces.apply import apply
 from search_spaces.costs import macs
+from search_spaces.design import Design, Kind
 from search_spaces.objectives import Direction, Metric, TrialState
 from search_spaces.pareto import hypervolume
 from search_spaces.samplers import SAMPLERS, Proposal, Sampler, ToldTrial, make_sampler
-from search_spaces.space import Space
+from search_spaces.space import Decision, Space
 from search_spaces.spec import LimitSpec, ObjectiveSpec, SamplerName, SearchSpec
 from search_spaces.testing import (
     MakeSampler,
     PruningProblem,
     SamplerContract,
+    chain_space,
     contract_spec,
     play,
     pruning_problem,
@@ -304,3 +306,25 @@ def test_trial_without_limits_counts_as_feasible_and_an_unexplained_miss_does_no
     assert missed(trial(TrialState.INFEASIBLE, {"a": 0.5, "b": -3.0, "c": 0.25})) == 0.75
     assert missed(trial(TrialState.INFEASIBLE, {})) > 0
     assert missed(trial(TrialState.INFEASIBLE, {"a": float("nan")})) > 0
+
+
+@pytest.mark.parametrize("name", [SamplerName.TPE, SamplerName.NSGA2])
+def test_methods_are_learnt_though_they_have_no_order(name: SamplerName) -> None:
+    methods = tuple("abcdef")
+    chain = chain_space([8, 8, 8, 8])
+    decision = Decision("importance/network", Kind.IMPORTANCE, "network", methods)
+    uniform = tuple(Design.of({**design, decision.name: "a"}) for design in chain.uniform)
+    space = Space(chain.network, (*chain.decisions, decision), uniform)
+    spec = contract_spec(trials=120, name=name)
+    sampler = make_sampler(spec, space)
+    proposals: list[Proposal] = []
+    for number in range(120):
+        (proposal,) = sampler.ask(1, number, [])
+        kept = sum(int(value) for kind, value in proposal.design.items() if kind.startswith("channels"))
+        is_good = proposal.design[decision.name] == "c"
+        values = {Metric.ACCURACY: kept / 32 - (0.0 if is_good else 0.5), Metric.MACS: kept / 32}
+        trial = ToldTrial(number, proposal.design, TrialState.SUCCEEDED, values, {}, dict(proposal.memo), False)
+        sampler.tell([trial])
+        proposals.append(proposal)
+    late = [proposal.design[decision.name] for proposal in proposals[60:]]
+    assert late.count("c") > 2 * 60 / len(methods)

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from search_spaces.apply import apply, design_key, structure_of
+from search_spaces.apply import DesignError, apply, design_key, structure_of
 from search_spaces.build_space import SpaceError, build_space
 from search_spaces.capabilities import DeviceCapabilities
 from search_spaces.catalog import build_network
 from search_spaces.costs import symbolic_values
 from search_spaces.design import Design, Kind
-from search_spaces.network import InputContract, Network, Node, Op, infer_shapes
+from search_spaces.network import InputContract, Network, Node, Op, infer_shapes, network_digest
 from search_spaces.reach import symbolic_reach
 from search_spaces.spec import NetworkSpec, SpaceSpec
 from tests.random_networks import networks
@@ -186,6 +186,8 @@ def spaces(draw):
     spec["precision"] = {"choices": draw(st.sampled_from([["fp32", "w8a8"], ["w8a8"]]))}
     if structure_of(network).depthwise:
         spec["group_size"] = {"choices": [1, 2]}
+    if draw(st.booleans()):
+        spec["importance"] = {"choices": draw(st.sampled_from([["l1", "l2"], ["l2"]]))}
     divisor = draw(st.sampled_from([1, 2, 4, 16]))
     return build_space(network, SpaceSpec.model_validate(spec), device(channel_divisor=divisor))[0]
 
@@ -220,6 +222,27 @@ def test_no_design_lies_outside_of_the_reach(data):
         indices = [int(generator.integers(len(decision.choices))) for decision in space.decisions]
         for name, value in symbolic_values(apply(space.network, space.design_at(indices))).items():
             assert reach[name].least <= value <= reach[name].greatest, name
+
+
+def test_methods_are_decisions_of_the_whole_network():
+    methods = {"importance": {"choices": ["l2", "l1", "l2"]}, "calibration": {"choices": ["percentile"]}}
+    space, _ = space_of({"prune_ratio": RATIOS, **methods})
+    assert choices(space)["importance/network"] == ("l2", "l1")
+    assert choices(space)["calibration/network"] == ("percentile",)
+    assert {uniform["importance/network"] for uniform in space.uniform} == {"l2"}
+    first, second = (space.design_at([0] * (len(space.decisions) - 2) + [one, 0]) for one in (0, 1))
+    assert apply(space.network, first) == apply(space.network, second) == space.network
+    assert design_key(space.network, first) != design_key(space.network, second)
+    assert design_key(space.network, Design.of({})) == network_digest(space.network)
+
+
+@pytest.mark.parametrize(
+    ("design", "message"),
+    [({"importance/block1": "l1"}, "write importance/network"), ({"importance/network": 3}, "a method has a name")],
+)
+def test_a_method_is_of_the_whole_network_and_has_a_name(design, message):
+    with pytest.raises(DesignError, match=message):
+        apply(build_network(HALF, 10, (0.5,), (0.5,)), Design.of(design))
 
 
 def test_a_design_that_is_no_point_is_refused_by_name():

@@ -12,8 +12,8 @@ from search_spaces.catalog import build_network
 from search_spaces.network import InputContract, Network, Op
 from search_spaces.precision import FP32, W8A8
 from search_spaces.quantisation import plan_quantisation
-from search_spaces.spec import Family, NetworkSpec
-from workers.calibrate import CalibrationMethod, calibrate
+from search_spaces.spec import Calibration, Family, NetworkSpec
+from workers.calibrate import calibrate
 from workers.fold import fold_batch_norms
 from workers.onnx_quantize import activation_grid, calibrated_tensors, image_range, quantise_weight
 from workers.torch_network import build_module
@@ -51,7 +51,7 @@ def test_percentiles_ignore_rare_values():
     network, weights = quantised_network(Family.MOBILENET_V1)
     batch = images(64)
     expected = observed(network, weights, batch)
-    ranges = calibrate(network, weights, batch, CalibrationMethod.PERCENTILE)
+    ranges = calibrate(network, weights, batch, Calibration.PERCENTILE)
     for name, values in expected.items():
         low, high = ranges[name]
         assert values.min() <= low <= high <= values.max()

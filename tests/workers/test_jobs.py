@@ -12,7 +12,7 @@ import onnxruntime
 import pytest
 import torch
 
-from search_spaces.apply import apply, design_key
+from search_spaces.apply import DesignError, apply, design_key
 from search_spaces.catalog import build_for
 from search_spaces.costs import network_workload, symbolic_values
 from search_spaces.datasets import DATASETS
@@ -24,11 +24,13 @@ from search_spaces.scores import wilson_interval
 from search_spaces.spec import SearchSpec
 from service.artifacts.store import ARTIFACTS, open_path
 from tests.workers.on_digits import SCORE_IMAGES, DigitsHome, digits_spec, half, on_local_cpu
+from workers.appraise import build
 from workers.evaluator import JobName
 from workers.evaluator_process import Evaluator
 from workers.jobs import confirm, evaluate, export, prepare
 from workers.weights import check_weights
 from workers.weights_file import load_weights, save_weights
+from workers.workbench import set_up
 
 NO_BASE = "0" * 64
 
@@ -99,6 +101,23 @@ def test_a_design_is_measured_scored_and_proved(digits_home):
     assert outcome.values["accuracy"] * SCORE_IMAGES == pytest.approx(round(outcome.values["accuracy"] * SCORE_IMAGES))
     assert min(outcome.details["stage_s"].values()) > 0
     json.dumps(outcome.details, allow_nan=False)
+
+
+def test_a_design_is_made_by_the_methods_that_it_names(digits_home):
+    def weights_of(**named: str):
+        bench = set_up(digits_spec(), Sources(), digits_home.key, digits_home.folder)
+        design = Design.of({**half("w8a8"), **{f"{kind}/network": method for kind, method in named.items()}})
+        return build(bench, design, {"stage_s": {}})[0]
+
+    usual, named, other = weights_of(), weights_of(importance="l1", calibration="min_max"), weights_of(importance="l2")
+    assert usual.ranges == named.ranges
+    assert all(np.array_equal(usual.weights[name], array) for name, array in named.weights.items())
+    assert any(not np.array_equal(usual.weights[name], array) for name, array in other.weights.items())
+    narrow = weights_of(calibration="percentile")
+    assert all(high <= usual.ranges[name][1] for name, (_, high) in narrow.ranges.items())
+    assert narrow.ranges != usual.ranges
+    with pytest.raises(DesignError, match="'guess' is none of min_max, percentile"):
+        weights_of(calibration="guess")
 
 
 def test_a_limit_on_size_is_judged_before_any_work(tmp_path):

@@ -242,7 +242,8 @@ def by_catalog_names(original: Lite0) -> Weights:
 
 def test_integers_answer_as_it_does(base, observed, crops, expected) -> None:
     design = Design.of({f"precision/{block}": "w8a8" for block in blocks_of(base)})
-    candidate = build_candidate(base, design, observed, Reconstruct.LEAST_SQUARES, L1Norm())
+    scores = L1Norm().atom_scores(base.network, base.weights, observed)
+    candidate = build_candidate(base, design, observed, Reconstruct.LEAST_SQUARES, scores)
     found = file_answers(candidate, crops.held_out)
     assert agreement(found, expected) > 0.8
     assert correlation(found, expected) > 0.98
@@ -255,8 +256,9 @@ def test_pruned_it_answers_much_as_it_does(base, observed, crops, expected) -> N
         for group in structure_of(base.network).coupling.groups
         if not group.frozen
     }
+    scores = L1Norm().atom_scores(base.network, base.weights, observed)
     found = {
-        method: file_answers(build_candidate(base, Design.of(values), observed, method, L1Norm()), crops.held_out)
+        method: file_answers(build_candidate(base, Design.of(values), observed, method, scores), crops.held_out)
         for method in (Reconstruct.NONE, Reconstruct.LEAST_SQUARES)
     }
     mended = found[Reconstruct.LEAST_SQUARES]

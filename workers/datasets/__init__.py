@@ -11,13 +11,14 @@ from workers.datasets.cifar import Cifar10, Cifar100
 from workers.datasets.dataset import Dataset, DatasetUnavailableError
 from workers.datasets.digits import Digits
 from workers.datasets.fashion_mnist import FashionMnist
+from workers.datasets.fashion_mnist_cluttered import FashionMnistCluttered
 from workers.datasets.source import DatasetSource
 from workers.progress import Progress, ignore_progress
 
 __all__ = ["SOURCES", "Dataset", "DatasetSource", "DatasetUnavailableError", "installed_sources", "load_dataset"]
 
 SOURCES: dict[str, type[DatasetSource]] = {
-    source.info.name: source for source in (FashionMnist, Digits, Cifar10, Cifar100)
+    source.info.name: source for source in (FashionMnist, FashionMnistCluttered, Digits, Cifar10, Cifar100)
 }
 assert SOURCES.keys() == DATASETS.keys()
 
