@@ -140,6 +140,21 @@ def report_figures(report: Mapping[str, Any]) -> tuple[Figure, ...]:
     )
 
 
+FILE_KINDS = {
+    "onnx": "the network, for ONNX Runtime, OpenVINO and what else reads ONNX",
+    "safetensors": "its weights in floating point, with the network and the design as JSON",
+    "html": "the report: what was decided, what it is worth, where it comes from",
+    "py": "a Python program that runs it on pictures",
+    "cpp": "the same in C++",
+}
+"""What a file of an export is, by how its name ends."""
+
+
+def describe_file(filename: str) -> str:
+    """What a file of an export is; empty where its name does not tell."""
+    return FILE_KINDS.get(filename.partition(".")[2], "")
+
+
 _PARTS = ("images", "file_bytes")
 
 

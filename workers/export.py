@@ -1,42 +1,59 @@
 """Files to hand out: written, stored, read back, and checked against what was reported of their design.
 
-What is told of an exported file is found out from its own stored bytes. Knows no rows and no searches.
+What is told of an exported file is found out from its own stored bytes, and any difference from what was reported
+ends the export. Knows no rows and no searches.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import onnx
 
 from search_spaces.apply import apply, design_key
 from search_spaces.design import Design, Kind
 from search_spaces.methods import method_of
-from search_spaces.network import Network
+from search_spaces.objectives import SYMBOLIC_METRICS
 from search_spaces.spec import Calibration
 from service.artifacts.store import open_path, put_bytes
 from workers.appraise import Details, build, final_values, write_checked
 from workers.candidate import Candidate, finish_candidate
+from workers.deployed_file import DeployedNetwork, pack_deployed
 from workers.host_lock import training
-from workers.onnx_session import check_executed
 from workers.progress import Progress
+from workers.recount import FileMismatchError
+from workers.report import render_report
+from workers.report.facts import Exported
 from workers.snippets import MEDIA_TYPES, write_snippets
 from workers.splits import Split
+from workers.verify import StoredFiles, verify
 from workers.weights import check_weights
-from workers.weights_file import load_weights
+from workers.weights_file import load_weights, read_origin
 from workers.workbench import Workbench
 
-_BYTES_PER_CONSTANT = 4
-"""Of a bias (fp32 or int32) and of a scale."""
+ONNX, SAFETENSORS, HTML = "application/onnx", "application/octet-stream", "text/html; charset=utf-8"
 
 
-class FileMismatchError(RuntimeError):
-    """A stored file does not hold the network that it was written from."""
+@dataclass(frozen=True)
+class StoredFile:
+    """A file of an export, as it lies among the artifacts."""
+
+    digest: str
+    filename: str
+    media_type: str
+    size_bytes: int
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "digest": self.digest,
+            "filename": self.filename,
+            "media_type": self.media_type,
+            "size_bytes": self.size_bytes,
+        }
 
 
 def export_file(
@@ -51,19 +68,29 @@ def export_file(
     details: Details = {"stage_s": {}}
     progress("build", 0.0, "building the file")
     candidate = _rebuild(bench, design, weights_digest, artifacts, details)
-    model = write_checked(candidate, details, _metadata(bench, design, reported))
-    digest = put_bytes(artifacts, model)
-    filename = f"{_slug(bench.spec.name)}-{design_key(bench.base.network, design)[:8]}.onnx"
-    progress("check", 0.0, "measuring the stored file")
-    stored = open_path(artifacts, digest).read_bytes()
-    check_executed(candidate.network, stored)
-    remeasured = final_values(bench, design, candidate.network, stored, _split_reported(bench, weights_digest), details)
-    remeasured |= recount(candidate.network, stored)
+    metadata = _metadata(bench, design, reported)
+    stem = f"{_slug(bench.spec.name)}-{design_key(bench.base.network, design)[:8]}"
+    deployed = _deployed(bench, design, candidate)
+    model = _store(artifacts, f"{stem}.onnx", ONNX, write_checked(candidate, details, metadata))
+    weights = _store(artifacts, f"{stem}.safetensors", SAFETENSORS, pack_deployed(deployed))
+    progress("check", 0.0, "reading the stored files back")
+    stored = StoredFiles(_read_back(artifacts, model), open_path(artifacts, weights.digest))
+    _read_back(artifacts, weights)
+    split = _split_reported(bench, weights_digest)
+    details["checks"] = verify(deployed, stored, metadata, split, bench.threads)
+    progress("measure", 0.0, "measuring the stored file")
+    remeasured = final_values(bench, design, candidate.network, stored.model, split, details)
+    _compare_reported(reported, remeasured, bench.scores)
+    programs = list(_store_snippets(bench, model.filename, artifacts))
+    files = (model, weights, *programs)
+    exported = Exported(bench, design, candidate.network, reported, remeasured, details, split, files)
+    report = _store(artifacts, f"{stem}.html", HTML, render_report(exported).encode())
+    _read_back(artifacts, report)
     return {
-        "artifact_digest": digest,
-        "filename": filename,
-        "size_bytes": len(stored),
-        "files": list(_put_snippets(bench, filename, artifacts)),
+        "artifact_digest": model.digest,
+        "filename": model.filename,
+        "size_bytes": model.size_bytes,
+        "files": [file.to_json() for file in (report, weights, *programs)],
         "report": {
             "reported": dict(reported),
             "remeasured": remeasured,
@@ -73,18 +100,29 @@ def export_file(
     }
 
 
-def _put_snippets(bench: Workbench, filename: str, artifacts: Path) -> Iterator[dict[str, Any]]:
+def _store(artifacts: Path, filename: str, media_type: str, data: bytes) -> StoredFile:
+    return StoredFile(put_bytes(artifacts, data), filename, media_type, len(data))
+
+
+def _store_snippets(bench: Workbench, filename: str, artifacts: Path) -> Iterator[StoredFile]:
     """Programs that run the file, stored beside it."""
     snippets = write_snippets(filename, bench.base.network.input, bench.output_names, bench.dataset.task)
     for name, text in snippets.items():
-        data = text.encode()
-        media_type = MEDIA_TYPES[Path(name).suffix]
-        yield {
-            "digest": put_bytes(artifacts, data),
-            "filename": name,
-            "media_type": media_type,
-            "size_bytes": len(data),
-        }
+        yield _store(artifacts, name, MEDIA_TYPES[Path(name).suffix], text.encode())
+
+
+def _read_back(artifacts: Path, file: StoredFile) -> bytes:
+    return _read_stored(artifacts, file.digest, file.filename)
+
+
+def _read_stored(artifacts: Path, digest: str, what: str) -> bytes:
+    """The bytes that were stored under a digest. Storing them again does not mend a file that was damaged since."""
+    data = open_path(artifacts, digest).read_bytes()
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise FileMismatchError(
+            f"the stored bytes of {what} are not those that were written: artifact {digest} is damaged"
+        )
+    return data
 
 
 def _rebuild(
@@ -94,11 +132,31 @@ def _rebuild(
     if weights_digest is None:
         return build(bench, design, details)[0]
     applied = apply(bench.base.network, design)
-    weights = load_weights(open_path(artifacts, weights_digest))
+    _read_stored(artifacts, weights_digest, "the finalist's weights")
+    path = open_path(artifacts, weights_digest)
+    _check_origin(read_origin(path), bench, design)
+    weights = load_weights(path)
     check_weights(applied, weights)
     with training():
         calibration = Calibration(method_of(design, Kind.CALIBRATION, bench.spec))
         return finish_candidate(applied, weights, bench.observed, calibration, details["stage_s"], bench.threads)
+
+
+def _check_origin(origin: Mapping[str, str], bench: Workbench, design: Design) -> None:
+    """Weights of another design can have the same shapes."""
+    expected = {"base": bench.base.key, "design": design_key(bench.base.network, design)}
+    if {name: origin.get(name) for name in expected} != expected:
+        raise FileMismatchError("the finalist's stored weights are of another design, or of another base")
+
+
+def _deployed(bench: Workbench, design: Design, candidate: Candidate) -> DeployedNetwork:
+    origin = {
+        "search": bench.spec.name,
+        "base": bench.base.key,
+        "network": design_key(bench.base.network, design),
+        "dataset": bench.dataset.name,
+    }
+    return DeployedNetwork(candidate.network, design, candidate.weights, candidate.ranges, origin)
 
 
 def _split_reported(bench: Workbench, weights_digest: str | None) -> Split:
@@ -106,6 +164,26 @@ def _split_reported(bench: Workbench, weights_digest: str | None) -> Split:
     if weights_digest is None:
         return bench.splits.score.first(bench.spec.evaluation.most_score_images)
     return bench.splits.confirm
+
+
+_ROUNDING = 1e-9
+
+
+def _compare_reported(reported: Mapping[str, float], found: Mapping[str, float], scores: tuple[str, ...]) -> None:
+    """What follows from the design must be equal, a score within the 95% interval that the file itself has.
+
+    What a device measures is never the same twice; both figures are shown.
+    """
+    for metric in sorted(SYMBOLIC_METRICS & reported.keys() & found.keys()):
+        if reported[metric] != found[metric]:
+            told = f"{found[metric]:,.10g}, reported were {reported[metric]:,.10g}"
+            raise FileMismatchError(f"the file has {metric} {told}")
+    for name in (score for score in scores if score in reported):
+        low, high = found[f"{name}_low"] - _ROUNDING, found[f"{name}_high"] + _ROUNDING
+        if not (low <= reported[name] <= high or reported[name] == found[name]):
+            raise FileMismatchError(
+                f"the file has {name} {found[name]:.4f} ({low:.4f} to {high:.4f}), reported were {reported[name]:.4f}"
+            )
 
 
 def _metadata(bench: Workbench, design: Design, reported: Mapping[str, float]) -> dict[str, str]:
@@ -118,36 +196,6 @@ def _metadata(bench: Workbench, design: Design, reported: Mapping[str, float]) -
         "espalier.task": str(bench.dataset.task),
         "espalier.classes": json.dumps(bench.output_names),
     }
-
-
-def recount(network: Network, model: bytes) -> dict[str, float]:
-    """Parameters and payload of a file, from its own arrays.
-
-    Raises:
-        FileMismatchError: a layer is missing, or stored in other bits than `network` declares.
-    """
-    arrays = {array.name: array for array in onnx.ModelProto.FromString(model).graph.initializer}
-    parameters, payload_bits = 0, 0
-    for layer in network.compute_nodes():
-        weight = arrays.get(f"{layer.name}.weight")
-        if weight is None:
-            raise FileMismatchError(f"the file has no weights of {layer.name!r}")
-        bits = _stored_bits(onnx.numpy_helper.to_array(weight))
-        if bits > layer.precision.weight_bits:
-            raise FileMismatchError(f"{layer.name!r} is stored in {bits} bits, declared {layer.precision}")
-        count = int(np.prod(weight.dims))
-        parameters += count
-        payload_bits += count * layer.precision.weight_bits
-        constants = [arrays[name] for part in ("bias", "weight/scale") if (name := f"{layer.name}.{part}") in arrays]
-        payload_bits += sum(8 * _BYTES_PER_CONSTANT * int(np.prod(array.dims)) for array in constants)
-    return {"parameters": parameters, "size_bytes": payload_bits // 8}
-
-
-def _stored_bits(weight: np.ndarray) -> int:
-    """Bits that the values need: low bits lie in 8-bit containers, symmetric about zero."""
-    if weight.dtype != np.int8:
-        return 8 * weight.dtype.itemsize
-    return int(np.abs(weight.astype(int)).max()).bit_length() + 1
 
 
 def _slug(name: str) -> str:

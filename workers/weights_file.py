@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load, save
 
 from service.files import write_atomically
@@ -28,5 +28,19 @@ def load_weights(path: Path) -> Weights:
     """
     try:
         return load(path.read_bytes())
+    except SafetensorError as error:
+        raise WeightsError(f"{path.name} is no whole safetensors file: {error}") from error
+
+
+def read_origin(path: Path) -> dict[str, str]:
+    """What a safetensors file says of itself: what `save_weights` was given as metadata.
+
+    Raises:
+        FileNotFoundError: there is no file.
+        WeightsError: it is damaged.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return dict(file.metadata() or {})
     except SafetensorError as error:
         raise WeightsError(f"{path.name} is no whole safetensors file: {error}") from error
