@@ -29,6 +29,8 @@ from service.health.routes import router as health
 from service.measurements.routes import router as measurements
 from service.networks.routes import router as networks
 from service.problems import Problem, add_problem_handlers
+from service.refinements.routes import router as refinements
+from service.refinements.schemas import RefinementRequest
 from service.searches.routes import router as searches
 from service.shutdown import noticing_signals
 from service.trials.routes import router as trials
@@ -64,6 +66,7 @@ def _make_api() -> APIRouter:
         trials,
         events,
         exports,
+        refinements,
         artifacts,
         devices,
         estimates,
@@ -98,7 +101,7 @@ def _describe(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is None:
         description = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
         schemas = description.setdefault("components", {}).setdefault("schemas", {})
-        for model in (SearchSpec, ExportRequest, Problem):
+        for model in (SearchSpec, ExportRequest, RefinementRequest, Problem):
             schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas.update(schema.pop("$defs", {}))
             schemas[model.__name__] = schema

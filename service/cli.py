@@ -27,7 +27,9 @@ from service.device_commands import devices_app, estimate
 from service.examples import example_path
 from service.measurement_commands import measurements_app
 from service.searches.schemas import check_body
+from service.states import JobState
 from service.watch import watch_search
+from service.wording import describe_activity, describe_file
 
 app = typer.Typer(
     name="espalier",
@@ -142,7 +144,7 @@ def export(
     knee: Annotated[bool, typer.Option("--knee", help="export the front's knee: the default")] = False,
     output: Annotated[Path, typer.Option("--output", "-o", help="file or folder to write to")] = Path(),
 ) -> None:
-    """Get one design as an ONNX file, and its reported beside its re-measured figures."""
+    """Get one design as files, with a report, and its reported beside its re-measured figures."""
     if knee and trial is not None:
         raise typer.BadParameter("give --trial or --knee, not both")
     if not output.is_dir() and not (output.suffix == ".onnx" and output.parent.is_dir()):
@@ -151,8 +153,30 @@ def export(
     with reach_service() as client:
         done = client.await_export(client.request_export(client.resolve(search), trial))
         for path in client.download(done, output):
-            console.print(f"wrote {path} ({path.stat().st_size:,} bytes)", highlight=False, soft_wrap=True)
+            told = f"wrote {path} ({path.stat().st_size:,} bytes): {describe_file(path.name)}"
+            console.print(told, highlight=False, soft_wrap=True, markup=False)
         console.print(terminal.report_table(done))
+
+
+@app.command()
+def refine(
+    search: SearchId,
+    epochs: Annotated[float, typer.Option(help="passes over the training images")],
+    trial: Annotated[list[int] | None, typer.Option(help="its number; again for more; default: the front")] = None,
+    learning_rate: Annotated[float, typer.Option(help="the peak")] = 0.01,
+) -> None:
+    """Train designs of a finished search on for long, and show them before and after."""
+    with reach_service() as client:
+        asked = client.request_refinements(client.resolve(search), trial or [], epochs, learning_rate)
+        found = {one["id"]: one for one in asked}
+        with console.status("") as status:
+            for one in client.follow_refinements(asked):
+                status.update(f"trial {one['trial']}: {describe_activity(one['activity']) or one['state']}")
+                found[one["id"]] = one
+        for one in found.values():
+            console.print(terminal.refinement_table(one))
+        if any(one["state"] != JobState.SUCCEEDED for one in found.values()):
+            raise typer.Exit(1)
 
 
 @app.command()

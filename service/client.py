@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -194,8 +194,26 @@ class Client:
             raise RefusedError({"title": "The export failed", "detail": export.get("reason") or export["state"]})
         return export
 
+    def request_refinements(
+        self, search_id: str, trials: Sequence[int], epochs: float, learning_rate: float
+    ) -> list[Json]:
+        """Ask for designs to be trained on; no trials at all means the front's members."""
+        body: Json = {"epochs": epochs, "learning_rate": learning_rate} | ({"trials": list(trials)} if trials else {})
+        items: list[Json] = self._json("POST", f"/v1/searches/{search_id}/refinements", json=body)["items"]
+        return items
+
+    def follow_refinements(self, refinements: Sequence[Json]) -> Iterator[Json]:
+        """Each as it is now, again and again, until all have ended."""
+        waiting = [one["id"] for one in refinements]
+        while waiting:
+            states = [self._json("GET", f"/v1/refinements/{identity}") for identity in waiting]
+            yield from states
+            waiting = [one["id"] for one in states if not JobState(one["state"]).is_final]
+            if waiting:
+                time.sleep(DEFAULT_RETRY_S)
+
     def download(self, export: Json, target: Path) -> list[Path]:
-        """Write the export's file, and beside it the programs that run it, which are called `run_` and its name.
+        """Write the export's file, and beside it all that comes with it, called by the same name.
 
         Returns:
             what was written, the exported file first; in the folder `target`, if it is one.
@@ -205,7 +223,7 @@ class Client:
         path.write_bytes(self._send("GET", artifact["url"]).content)
         written = [path]
         for file in export["files"]:
-            beside = path.with_name(f"run_{path.stem}{Path(file['filename']).suffix}")
+            beside = path.with_name(_name_beside(path.stem, file["filename"]))
             beside.write_bytes(self._send("GET", file["url"]).content)
             written.append(beside)
         return written
@@ -346,6 +364,12 @@ class Client:
         if response.is_error:
             raise RefusedError(_problem(response))
         return response
+
+
+def _name_beside(stem: str, filename: str) -> str:
+    """What a file of an export is called beside one with this stem: programs find the exported file by its name."""
+    prefix = "run_" if filename.startswith("run_") else ""
+    return f"{prefix}{stem}.{Path(filename).name.partition('.')[2]}"
 
 
 def retry_after_s(response: httpx.Response) -> float:

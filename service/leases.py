@@ -24,6 +24,7 @@ from service.models import (
     ImportedNetwork,
     OwnDataset,
     Preparation,
+    Refinement,
     Search,
     SearchWork,
     Trial,
@@ -31,7 +32,15 @@ from service.models import (
 )
 from service.states import JobState
 
-CLAIMABLE: tuple[type[Claimable], ...] = (Preparation, Trial, Finalist, Export, ImportedNetwork, OwnDataset)
+CLAIMABLE: tuple[type[Claimable], ...] = (
+    Preparation,
+    Trial,
+    Finalist,
+    Export,
+    Refinement,
+    ImportedNetwork,
+    OwnDataset,
+)
 MAX_ATTEMPTS = 5  # more than an unlucky row loses to deaths that are not its fault; a poison row still ends
 
 

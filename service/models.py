@@ -217,7 +217,7 @@ class Export(SearchWork, Row):
 
     Attributes:
         report: reported against re-measured figures.
-        files: digests of the artifacts that come with it, which say how to run it.
+        files: digests of the artifacts that come with it: report, weights, and programs that run it.
     """
 
     __tablename__ = "exports"
@@ -228,6 +228,30 @@ class Export(SearchWork, Row):
     artifact_digest: Mapped[str | None] = mapped_column(ForeignKey("artifacts.digest"))
     report: Mapped[dict[str, Any]] = mapped_column(default=dict)
     files: Mapped[list[Any]] = mapped_column(default=list)
+
+
+class Refinement(SearchWork, Row):
+    """A request to train a trial's design on for long, once the search is over.
+
+    Attributes:
+        settings: how, see `service.refinements.schemas`.
+        activity: the last progress report while it is trained, {stage, share, message}.
+        before, values: on `confirm`, of the weights that it began with, and of those that it ended with.
+        weights_digest: names the artifact of the latter.
+    """
+
+    __tablename__ = "refinements"
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    search_id: Mapped[str] = mapped_column(ForeignKey("searches.id"), index=True)
+    trial_id: Mapped[int] = mapped_column(ForeignKey("trials.id"), index=True)
+    settings: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    activity: Mapped[dict[str, Any] | None]
+    before: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    values: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    details: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    sources: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    weights_digest: Mapped[str | None] = mapped_column(String(64))
 
 
 class ImportedNetwork(Claimable, Row):

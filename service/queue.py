@@ -26,6 +26,7 @@ from service.models import (
     ImportedNetwork,
     OwnDataset,
     Preparation,
+    Refinement,
     Search,
     SearchWork,
     Trial,
@@ -46,6 +47,7 @@ class TaskName(StrEnum):
     RUN = "espalier.run"  # id of a Trial
     CONFIRM = "espalier.confirm"  # id of a Finalist
     EXPORT = "espalier.export"  # id of an Export
+    REFINE = "espalier.refine"  # id of a Refinement
     IMPORT = "espalier.import"  # id of an ImportedNetwork
     INDEX = "espalier.index"  # id of an OwnDataset
 
@@ -63,6 +65,7 @@ QUEUE_OF = {
     TaskName.RUN: QueueName.TRIALS,
     TaskName.CONFIRM: QueueName.TRIALS,
     TaskName.EXPORT: QueueName.CONTROL,
+    TaskName.REFINE: QueueName.TRIALS,
     TaskName.IMPORT: QueueName.TRIALS,
     TaskName.INDEX: QueueName.TRIALS,
 }
@@ -71,6 +74,7 @@ MODEL_OF: dict[TaskName, type[Claimable]] = {
     TaskName.RUN: Trial,
     TaskName.CONFIRM: Finalist,
     TaskName.EXPORT: Export,
+    TaskName.REFINE: Refinement,
     TaskName.IMPORT: ImportedNetwork,
     TaskName.INDEX: OwnDataset,
 }

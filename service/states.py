@@ -54,6 +54,7 @@ class EventKind(StrEnum):
     TRIAL = "trial"  # {number, state, baseline, attempt, values, reason}
     FINALIST = "finalist"  # {number, state, values, reason}: a trial is being confirmed, or was
     EXPORT = "export"  # {id, number, state, reason}
+    REFINEMENT = "refinement"  # {id, number, state, values, reason}
     NOTE = "note"  # {message}: for people
 
 

@@ -16,8 +16,10 @@ from service.states import JobState
 from service.units import show_with_unit, unit_of
 from service.wording import (
     describe_design,
+    describe_training,
     describe_values,
     plot_axes,
+    refined_figures,
     report_figures,
     show_value,
     shown_metrics,
@@ -186,6 +188,20 @@ def _is_confirmed(trial: Json) -> bool:
 
 def _as_confirmed(trial: Json) -> Json:
     return {**trial, "values": trial["confirmed"]["values"], "sources": trial["confirmed"]["sources"]}
+
+
+def refinement_table(refinement: Json) -> RenderableType:
+    """A design in the search, and on `confirm` before and after it was refined; or why it was not."""
+    kept = "" if refinement["kept"] is not False else "; that made it worse on score, so what it began with stays"
+    title = f"Trial {refinement['trial']}, {describe_training(refinement['settings'])}{kept}"
+    if refinement["state"] != JobState.SUCCEEDED:
+        return harmless(f"{title}: {refinement['state']} {refinement['reason']}", "red")
+    table = Table("figure", box=None, header_style="bold", title=title, title_justify="left")
+    for heading in ("in the search", "before, on confirm", "refined, on confirm"):
+        table.add_column(heading, justify="right")
+    for figure in refined_figures(refinement["searched"], refinement["before"], refinement["values"]):
+        table.add_row(figure.name, figure.searched, figure.before, figure.refined)
+    return table
 
 
 def report_table(export: Json) -> Table:

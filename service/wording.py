@@ -152,7 +152,39 @@ FILE_KINDS = {
 
 def describe_file(filename: str) -> str:
     """What a file of an export is; empty where its name does not tell."""
-    return FILE_KINDS.get(filename.partition(".")[2], "")
+    endings = [ending for ending in FILE_KINDS if filename.endswith(f".{ending}")]
+    return FILE_KINDS[max(endings, key=len)] if endings else ""
+
+
+@dataclass(frozen=True, slots=True)
+class RefinedFigure:
+    """One metric of a design: in the search, and on `confirm` before and after it was refined."""
+
+    name: str
+    searched: str
+    before: str
+    refined: str
+
+
+def refined_figures(
+    searched: Mapping[str, float], before: Mapping[str, float], refined: Mapping[str, float]
+) -> tuple[RefinedFigure, ...]:
+    """For every metric that is told of the refined design; before it only scores are told again."""
+    return tuple(
+        RefinedFigure(
+            unit_of(metric).heading,
+            show_value(metric, searched),
+            show_value(metric, before) if metric in before else "",
+            show_value(metric, refined),
+        )
+        for metric in named_metrics(refined)
+    )
+
+
+def describe_training(settings: Mapping[str, float]) -> str:
+    """Such as `5 epochs at a learning rate of 0.01`."""
+    epochs = settings["epochs"]
+    return f"{epochs:g} epoch{'' if epochs == 1 else 's'} at a learning rate of {settings['learning_rate']:g}"
 
 
 _PARTS = ("images", "file_bytes")

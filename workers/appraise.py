@@ -73,10 +73,17 @@ def build_finalist(
         return build(bench, design, details, progress)
     tuned = build(bench, design, details, progress, is_finalist=True)
     tried = build(bench, design, {"stage_s": {}})
-    after, before = (_main_score(bench, model) for _, model in (tuned, tried))
-    is_kept = after >= before if bench.main_direction is Direction.MAXIMIZE else after <= before
-    details["fine_tuning"] = {"metric": bench.main_score, "before": before, "after": after, "kept": is_kept}
+    is_kept = has_helped(bench, tried[1], tuned[1], details)
     return tuned if is_kept else tried
+
+
+def has_helped(bench: Workbench, before: bytes, after: bytes, details: Details) -> bool:
+    """Whether training has made a file no worse on `score`; `fine_tuning` of the details tells."""
+    found = {"before": _main_score(bench, before), "after": _main_score(bench, after)}
+    is_maximised = bench.main_direction is Direction.MAXIMIZE
+    is_kept = found["after"] >= found["before"] if is_maximised else found["after"] <= found["before"]
+    details["fine_tuning"] = {"metric": bench.main_score, **found, "kept": is_kept}
+    return is_kept
 
 
 def _main_score(bench: Workbench, model: bytes) -> float:

@@ -37,6 +37,7 @@ class JobName(StrEnum):
     EVALUATE = "evaluate"
     CONFIRM = "confirm"
     EXPORT = "export"
+    REFINE = "refine"
     IMPORT = "import"
     INDEX = "index"
 
@@ -106,6 +107,12 @@ def load_jobs() -> dict[JobName, Job]:
             progress,
         )
 
+    def refine(arguments: dict[str, Any], home: Path, progress: Progress) -> Mapping[str, Any]:
+        design, settings = design_from_json(arguments["design"]), arguments["settings"]
+        weights_digest = arguments["weights_digest"]
+        searched = (*_search(arguments), design, arguments["base_key"], weights_digest)
+        return jobs.refine(*searched, settings["epochs"], settings["learning_rate"], home, progress)
+
     def import_network(arguments: dict[str, Any], home: Path, progress: Progress) -> Mapping[str, Any]:
         settings = ImportSettings.model_validate(arguments["settings"])
         return bringing.import_network(arguments["upload_digest"], arguments["name"], settings, home, progress)
@@ -119,6 +126,7 @@ def load_jobs() -> dict[JobName, Job]:
         JobName.EVALUATE: evaluate,
         JobName.CONFIRM: confirm,
         JobName.EXPORT: export,
+        JobName.REFINE: refine,
         JobName.IMPORT: import_network,
         JobName.INDEX: index_dataset,
     }

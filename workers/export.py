@@ -67,7 +67,7 @@ def export_file(
     """See `workers.jobs.export`."""
     details: Details = {"stage_s": {}}
     progress("build", 0.0, "building the file")
-    candidate = _rebuild(bench, design, weights_digest, artifacts, details)
+    candidate = rebuild(bench, design, weights_digest, artifacts, details)
     metadata = _metadata(bench, design, reported)
     stem = f"{_slug(bench.spec.name)}-{design_key(bench.base.network, design)[:8]}"
     deployed = _deployed(bench, design, candidate)
@@ -83,7 +83,7 @@ def export_file(
     _compare_reported(reported, remeasured, bench.scores)
     programs = list(_store_snippets(bench, model.filename, artifacts))
     files = (model, weights, *programs)
-    exported = Exported(bench, design, candidate.network, reported, remeasured, details, split, files)
+    exported = Exported(bench, design, candidate.network, weights_digest, reported, remeasured, details, split, files)
     report = _store(artifacts, f"{stem}.html", HTML, render_report(exported).encode())
     _read_back(artifacts, report)
     return {
@@ -125,7 +125,7 @@ def _read_stored(artifacts: Path, digest: str, what: str) -> bytes:
     return data
 
 
-def _rebuild(
+def rebuild(
     bench: Workbench, design: Design, weights_digest: str | None, artifacts: Path, details: Details
 ) -> Candidate:
     """The candidate from a finalist's stored weights, else from the base as in its trial."""

@@ -14,6 +14,7 @@ from service.exports.actions import finish_export
 from service.leases import claim as claim_row
 from service.models import Export, Finalist, Search, Trial
 from service.queue import TaskName
+from service.refinements.queries import latest_refinement
 from service.states import JobState
 from workers.evaluator import JobName
 from workers.workplace import LEASE_S, Claim, Workplace, arguments_of, work
@@ -51,13 +52,14 @@ def _add_artifacts(session: Session, result: Mapping[str, Any]) -> list[str]:
 
 
 def _arguments(session: Session, export: Export) -> dict[str, Any]:
-    """A confirmed finalist is exported with its fine-tuned weights, any other trial as it was searched."""
+    """A refined trial is exported as it was refined last, a finalist as it was confirmed, any other as searched."""
     trial, search = session.get_one(Trial, export.trial_id), session.get_one(Search, export.search_id)
     confirmed = select(Finalist).where(Finalist.trial_id == trial.id, Finalist.state == JobState.SUCCEEDED)
     finalist = session.scalars(confirmed).one_or_none()
+    final = latest_refinement(session, trial.id) or finalist
     return {
         **arguments_of(search),
         "design": trial.design,
-        "weights_digest": None if finalist is None else finalist.weights_digest,
-        "reported": trial.values if finalist is None else finalist.values,
+        "weights_digest": None if final is None else final.weights_digest,
+        "reported": trial.values if final is None else final.values,
     }

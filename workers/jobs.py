@@ -1,8 +1,8 @@
-"""The four jobs of a search, as functions of a spec, a design and files under the home folder.
+"""The five jobs of a search, as functions of a spec, a design and files under the home folder.
 
-prepare, then evaluate many times, confirm the best, export one. What users bring comes in by `workers.bringing`.
-They know no database and no queue: the evaluator process calls them, and whoever supervises it writes down what they
-return. What they raise fails one job; `workers.evaluator.classify` says how.
+prepare, then evaluate many times, confirm the best, refine some, export one. What users bring comes in by
+`workers.bringing`. They know no database and no queue: the evaluator process calls them, and whoever supervises it
+writes down what they return. What they raise fails one job; `workers.evaluator.classify` says how.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from workers.host_lock import training
 from workers.material import base_of, dataset_of, network_of, splits_of
 from workers.origin import score_base, warnings_about
 from workers.progress import Progress, ignore_progress
+from workers.refine import refine_design
 from workers.splits import Splits
 from workers.train import recipe_for
 from workers.workbench import device_called, set_up, use_threads
@@ -190,6 +191,42 @@ def export(
     """
     bench = set_up(spec, sources, base_key, home)
     return export_file(bench, design, weights_digest, reported, home / ARTIFACTS, progress)
+
+
+def refine(
+    spec: SearchSpec,
+    sources: Sources,
+    design: Design,
+    base_key: str,
+    weights_digest: str | None,
+    epochs: float,
+    learning_rate: float,
+    home: Path,
+    progress: Progress = ignore_progress,
+) -> dict[str, Any]:
+    """Train a design on for long, from what its search has left.
+
+    Args:
+        spec: of the search.
+        sources: what its names stand for.
+        design: to refine.
+        base_key: of the base it comes from.
+        weights_digest: what `confirm` stored; None rebuilds the trial's candidate.
+        epochs: passes over `train`.
+        learning_rate: the peak.
+        home: where everything is.
+        progress: told each step.
+
+    Returns:
+        before: scores on `confirm` of what it began with; values: all that is told of what came of it, scored there
+        too; weights_digest, details.
+
+    Raises:
+        TrainingDivergedError: training diverged.
+        FloatingPointError: the network's output is not finite.
+    """
+    bench = set_up(spec, sources, base_key, home)
+    return refine_design(bench, design, weights_digest, epochs, learning_rate, home / ARTIFACTS, progress)
 
 
 _LONG_PARTS = ("groups", "class_names", "added_norms")

@@ -28,6 +28,7 @@ from service.models import Claimable, Finalist, Search, SearchWork, Trial, utc_n
 from service.networks.actions import ImportFailedError, fail_import
 from service.preparations.actions import fail_preparation
 from service.queue import MODEL_OF, TaskName, send_after_commit
+from service.refinements.actions import finish_refinement
 from service.searches.actions import WORK, cancel_queued, settle
 from service.searches.queries import lock_search, searches_in
 from service.states import JobState, SearchState
@@ -177,6 +178,10 @@ def _end_export(session: Session, row_id: Any, attempt: int) -> bool:
     return finish_export(session, row_id, attempt, JobState.FAILED, _REASON)
 
 
+def _end_refinement(session: Session, row_id: Any, attempt: int) -> bool:
+    return finish_refinement(session, row_id, attempt, JobState.FAILED, _REASON)
+
+
 def _end_import(session: Session, row_id: Any, attempt: int) -> bool:
     return fail_import(session, row_id, attempt, ImportFailedError(_REASON).document())
 
@@ -190,6 +195,7 @@ _END: dict[TaskName, Callable[[Session, Any, int], bool]] = {
     TaskName.RUN: _end_trial,
     TaskName.CONFIRM: _end_finalist,
     TaskName.EXPORT: _end_export,
+    TaskName.REFINE: _end_refinement,
     TaskName.IMPORT: _end_import,
     TaskName.INDEX: _end_index,
 }

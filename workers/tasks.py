@@ -11,6 +11,7 @@ from workers.export_task import export_trial
 from workers.live_sampler import LiveSamplers
 from workers.plan import plan_search
 from workers.prepare import prepare_search
+from workers.refine_task import refine_trial
 from workers.trial import run_trial
 from workers.workplace import Workplace
 
@@ -38,6 +39,10 @@ def register_tasks(celery: Celery, workplace: Workplace) -> None:
     @celery.task(name=str(TaskName.EXPORT))  # type: ignore[untyped-decorator]
     def export(export_id: str) -> None:
         export_trial(workplace, export_id)
+
+    @celery.task(name=str(TaskName.REFINE))  # type: ignore[untyped-decorator]
+    def refine(refinement_id: str) -> None:
+        refine_trial(workplace, refinement_id)
 
     @celery.task(name=str(TaskName.IMPORT))  # type: ignore[untyped-decorator]
     def bring_network(network_id: str) -> None:

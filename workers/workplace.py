@@ -197,7 +197,7 @@ def _progress_of(workplace: Workplace, claim: Claim) -> Progress:
     return progress
 
 
-_LONG = frozenset({TaskName.PREPARE, TaskName.CONFIRM, TaskName.IMPORT, TaskName.INDEX})
+_LONG = frozenset({TaskName.PREPARE, TaskName.CONFIRM, TaskName.REFINE, TaskName.IMPORT, TaskName.INDEX})
 
 
 def _tell(session: Session, claim: Claim, stage: str, share: float, message: str) -> None:

@@ -38,9 +38,9 @@ class OptunaSampler(IndexedSampler):
     """A sampler of Optuna, made afresh for each draw with a seed of its own.
 
     Each decision is the index of its choice to Optuna: a whole number where choices are ordered (channels, bits, group
-    sizes), and one of several where they are not (methods). Limits are one constraint, the sum of the relative misses, set on every trial: Optuna adds them up
-    anyway, and takes a trial without a constraint for feasible. Failed trials are left out: Optuna learns nothing
-    from them. Baseline trials are left out unless the spec seeds the sampler with them.
+    sizes), one of several where they are not (methods). Limits are one constraint, the sum of the relative misses, set
+    on every trial: Optuna adds them up anyway, and takes a trial without a constraint for feasible. Failed trials are
+    left out: Optuna learns nothing from them. Baseline trials are left out unless the spec seeds the sampler with them.
     """
 
     def __init__(self, spec: SearchSpec, space: Space) -> None:

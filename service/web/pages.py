@@ -15,6 +15,7 @@ import yaml
 from fastapi import APIRouter, Depends, FastAPI, Query, Request
 from fastapi.responses import HTMLResponse, Response
 from fastapi.staticfiles import StaticFiles
+from pydantic import ValidationError
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
@@ -24,7 +25,7 @@ from search_spaces.parse import parse_document, parse_spec
 from service.datasets.queries import find_dataset
 from service.db import transaction
 from service.edge import EngineDep, NameInQuery, PageToken, SearchId, check_same_site
-from service.errors import InvalidPageTokenError, NotFoundError, StateConflictError
+from service.errors import InvalidPageTokenError, InvalidRequestError, NotFoundError, StateConflictError
 from service.examples import example_path, own_example
 from service.exports.actions import request_export
 from service.exports.queries import list_exports
@@ -32,6 +33,10 @@ from service.exports.routes import find_wanted
 from service.known import known_for
 from service.models import Search
 from service.paging import decode_token, encode_token
+from service.refinements.actions import request_refinement
+from service.refinements.queries import list_refinements
+from service.refinements.routes import find_wanted as find_trials
+from service.refinements.schemas import RefinementRequest
 from service.searches import actions
 from service.searches.queries import get_search, list_searches, lock_search
 from service.states import EventKind
@@ -142,6 +147,23 @@ def export(engine: EngineDep, form: FormFields, search_id: SearchId) -> Response
     return redirect(f"/searches/{search_id}")
 
 
+@router.post("/searches/{search_id}/refinements")
+def refine(engine: EngineDep, form: FormFields, search_id: SearchId) -> Response:
+    """Train one trial's design on, or without a number those of the front."""
+    number = form.get("trial", "")
+    try:
+        wanted = RefinementRequest.model_validate(
+            {"epochs": form.get("epochs"), "trials": [_number(number)] if number else None}
+        )
+    except ValidationError as error:
+        raise InvalidRequestError(f"epochs: {error.errors()[0]['msg']}") from None
+    with transaction(engine) as session:
+        search = get_search(session, search_id)
+        for trial in find_trials(session, search, wanted.trials):
+            request_refinement(session, search, trial, wanted.settings())
+    return redirect(f"/searches/{search_id}")
+
+
 @router.post("/searches/{search_id}/{verb}")
 def change(engine: EngineDep, form: FormFields, search_id: SearchId, verb: str) -> Response:
     """Cancel, pause or resume."""
@@ -181,6 +203,7 @@ def _read(session: Session, search: Search, page_number: int) -> views.SearchRow
         front=find_front(session, search),
         finalists=list_finalists(session, search.id),
         exports=list_exports(session, search.id, views.EXPORTS_SHOWN),
+        refinements=list_refinements(session, search.id, views.REFINEMENTS_SHOWN),
         page=list_trials(session, search.id, limit=views.TRIALS_PER_PAGE, after=before),
         page_number=page_number,
     )

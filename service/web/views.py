@@ -15,6 +15,7 @@ from search_spaces.objectives import Provenance, TrialState
 from search_spaces.spec import ObjectiveSpec, SearchSpec
 from service.exports.queries import ExportRow
 from service.models import Artifact, Finalist, Search, Trial, utc_now
+from service.refinements.queries import RefinementRow
 from service.states import JobState, SearchState
 from service.trials.fronts import Front, Member
 from service.trials.queries import Progress
@@ -22,12 +23,16 @@ from service.units import show_seconds, show_with_unit, unit_of
 from service.web import plot
 from service.wording import (
     Figure,
+    RefinedFigure,
     best_values,
     describe_activity,
     describe_design,
+    describe_file,
+    describe_training,
     describe_values,
     named_metrics,
     plot_axes,
+    refined_figures,
     report_figures,
     show_value,
     shown_metrics,
@@ -36,6 +41,7 @@ from service.wording import (
 
 TRIALS_PER_PAGE = 200
 EXPORTS_SHOWN = 20
+REFINEMENTS_SHOWN = 20
 DRAWN_POINTS = 2000  # besides fronts and baseline; more would make each refresh heavy and show nothing new
 
 
@@ -69,6 +75,7 @@ class SearchRows:
     front: Front
     finalists: Sequence[Member]
     exports: Sequence[ExportRow]
+    refinements: Sequence[RefinementRow]
     page: Sequence[Member]
     page_number: int
 
@@ -87,9 +94,13 @@ class TrialRow:
 
 @dataclass(frozen=True, slots=True)
 class FileView:
+    """A file to download, or a page to look at."""
+
     url: str
     filename: str
     size: str
+    description: str
+    is_page: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +112,17 @@ class ExportView:
     reason: str
     files: tuple[FileView, ...]
     figures: tuple[Figure, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RefinementView:
+    number: int
+    settings: str
+    state: str
+    activity: str
+    reason: str
+    is_kept: bool
+    figures: tuple[RefinedFigure, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +150,8 @@ class SearchView:
     knee: int | None
     exports: tuple[ExportView, ...]
     is_exporting: bool
+    refinements: tuple[RefinementView, ...]
+    is_refining: bool
     trials: tuple[TrialRow, ...]
     has_predictions: bool
     number: int
@@ -162,6 +186,8 @@ def search_view(rows: SearchRows) -> SearchView:
         knee=rows.front.knee,
         exports=tuple(map(export_view, rows.exports)),
         is_exporting=any(row.export.state in (JobState.QUEUED, JobState.RUNNING) for row in rows.exports),
+        refinements=tuple(map(refinement_view, rows.refinements)),
+        is_refining=any(row.refinement.state in (JobState.QUEUED, JobState.RUNNING) for row in rows.refinements),
         trials=tuple(trial_row(trial, metrics) for trial, _ in rows.page),
         has_predictions=any(Provenance.PREDICTED in trial.sources.values() for trial, _ in rows.page),
         number=rows.page_number,
@@ -200,8 +226,27 @@ def export_view(row: ExportRow) -> ExportView:
     )
 
 
+def refinement_view(row: RefinementRow) -> RefinementView:
+    refinement = row.refinement
+    return RefinementView(
+        number=row.trial.number,
+        settings=describe_training(refinement.settings),
+        state=refinement.state,
+        activity=describe_activity(refinement.activity),
+        reason=refinement.reason,
+        is_kept=refinement.details.get("fine_tuning", {}).get("kept", True),
+        figures=refined_figures(row.trial.values, refinement.before, refinement.values),
+    )
+
+
 def _file(artifact: Artifact) -> FileView:
-    return FileView(f"/v1/artifacts/{artifact.digest}", artifact.filename, f"{artifact.size_bytes:,} bytes")
+    return FileView(
+        url=f"/v1/artifacts/{artifact.digest}",
+        filename=artifact.filename,
+        size=f"{artifact.size_bytes:,} bytes",
+        description=describe_file(artifact.filename),
+        is_page=artifact.media_type.startswith("text/html"),
+    )
 
 
 def _confirmed_row(trial: Trial, finalist: Finalist, metrics: Sequence[str]) -> TrialRow:

@@ -54,6 +54,19 @@ def test_exporting(visit: Visit, first_search: str, tmp_path: Path) -> None:
         assert page.locator(f"#exports a[download^='run_'][download$='{ending}']").count() == 1
 
 
+def test_refining(visit: Visit, first_search: str) -> None:
+    page = visit.page
+    page.goto(f"/searches/{first_search}")
+    page.select_option("#refine-trial", index=1)
+    page.fill("#refine-epochs", "3")
+    page.get_by_role("button", name="Refine").click()
+    section = page.locator("#refinements")
+    expect(section).to_contain_text("3 epochs")
+    expect(section.locator(".state").first).to_have_text("succeeded", timeout=SEARCH_MS)
+    expect(section).to_contain_text("refined, on confirm")
+    assert section.locator("tbody tr").count() >= 2
+
+
 def test_faults_are_shown_in_place_and_the_text_is_kept(browser: Browser, embedded: Embedded) -> None:
     page = browser.new_page(base_url=embedded.url)
     page.goto("/searches/new")

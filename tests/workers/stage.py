@@ -26,6 +26,7 @@ from workers.export_task import export_trial
 from workers.live_sampler import LiveSamplers
 from workers.plan import plan_search
 from workers.prepare import prepare_search
+from workers.refine_task import refine_trial
 from workers.trial import run_trial
 from workers.workplace import Workplace
 
@@ -67,6 +68,9 @@ def invent(job: JobName, arguments: dict[str, Any]) -> dict[str, Any]:
     if job is JobName.EXPORT:
         report = {"reported": {}}
         return {"artifact_digest": "d" * 64, "filename": "x.onnx", "size_bytes": 10, "files": [], "report": report}
+    if job is JobName.REFINE:
+        better = values | {"accuracy": values["accuracy"] + 0.01}
+        return {"before": values, "values": better, "weights_digest": "e" * 64, "details": {}}
     if job is JobName.IMPORT:
         return {"base_key": "a" * 64, "network": {}, "report": {"class_names": []}}
     if job is JobName.INDEX:
@@ -152,6 +156,7 @@ TASKS = {
     TaskName.RUN: run_trial,
     TaskName.CONFIRM: confirm_finalist,
     TaskName.EXPORT: export_trial,
+    TaskName.REFINE: refine_trial,
     TaskName.IMPORT: import_network,
     TaskName.INDEX: index_dataset,
 }

@@ -222,7 +222,7 @@ def test_a_whole_safetensors_file_of_something_else_is_refused(changes, told: st
 
 @pytest.mark.parametrize(("declared", "found"), [(W8A8, FP32), (FP32, W8A8), (Precision(2, 8), W8A8)], ids=str)
 def test_a_file_in_other_bits_than_declared_is_refused(declared: Precision, found: Precision) -> None:
-    with pytest.raises(FileMismatchError, match="'conv' is stored as|'conv' has .* different weights in a channel"):
+    with pytest.raises(FileMismatchError, match=r"'conv' is stored as|'conv' has .* different weights in a channel"):
         recount(network_in(declared), written(deployed_in(found)))
 
 
@@ -231,7 +231,7 @@ def test_activations_in_more_bits_than_declared_are_refused() -> None:
     declared, found = network_in(Precision(8, 3)), deployed_in(W8A8)
     images = np.random.default_rng(1).standard_normal((2, 2, 6, 6)).astype(np.float32)
     check_executed(declared, written(found))
-    with pytest.raises(FileMismatchError, match="'conv' is fed .* declared 3 bits"):
+    with pytest.raises(FileMismatchError, match=r"'conv' is fed .* declared 3 bits"):
         check_activation_bits(declared, written(found), images)
     check_activation_bits(declared, written(deployed_in(Precision(8, 3))), images)
 
@@ -309,7 +309,7 @@ def test_a_runtime_that_computes_something_else_is_named(tmp_path: Path, monkeyp
 def test_a_file_that_openvino_does_not_run_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = agreement.compile_file
     monkeypatch.setattr(agreement, "compile_file", lambda model: real(model[:100]))
-    with pytest.raises(FileMismatchError, match="OpenVINO .* does not run the file"):
+    with pytest.raises(FileMismatchError, match=r"OpenVINO .* does not run the file"):
         verified(deployed_in(FP32), tmp_path)
 
 

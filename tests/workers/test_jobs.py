@@ -27,7 +27,7 @@ from tests.workers.on_digits import SCORE_IMAGES, DigitsHome, digits_spec, half,
 from workers.appraise import build
 from workers.evaluator import JobName
 from workers.evaluator_process import Evaluator
-from workers.jobs import confirm, evaluate, export, prepare
+from workers.jobs import confirm, evaluate, export, prepare, refine
 from workers.weights import check_weights
 from workers.weights_file import load_weights, save_weights
 from workers.workbench import set_up
@@ -205,6 +205,33 @@ def test_a_finalists_weights_are_kept_as_they_were_trained(confirmed, digits_hom
     path = open_path(digits_home.folder / ARTIFACTS, confirmed["weights_digest"])
     check_weights(apply(base_network(), half("w8a8")), load_weights(path))
     assert hashlib.sha256(path.read_bytes()).hexdigest() == confirmed["weights_digest"]
+
+
+# --- refine -----------------------------------------------------------------------------------------------------
+
+
+def test_a_refined_design_is_scored_before_and_after_and_its_weights_are_handed_out(confirmed, digits_home):
+    home, design = digits_home.folder, half("w8a8")
+    begun = confirmed["weights_digest"]
+    found = refine(digits_spec(), Sources(), design, digits_home.key, begun, 2.0, 0.002, home)
+    assert found["before"]["accuracy"] == confirmed["values"]["accuracy"]
+    assert found["details"]["fine_tuning"]["kept"]
+    assert found["details"]["fine_tuning"]["after"] >= found["details"]["fine_tuning"]["before"]
+    assert found["values"]["accuracy_low"] < found["values"]["accuracy"] < found["values"]["accuracy_high"]
+    assert found["values"]["size_bytes"] == confirmed["values"]["size_bytes"]
+    assert found["weights_digest"] != begun
+    again = refine(digits_spec(), Sources(), design, digits_home.key, begun, 2.0, 0.002, home)
+    assert again["weights_digest"] == found["weights_digest"]
+    result = export_half(digits_home, found["weights_digest"], found["values"])
+    assert result["report"]["differences"]["accuracy"] == 0
+
+
+def test_training_that_makes_a_design_worse_is_not_kept(confirmed, digits_home):
+    begun, home = confirmed["weights_digest"], digits_home.folder
+    found = refine(digits_spec(), Sources(), half("w8a8"), digits_home.key, begun, 1.0, 5.0, home)
+    assert not found["details"]["fine_tuning"]["kept"]
+    assert found["weights_digest"] == begun
+    assert found["values"]["accuracy"] == found["before"]["accuracy"]
 
 
 # --- export -----------------------------------------------------------------------------------------------------

@@ -4,8 +4,9 @@ import pytest
 
 from search_spaces.objectives import TrialState
 from service import db, leases
-from service.models import Event, Search
+from service.models import Event, Refinement, Search
 from service.queue import TaskName
+from service.refinements.actions import request_refinement
 from service.searches import actions
 from service.searches.queries import lock_search
 from service.states import JobState, SearchState
@@ -279,3 +280,20 @@ def test_a_planner_that_lost_its_turn_writes_nothing(stage, monkeypatch):
     stage.deliver()
     assert before
     assert len(stage.trials(search_id)) == before[0]
+
+
+def test_a_refinement_is_worked_on_when_the_search_is_over(stage):
+    search_id = stage.submit(make_spec())
+    stage.deliver()
+    (trial, *_) = stage.trials(search_id)
+    with db.transaction(stage.workplace.engine) as session:
+        search = session.get_one(Search, search_id)
+        row, _ = request_refinement(session, search, trial, {"epochs": 2.0, "learning_rate": 0.01})
+    stage.deliver()
+    with db.reading(stage.workplace.engine) as session:
+        refinement = session.get_one(Refinement, row.id)
+    assert refinement.state == JobState.SUCCEEDED
+    assert refinement.values["accuracy"] == pytest.approx(refinement.before["accuracy"] + 0.01)
+    assert refinement.weights_digest == "e" * 64
+    assert refinement.activity is None
+    assert stage.search(search_id).state is SearchState.SUCCEEDED

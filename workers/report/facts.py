@@ -46,6 +46,7 @@ class Exported:
 
     Attributes:
         network: as deployed.
+        weights_digest: of the trained weights that it was rebuilt from; None where the base's own were taken.
         details: evidence, with `checks` of `workers.verify`.
         split: whose images the reported scores are of.
         files: beside the report.
@@ -54,6 +55,7 @@ class Exported:
     bench: Workbench
     design: Design
     network: Network
+    weights_digest: str | None
     reported: Mapping[str, float]
     remeasured: Mapping[str, float]
     details: Mapping[str, Any]
@@ -141,10 +143,11 @@ def _methods(exported: Exported) -> Iterator[Line]:
         yield Line(kind.replace("_", " "), method_of(exported.design, kind, spec))
     yield Line("reconstruction", str(evaluation.reconstruct))
     yield Line("calibration images", f"{len(exported.bench.observed.images):,} of the split calibrate")
-    epochs = evaluation.finetune_epochs
-    if exported.split.name == exported.bench.splits.confirm.name:
-        epochs += evaluation.finalists.finetune_epochs
-    yield Line("fine-tuning", f"up to {epochs:g} epochs" if epochs else "none")
+    yield Line(
+        "fine-tuning",
+        f"{evaluation.finetune_epochs:g} epochs of every candidate, {evaluation.finalists.finetune_epochs:g} more of "
+        "finalists; a refinement adds its own. What made a design worse was not kept",
+    )
     yield Line("found by", f"{spec.sampler.name}, seed {spec.sampler.seed}, {spec.budget.trials:,} trials at most")
 
 
@@ -237,6 +240,10 @@ def _provenance(exported: Exported) -> Iterator[Line]:
     yield Line("written", f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC")
     yield Line("design", design_key(base.network, exported.design), is_code=True)
     yield Line("base", base.key, is_code=True)
+    if exported.weights_digest is None:
+        yield Line("weights", "made of the base's again, as in the search")
+    else:
+        yield Line("weights, as trained", exported.weights_digest, is_code=True)
     yield Line("base trained", _describe_training(base.report))
     yield Line("data set", f"{bench.dataset.name} {bench.dataset.digest}".strip())
     digests = bench.splits.digests()

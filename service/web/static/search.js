@@ -33,12 +33,14 @@ async function refresh() {
 
 function replace(html) {
   // A reader's half-made choice in a form, or an opened section, must survive.
-  const chosen = live.querySelector("select")?.value;
+  const chosen = new Map([...live.querySelectorAll("form [id]")].map((field) => [field.id, field.value]));
   const opened = [...live.querySelectorAll("details[open]")].map((section) => section.id);
   live.innerHTML = html;
-  const select = live.querySelector("select");
-  if (select && chosen !== undefined && [...select.options].some((option) => option.value === chosen)) {
-    select.value = chosen;
+  for (const [id, value] of chosen) {
+    const field = document.getElementById(id);
+    if (field && (!field.options || [...field.options].some((option) => option.value === value))) {
+      field.value = value;
+    }
   }
   for (const id of opened) {
     document.getElementById(id)?.setAttribute("open", "");
@@ -46,7 +48,7 @@ function replace(html) {
 }
 
 function isFinal() {
-  return live.querySelector("[data-final]") !== null;
+  return live.querySelector("[data-final]") !== null && live.querySelector("[data-pending]") === null;
 }
 
 function follow() {
@@ -68,6 +70,8 @@ function follow() {
   };
 }
 
-if (!isFinal() || live.querySelector("[data-exporting]")) {
+if (!isFinal()) {
   follow();
 }
+// How far a refinement has come is no event.
+setInterval(() => live.querySelector("[data-refining]") && refresh(), POLL_MS);

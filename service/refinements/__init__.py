@@ -1,0 +1,1 @@
+"""Refinements: chosen designs that are trained on for long, once a search is over."""
