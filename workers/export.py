@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from search_spaces.objectives import SYMBOLIC_METRICS
 from search_spaces.spec import Calibration
 from service.artifacts.store import open_path, put_bytes
 from workers.appraise import Details, build, final_values, write_checked
-from workers.candidate import Candidate, finish_candidate
+from workers.candidate import Candidate, finish_candidate, timed
 from workers.deployed_file import DeployedNetwork, pack_deployed
 from workers.host_lock import training
 from workers.progress import Progress
@@ -48,12 +48,7 @@ class StoredFile:
     size_bytes: int
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "digest": self.digest,
-            "filename": self.filename,
-            "media_type": self.media_type,
-            "size_bytes": self.size_bytes,
-        }
+        return asdict(self)
 
 
 def export_file(
@@ -73,35 +68,35 @@ def export_file(
     deployed = _deployed(bench, design, candidate)
     model = _store(artifacts, f"{stem}.onnx", ONNX, write_checked(candidate, details, metadata))
     weights = _store(artifacts, f"{stem}.safetensors", SAFETENSORS, pack_deployed(deployed))
-    progress("check", 0.0, "reading the stored files back")
-    stored = StoredFiles(_read_back(artifacts, model), open_path(artifacts, weights.digest))
-    _read_back(artifacts, weights)
+    progress("check", 0.0, "checking the stored files")
+    stored = StoredFiles(_read_stored(artifacts, model.digest, model.filename), open_path(artifacts, weights.digest))
     split = _split_reported(bench, weights_digest)
-    details["checks"] = verify(deployed, stored, metadata, split, bench.threads)
+    with training(), timed(details["stage_s"], "verify"):
+        details["checks"] = verify(deployed, stored, metadata, split, bench.threads)
     progress("measure", 0.0, "measuring the stored file")
     remeasured = final_values(bench, design, candidate.network, stored.model, split, details)
     _compare_reported(reported, remeasured, bench.scores)
-    programs = list(_store_snippets(bench, model.filename, artifacts))
-    files = (model, weights, *programs)
+    files = (model, weights, *_store_snippets(bench, model.filename, artifacts))
     exported = Exported(bench, design, candidate.network, weights_digest, reported, remeasured, details, split, files)
     report = _store(artifacts, f"{stem}.html", HTML, render_report(exported).encode())
-    _read_back(artifacts, report)
+    return _told(exported, model, (report, *files[1:]))
+
+
+def _told(exported: Exported, model: StoredFile, others: Sequence[StoredFile]) -> dict[str, Any]:
+    """What the job returns."""
+    reported, remeasured = exported.reported, exported.remeasured
     return {
         "artifact_digest": model.digest,
         "filename": model.filename,
         "size_bytes": model.size_bytes,
-        "files": [file.to_json() for file in (report, weights, *programs)],
+        "files": [file.to_json() for file in others],
         "report": {
             "reported": dict(reported),
-            "remeasured": remeasured,
+            "remeasured": dict(remeasured),
             "differences": {name: remeasured[name] - reported[name] for name in reported if name in remeasured},
-            "details": details,
+            "details": dict(exported.details),
         },
     }
-
-
-def _store(artifacts: Path, filename: str, media_type: str, data: bytes) -> StoredFile:
-    return StoredFile(put_bytes(artifacts, data), filename, media_type, len(data))
 
 
 def _store_snippets(bench: Workbench, filename: str, artifacts: Path) -> Iterator[StoredFile]:
@@ -111,8 +106,11 @@ def _store_snippets(bench: Workbench, filename: str, artifacts: Path) -> Iterato
         yield _store(artifacts, name, MEDIA_TYPES[Path(name).suffix], text.encode())
 
 
-def _read_back(artifacts: Path, file: StoredFile) -> bytes:
-    return _read_stored(artifacts, file.digest, file.filename)
+def _store(artifacts: Path, filename: str, media_type: str, data: bytes) -> StoredFile:
+    """Put a file among the artifacts, once it is known to lie there as it should."""
+    digest = put_bytes(artifacts, data)
+    _read_stored(artifacts, digest, filename)
+    return StoredFile(digest, filename, media_type, len(data))
 
 
 def _read_stored(artifacts: Path, digest: str, what: str) -> bytes:
