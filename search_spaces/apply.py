@@ -14,7 +14,7 @@ from functools import lru_cache
 from search_spaces.coupling import ChannelGroup, Coupling, derive_coupling, follows_input
 from search_spaces.design import METHOD_KINDS, METHOD_TARGET, Design, Kind, Value, split_decision_name
 from search_spaces.network import Network, Node, Op, infer_shapes, network_digest
-from search_spaces.precision import Precision, parse_precision
+from search_spaces.precision import ACTIVATION_BITS, WEIGHT_BITS, Precision, parse_precision
 
 
 class DesignError(ValueError):
@@ -204,8 +204,9 @@ def _changed_precision(kind: Kind, decision: str, before: Precision, value: Valu
             return parse_precision(str(value))
         except ValueError as error:
             raise DesignError(decision, str(error)) from None
-    if not isinstance(value, int) or not 1 <= value <= 32:
-        raise DesignError(decision, f"bits are a whole number from 1 to 32, not {value!r}")
+    known = WEIGHT_BITS if kind is Kind.WEIGHT_BITS else ACTIVATION_BITS
+    if not isinstance(value, int) or value not in known:
+        raise DesignError(decision, f"bits are one of {', '.join(map(str, known))}, not {value!r}")
     if kind is Kind.WEIGHT_BITS:
         return replace(before, weight_bits=value)
     return replace(before, activation_bits=value)

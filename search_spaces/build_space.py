@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 from search_spaces.apply import Structure, structure_of
@@ -16,7 +16,14 @@ from search_spaces.coupling import ChannelGroup
 from search_spaces.design import METHOD_KINDS, METHOD_TARGET, Design, Kind, Value, decision_name
 from search_spaces.layer_globs import Faults, LayerSelection, select_layers
 from search_spaces.network import Network
-from search_spaces.precision import Precision, parse_precision
+from search_spaces.precision import (
+    ACTIVATION_BITS,
+    CONTAINER_BITS,
+    WEIGHT_BITS,
+    Precision,
+    parse_precision,
+    why_not_computable,
+)
 from search_spaces.space import Decision, Space, base_value
 from search_spaces.spec import BitChoices, GroupSizeChoices, PrecisionChoices, RatioRange, SpaceSpec
 
@@ -49,7 +56,7 @@ def build_space(network: Network, spec: SpaceSpec, device: DeviceCapabilities | 
     Raises:
         SpaceError: layer globs, precisions or bits that do not fit; all of them at once.
     """
-    builder = _Builder(network, structure_of(network), device.channel_divisor if device else 1, [], [])
+    builder = _Builder(network, structure_of(network), device.channel_divisor if device else 1, {}, [], [])
     group_sizes = _group_size_decisions(builder, spec.group_size)
     precisions = _precision_decisions(builder, spec.precision, device)
     weight_bits = _bit_decisions(builder, spec.weight_bits, Kind.WEIGHT_BITS)
@@ -62,8 +69,8 @@ def build_space(network: Network, spec: SpaceSpec, device: DeviceCapabilities | 
     decisions = [*channels, *precisions, *weight_bits, *activation_bits, *group_sizes, *_method_decisions(spec)]
     kept = tuple(d for d in decisions if len(d.choices) > 1 or d.choices[0] != base_value(network, d))
     rows = list(dict.fromkeys(zip(*counts.values(), strict=True))) or [()]
-    _check_uniform_size(kept, len(rows))
-    uniform = _uniform_designs(network, kept, [dict(zip(counts, row, strict=True)) for row in rows])
+    _check_uniform_size(builder, kept, len(rows))
+    uniform = _uniform_designs(builder, kept, [dict(zip(counts, row, strict=True)) for row in rows])
     return Space(network, kept, uniform), builder.warnings
 
 
@@ -72,6 +79,7 @@ class _Builder:
     network: Network
     structure: Structure
     divisor: int
+    levels: dict[str, tuple[Value, ...]]  # decision to its value at each choice of the spec, where some are raised
     faults: Faults
     warnings: list[str]
 
@@ -134,7 +142,13 @@ def _precision_decisions(
         )
     layers = builder.structure.layers
     names = [(layers[name].block or name) if spec.scope == "block" else name for name in selection.layers]
-    return [_decision(Kind.PRECISION, name, choices) for name in dict.fromkeys(names)] if choices else []
+    if not choices:
+        return []
+    decisions = [_decision(Kind.PRECISION, name, choices) for name in dict.fromkeys(names)]
+    raised = tuple(str(_at_least_8_bits(parse_precision(choice))) for choice in choices)
+    if device is not None and not set(raised) <= set(device.precisions):
+        return decisions
+    return _spare_ends(builder, spec.layers, decisions, raised)
 
 
 def _precision_choices(builder: _Builder, spec: PrecisionChoices, device: DeviceCapabilities | None) -> tuple[str, ...]:
@@ -145,6 +159,9 @@ def _precision_choices(builder: _Builder, spec: PrecisionChoices, device: Device
             precision = str(parse_precision(text))
         except ValueError as error:
             builder.faults.append((pointer, str(error)))
+            continue
+        if reason := why_not_computable(parse_precision(text)):
+            builder.faults.append((pointer, reason))
             continue
         if device is not None and precision not in device.precisions:
             builder.faults.append((pointer, _not_executed(precision, device)))
@@ -159,9 +176,41 @@ def _not_executed(precision: str, device: DeviceCapabilities) -> str:
 def _bit_decisions(builder: _Builder, spec: BitChoices | None, kind: Kind) -> list[Decision]:
     if spec is None:
         return []
+    known = WEIGHT_BITS if kind is Kind.WEIGHT_BITS else ACTIVATION_BITS
+    for number, choice in enumerate(spec.choices):
+        if choice not in known:
+            message = f"{choice} is none of the bits that there are: {', '.join(map(str, known))}"
+            builder.faults.append((f"/space/{kind}/choices/{number}", message))
     selection = builder.select(f"/space/{kind}", spec.layers, spec.exclude)
     choices = tuple(sorted(set(spec.choices), reverse=True))
-    return [_decision(kind, layer, choices) for layer in selection.layers]
+    decisions = [_decision(kind, layer, choices) for layer in selection.layers]
+    return _spare_ends(builder, spec.layers, decisions, tuple(max(choice, CONTAINER_BITS) for choice in choices))
+
+
+def _at_least_8_bits(precision: Precision) -> Precision:
+    weights, activations = (max(bits, CONTAINER_BITS) for bits in (precision.weight_bits, precision.activation_bits))
+    return replace(precision, weight_bits=weights, activation_bits=activations)
+
+
+def _spare_ends(
+    builder: _Builder, named: Sequence[str], decisions: Sequence[Decision], raised: tuple[Value, ...]
+) -> list[Decision]:
+    """Give the first and the last layer the raised choices, unless they are named: few bits cost most there.
+
+    Args:
+        named: globs of the spec; one that is a layer's name is what names it.
+        decisions: with a choice for each of `raised`.
+    """
+    layers = list(builder.structure.layers)
+    spared = {layers[0], layers[-1]}.difference(named)
+    of_spared = [d for d in decisions if spared.intersection(builder.structure.layers_of_target[d.target])]
+    if of_spared and raised != of_spared[0].choices:
+        builder.levels.update({decision.name: raised for decision in of_spared})
+        names = " and ".join(name for name in layers if name in spared)
+        builder.warnings.append(
+            f"{names} keep at least {CONTAINER_BITS} bits, being first or last; name them in `layers` to choose fewer"
+        )
+    return [replace(d, choices=tuple(dict.fromkeys(builder.levels.get(d.name, d.choices)))) for d in decisions]
 
 
 def _check_bits(
@@ -285,34 +334,34 @@ def _step(builder: _Builder, index: int, group: ChannelGroup, group_sizes: Seque
 # --- the uniform baseline ---------------------------------------------------------------------------------------
 
 
-def _levels(decisions: Sequence[Decision]) -> list[int]:
+def _levels(builder: _Builder, decisions: Sequence[Decision]) -> list[int]:
     """Number of precisions, of weight bits and of activation bits; 1 where they are not varied."""
     return [
-        max((len(decision.choices) for decision in decisions if decision.kind is kind), default=1)
+        max((len(builder.levels.get(d.name, d.choices)) for d in decisions if d.kind is kind), default=1)
         for kind in _PRECISION_KINDS
     ]
 
 
-def _check_uniform_size(decisions: Sequence[Decision], ratios: int) -> None:
-    size = ratios * math.prod(_levels(decisions))
+def _check_uniform_size(builder: _Builder, decisions: Sequence[Decision], ratios: int) -> None:
+    size = ratios * math.prod(_levels(builder, decisions))
     if size > MAX_UNIFORM:
         message = f"the uniform baseline would have {size:,} designs; take a larger step or fewer precisions, so that"
         raise SpaceError([("/space", f"{message} it has at most {MAX_UNIFORM:,}")])
 
 
 def _uniform_designs(
-    network: Network, decisions: Sequence[Decision], shapes: Sequence[dict[str, int]]
+    builder: _Builder, decisions: Sequence[Decision], shapes: Sequence[dict[str, int]]
 ) -> tuple[Design, ...]:
     """Every shape with every precision (or pair of bits), at the base's group sizes or the smallest there are.
 
     Args:
-        network: the base.
+        builder: of the space.
         decisions: of the space.
         shapes: channel group to its count, for each ratio.
     """
-    base = {decision.name: base_value(network, decision) for decision in decisions}
+    base = {decision.name: base_value(builder.network, decision) for decision in decisions}
     designs: dict[Design, None] = {}
-    for shape, positions in product(shapes, product(*map(range, _levels(decisions)))):
+    for shape, positions in product(shapes, product(*map(range, _levels(builder, decisions)))):
         position = dict(zip(_PRECISION_KINDS, positions, strict=True))
         values: dict[str, Value] = {}
         for decision in decisions:
@@ -323,6 +372,7 @@ def _uniform_designs(
             elif decision.kind in METHOD_KINDS:
                 values[decision.name] = decision.choices[0]
             else:
-                values[decision.name] = decision.choices[position[decision.kind]]
+                choices = builder.levels.get(decision.name, decision.choices)
+                values[decision.name] = choices[position[decision.kind]]
         designs[Design.of({name: value for name, value in values.items() if value != base[name]})] = None
     return tuple(designs)

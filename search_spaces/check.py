@@ -15,14 +15,15 @@ from search_spaces.build_space import SpaceError, build_space
 from search_spaces.capabilities import DeviceCapabilities
 from search_spaces.catalog import build_for
 from search_spaces.datasets import DatasetInfo
+from search_spaces.design import Kind
 from search_spaces.known import Known, OwnNetwork, Sources
 from search_spaces.methods import named_methods
-from search_spaces.network import Network, infer_shapes
+from search_spaces.network import Network, Op, infer_shapes
 from search_spaces.objectives import DEVICE_METRICS, SYMBOLIC_METRICS, Metric
 from search_spaces.reach import Reach, symbolic_reach
 from search_spaces.scores import MAIN_SCORE, Scale, ScoreInfo
 from search_spaces.space import Space
-from search_spaces.spec import LimitSpec, NetworkSpec, ObjectiveSpec, SamplerName, SearchSpec
+from search_spaces.spec import GRADIENT_IMPORTANCES, LimitSpec, NetworkSpec, ObjectiveSpec, SamplerName, SearchSpec
 
 FEW_IMAGES = 400
 """Scoring on fewer deserves a warning."""
@@ -103,7 +104,7 @@ def check_spec(spec: SearchSpec, known: Known) -> Checked:
     except SpaceError as error:
         faults += [Fault(pointer, message) for pointer, message in error.faults]
         raise SpecError(tuple(faults)) from None
-    faults += _space_faults(spec, space)
+    faults += [*_space_faults(spec, space), *_gradient_faults(spec, known, network)]
     if faults:
         raise SpecError(tuple(faults))
     warnings += [*_budget_warnings(spec, space), *_origin_warnings(own, dataset), *_size_warnings(spec, dataset)]
@@ -313,6 +314,14 @@ def _space_faults(spec: SearchSpec, space: Space) -> Iterator[Fault]:
     for number, limit in enumerate(spec.limits):
         if limit.metric in reach:
             yield from _unreachable(f"/limits/{number}", limit, reach[limit.metric])
+
+
+def _gradient_faults(spec: SearchSpec, known: Known, network: Network) -> Iterator[Fault]:
+    opaque = next((node.name for node in network.nodes if node.op is Op.OPAQUE), None)
+    for one in named_methods(spec, known) if opaque is not None else ():
+        if one.kind is Kind.IMPORTANCE and one.name in GRADIENT_IMPORTANCES:
+            message = f"{one.name} needs gradients, and none passes {opaque}, which is kept as it is"
+            yield Fault(one.pointer, f"{message}; take one that needs none, such as l1 or filter_l2")
 
 
 def _unreachable(pointer: str, limit: LimitSpec, reach: Reach) -> Iterator[Fault]:

@@ -24,11 +24,11 @@ from enum import StrEnum
 
 from search_spaces.network import ACTIVATION_OPS, COMPUTE_OPS, Network, Node, Op, Shape, infer_shapes
 from search_spaces.objectives import Metric
-from search_spaces.precision import FLOAT_BITS
+from search_spaces.precision import FLOAT_BITS, Precision
 from search_spaces.quantisation import foldable_norms, plan_quantisation, without_norms
 
 WORD_BYTES = 4
-"""Of a bias (fp32, or int32 in an int8 layer) and of a weight scale."""
+"""Of a bias (fp32, or int32 in an int8 layer), of a weight scale and of a value of a codebook."""
 
 FUSED_OPS = ACTIVATION_OPS | {Op.BATCH_NORM, Op.POINTWISE}
 
@@ -110,7 +110,7 @@ def parameters(network: Network) -> int:
 
 
 def size_bytes(network: Network) -> int:
-    """Payload: weights at their bits, biases, and a scale per output channel of quantised weights."""
+    """Payload: weights at their bits, biases, and a scale per output channel of quantised weights, or a codebook."""
     shapes = infer_shapes(network)
     return sum(_operator_size_bytes(operator, shapes) for operator in fused_operators(network))
 
@@ -211,6 +211,13 @@ def tensor_bits(network: Network) -> dict[str, int]:
     return bits
 
 
+def weight_words(precision: Precision, channels: int) -> int:
+    """Numbers that weights in few bits come with: the values of their codebook, or a scale per output channel."""
+    if precision.is_codebook:
+        return int(2**precision.weight_bits)
+    return channels if precision.weight_bits < FLOAT_BITS else 0
+
+
 def _layer_parameters(node: Node, shapes: Mapping[str, Shape]) -> int:
     inputs, outputs = shapes[node.inputs[0]][0], shapes[node.name][0]
     return node.kernel[0] * node.kernel[1] * (inputs // node.groups) * outputs
@@ -227,8 +234,8 @@ def _operator_size_bytes(operator: FusedOperator, shapes: Mapping[str, Shape]) -
         channels, weight_bits = shapes[first.name][0], first.precision.weight_bits
         total = -(-_layer_parameters(first, shapes) * weight_bits // 8)
         folds = bool(fused) and fused[0].op is Op.BATCH_NORM
-        words = (first.bias or folds) + (weight_bits < FLOAT_BITS)
-        total += words * WORD_BYTES * channels
+        total += WORD_BYTES * channels * (first.bias or folds)
+        total += WORD_BYTES * weight_words(first.precision, channels)
         fused = fused[folds:]
     norms = [node for node in (first, *fused) if node.op is Op.BATCH_NORM]
     return total + sum(2 * WORD_BYTES * shapes[node.name][0] for node in norms)  # scale and shift

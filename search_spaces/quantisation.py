@@ -15,9 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from search_spaces.network import COMPUTE_OPS, Network, Node, Op
-
-CONTAINER_BITS = 8
-"""Fewer bits are stored as grid values in 8-bit containers: ONNX Runtime's smaller types do not fuse."""
+from search_spaces.precision import CONTAINER_BITS, FP32, W8A8, Precision
 
 _VALUE_PRESERVING = frozenset({Op.FLATTEN, Op.SHUFFLE, Op.SLICE, Op.PAD, Op.MAX_POOL})
 _RELUS = frozenset({Op.RELU, Op.RELU6})
@@ -25,7 +23,28 @@ _INTEGER_CAPABLE = frozenset({Op.ADD, Op.MULTIPLY, Op.CONCAT, Op.GLOBAL_AVERAGE_
 
 
 def is_quantised_layer(node: Node) -> bool:
-    return node.op in COMPUTE_OPS and not node.precision.is_float
+    """Whether it computes in integers. A layer with weights in few bits and a wider input computes in floats."""
+    return node.op in COMPUTE_OPS and node.precision.is_integer
+
+
+def why_emulated(network: Network) -> str:
+    """What of a network's precisions a file computes in wider arithmetic, for people; empty if nothing.
+
+    What comes out is what such arithmetic would give, but for 16-bit activations, which are not rounded.
+    """
+    precisions = sorted({layer.precision for layer in network.compute_nodes()}, reverse=True)
+    return "; ".join(f"{precision}: {reason}" for precision in precisions if (reason := _emulation(precision)))
+
+
+def _emulation(precision: Precision) -> str:
+    if precision in (FP32, W8A8):
+        return ""
+    if precision.is_integer:
+        return f"grid values in {CONTAINER_BITS}-bit containers"
+    values = "values of its codebook" if precision.is_codebook else "values of its grid"
+    held = "" if precision.weight_bits == FP32.weight_bits else f"weights are {values}, held and computed in fp32"
+    wide = "" if precision.activation_bits == FP32.activation_bits else "activations are computed in fp32, unrounded"
+    return ", ".join(part for part in (held, wide) if part)
 
 
 def foldable_norms(network: Network) -> dict[str, str]:

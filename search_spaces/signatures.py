@@ -25,7 +25,7 @@ LONGEST_SIGNATURE = 2**18
 Size: TypeAlias = Annotated[int, Field(ge=0, le=2**31)]
 Pair: TypeAlias = tuple[Size, Size]
 Sizes: TypeAlias = Annotated[tuple[Size, ...], Field(min_length=1, max_length=8)]
-PrecisionText: TypeAlias = Annotated[str, Field(pattern=r"^(fp32|w[0-9]{1,2}a[0-9]{1,2})$")]
+PrecisionText: TypeAlias = Annotated[str, Field(pattern=r"^(fp32|[wk][0-9]{1,2}a[0-9]{1,2})$")]
 
 
 class _Signature(BaseModel):

@@ -195,13 +195,28 @@ class ImportanceName(StrEnum):
 
     L1 = "l1"
     L2 = "l2"
+    FILTER_L2 = "filter_l2"
+    LOSS = "loss"
+    BIASED_LOSS = "biased_loss"
+    GRASP = "grasp"
+    GRADIENT_NORM = "gradient_norm"
+    BATCH_NORM_SCALE = "batch_norm_scale"
+    RANDOM = "random"
+
+
+GRADIENT_IMPORTANCES = frozenset(
+    {ImportanceName.LOSS, ImportanceName.BIASED_LOSS, ImportanceName.GRASP, ImportanceName.GRADIENT_NORM}
+)
+"""Those that need the loss's gradient, which nothing that is kept as it is lets through."""
 
 
 class Calibration(StrEnum):
-    """How the range of an activation is told from the values seen."""
+    """How the range of an activation is told from the values seen, and the end of a grid from a channel's weights."""
 
     MIN_MAX = "min_max"
     PERCENTILE = "percentile"  # the 0.1% and 99.9% quantiles of a sample of positions
+    MSE = "mse"  # the range of the least squared error
+    KL = "kl"  # the range that keeps most of the distribution; weights reach their peak
 
 
 class FinalistsSpec(_Part):
@@ -223,6 +238,7 @@ class EvaluationSpec(_Part):
     reconstruct: Reconstruct = Reconstruct.LEAST_SQUARES
     importance: Name = str(ImportanceName.L1)
     calibration: Calibration = Calibration.MIN_MAX
+    bias_correction: bool = False
     calibration_images: int | None = Field(default=None, ge=16, le=10_000, description="default: 500, or all there are")
     score_images: int | None = Field(default=None, ge=16, le=100_000, description="default: 2,000, or all there are")
     finetune_epochs: FiniteFloat = Field(default=0.0, ge=0.0, le=100.0)

@@ -143,6 +143,7 @@ def report_figures(report: Mapping[str, Any]) -> tuple[Figure, ...]:
 FILE_KINDS = {
     "onnx": "the network, for ONNX Runtime, OpenVINO and what else reads ONNX",
     "safetensors": "its weights in floating point, with the network and the design as JSON",
+    "packed.safetensors": "its weights in the bits that they are declared in, and so small",
     "html": "the report: what was decided, what it is worth, where it comes from",
     "py": "a Python program that runs it on pictures",
     "cpp": "the same in C++",

@@ -29,9 +29,10 @@ IMAGES = 16
 FLOAT_TOLERANCE = 1e-4
 """Of networks in floating point: sums in another order differ by some 1e-6."""
 
-ROUNDINGS = 2.0
-"""Of networks with integers: runtimes round at other places, which moves outputs by about as much as rounding at all
-did. Measured: up to 0.95 times that where OpenVINO keeps the sums of residual blocks in floating point."""
+ROUNDINGS = 3.0
+"""Of networks with integers: runtimes round at other places, which moves outputs by about as much as rounding
+activations at all did. Measured: up to 1.6 times that, where OpenVINO keeps the sums of residual blocks in floating
+point."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ def compare_runtimes(
 
     Raises:
         FileMismatchError: outputs differ by more than the tolerance, which for a network with integers is a multiple
-            of how far quantising has moved them from floating point.
+            of how far rounding activations has moved them from floating point.
     """
     written = _run(open_plain_session(model, threads), images)
     in_torch = _run_in_torch(network, weights, images)

@@ -1,7 +1,8 @@
 """Builds a design's file and finds out what it is worth: what executes, how fast, how good.
 
 Each step adds its evidence to `details`, a JSON-safe dictionary that is stored with the trial: `stage_s` (seconds of
-each stage), `executed` (layer to operator), `measurement`, `images`. Knows nothing of limits or of rows.
+each stage), `executed` (layer to operator), `emulated` with `emulation` (what is computed in wider arithmetic than
+declared), `measurements`, `images`. Knows nothing of limits or of rows.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from search_spaces.design import Design, Kind
 from search_spaces.methods import method_of
 from search_spaces.network import Network
 from search_spaces.objectives import DEVICE_METRICS, Direction, Metric
+from search_spaces.quantisation import why_emulated
 from search_spaces.spec import Calibration, NetworkSpec
 from workers.anchor import main_precision
 from workers.candidate import Candidate, FineTune, build_candidate, timed
@@ -58,6 +60,7 @@ def build(
             Calibration(method_of(design, Kind.CALIBRATION, bench.spec)),
             _fine_tune(bench, turn, progress, is_finalist),
             bench.threads,
+            bias_correction=evaluation.bias_correction,
         )
         return candidate, write_checked(candidate, details)
 
@@ -102,6 +105,8 @@ def write_checked(candidate: Candidate, details: Details, metadata: Mapping[str,
         model = write_onnx(candidate.network, candidate.weights, candidate.ranges, metadata=metadata)
     with timed(stage_s, "check"):
         details["executed"] = check_executed(candidate.network, model)
+    if reason := why_emulated(candidate.network):
+        details |= {"emulated": True, "emulation": reason}
     return model
 
 

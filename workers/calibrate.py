@@ -1,6 +1,6 @@
 """Ranges of the tensors that are to be quantised, read off a candidate that is fed real images.
 
-The float file is run with reductions as further outputs, so that no whole tensor is ever copied out.
+The float file is run with reductions or samples as further outputs, so that no whole tensor is ever copied out.
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ import onnx
 
 from search_spaces.network import Network, Node, Op, infer_shapes
 from search_spaces.precision import FP32
+from search_spaces.quantisation import plan_quantisation
 from search_spaces.spec import Calibration
 from workers.onnx_quantize import TensorRange, calibrated_tensors
 from workers.onnx_session import open_session
 from workers.onnx_writer import INPUT_NAME, write_onnx
+from workers.ranges import range_of_sample
 
 BATCH = 16
 """Small enough for the activations to stay in the cache."""
 
-PERCENTILE = 99.9
 _SAMPLES_PER_IMAGE = 512
 _OFFSET = "offset"
 _OFFSET_STEP = 61
@@ -52,7 +53,8 @@ def calibrate(
     batches = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
     runs = [session.run(names, _feed(batch, number, method)) for number, batch in enumerate(batches)]
     seen = {name: np.concatenate([np.ravel(run[index]) for run in runs]) for index, name in enumerate(names)}
-    return {probe.tensor: _range(probe, seen) for probe in probes}
+    bits = plan_quantisation(network).bits
+    return {probe.tensor: _range(probe, seen, bits[probe.tensor], method) for probe in probes}
 
 
 @dataclass(frozen=True)
@@ -82,17 +84,16 @@ def _observed_nodes(network: Network) -> list[Node]:
 
 
 def _probe(node: Node, method: Calibration) -> _Probe:
-    if method is Calibration.PERCENTILE:
+    if method is not Calibration.MIN_MAX:
         return _Probe(node.name, sample=f"{node.name}/sample")
     # Nothing is below zero behind a relu, so that is not looked for.
     low = "" if node.op in (Op.RELU, Op.RELU6) else f"{node.name}/low"
     return _Probe(node.name, low, f"{node.name}/high")
 
 
-def _range(probe: _Probe, seen: Mapping[str, np.ndarray]) -> TensorRange:
+def _range(probe: _Probe, seen: Mapping[str, np.ndarray], bits: int, method: Calibration) -> TensorRange:
     if probe.sample:
-        low, high = np.percentile(seen[probe.sample], [100 - PERCENTILE, PERCENTILE])
-        return float(low), float(high)
+        return range_of_sample(seen[probe.sample], bits, method)
     return float(seen[probe.low].min()) if probe.low else 0.0, float(seen[probe.high].max())
 
 

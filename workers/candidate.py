@@ -1,6 +1,6 @@
 """A candidate: a base's weights brought to a design, through the transforms in their one order.
 
-rank on raw weights -> slice -> regroup -> reconstruct -> (fine-tune) -> fold -> calibrate. The order
+rank on raw weights -> slice -> regroup -> reconstruct -> (fine-tune) -> fold -> calibrate -> quantise. The order
 decides accuracy, so it is written down here and nowhere else. Knows nothing of searches, limits or files.
 """
 
@@ -18,12 +18,14 @@ from search_spaces.design import Design
 from search_spaces.network import Network
 from search_spaces.spec import Calibration, Reconstruct
 from workers.base import Base
+from workers.bias_correction import correct_biases
 from workers.calibrate import calibrate
 from workers.fold import fold_batch_norms
 from workers.onnx_quantize import TensorRange
 from workers.transforms.prune import choose_channels, slice_weights
 from workers.transforms.reconstruct import Observed, reconstruct
 from workers.transforms.regroup import regroup
+from workers.weight_grids import quantise_weights
 from workers.weights import Weights
 
 FineTune = Callable[[Network, Weights], Weights]
@@ -35,7 +37,7 @@ class Candidate:
     """A network and weights that are ready to be written to a file.
 
     Attributes:
-        network, weights: with batch norms folded.
+        network, weights: with batch norms folded, and weights in few bits on the grids of their precisions.
         ranges: of the tensors that are quantised; empty when none is.
         raw_weights: of the applied network, before folding: what a candidate is rebuilt from.
         stage_s: seconds that each stage took.
@@ -57,6 +59,8 @@ def build_candidate(
     calibration: Calibration = Calibration.MIN_MAX,
     fine_tune: FineTune | None = None,
     threads: int = 1,
+    *,
+    bias_correction: bool = False,
 ) -> Candidate:
     """Bring the base's weights to a design.
 
@@ -69,6 +73,7 @@ def build_candidate(
         calibration: how ranges are told.
         fine_tune: what to train after reconstruction.
         threads: for ONNX Runtime; torch has its own setting.
+        bias_correction: whether biases make up for what rounding the weights does to means.
 
     Raises:
         DesignError: the design does not fit the base's network.
@@ -83,7 +88,7 @@ def build_candidate(
     if fine_tune is not None:
         with timed(stage_s, "fine_tune"):
             weights = fine_tune(applied, weights)
-    return finish_candidate(applied, weights, observed, calibration, stage_s, threads)
+    return finish_candidate(applied, weights, observed, calibration, stage_s, threads, bias_correction=bias_correction)
 
 
 def finish_candidate(
@@ -93,13 +98,19 @@ def finish_candidate(
     calibration: Calibration,
     stage_s: dict[str, float],
     threads: int = 1,
+    *,
+    bias_correction: bool = False,
 ) -> Candidate:
-    """The last two transforms, for weights that have been through the others: fold and calibrate."""
+    """The last transforms, for weights that have been through the others: fold, calibrate, quantise."""
     with timed(stage_s, "fold"):
         folded, folded_weights = fold_batch_norms(applied, weights)
     with timed(stage_s, "calibrate"):
         ranges = calibrate(folded, folded_weights, observed.images, calibration, threads)
-    return Candidate(folded, folded_weights, ranges, weights, stage_s)
+    with timed(stage_s, "quantise"):
+        rounded = quantise_weights(folded, folded_weights, calibration)
+        if bias_correction:
+            rounded = correct_biases(folded, folded_weights, rounded, observed.images, threads)
+    return Candidate(folded, rounded, ranges, weights, stage_s)
 
 
 @contextmanager

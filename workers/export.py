@@ -18,12 +18,14 @@ from search_spaces.apply import apply, design_key
 from search_spaces.design import Design, Kind
 from search_spaces.methods import method_of
 from search_spaces.objectives import SYMBOLIC_METRICS
+from search_spaces.precision import FLOAT_BITS
 from search_spaces.spec import Calibration
 from service.artifacts.store import open_path, put_bytes
 from workers.appraise import Details, build, final_values, write_checked
 from workers.candidate import Candidate, finish_candidate, timed
 from workers.deployed_file import DeployedNetwork, pack_deployed
 from workers.host_lock import training
+from workers.packed_weights import pack_weights
 from workers.progress import Progress
 from workers.recount import FileMismatchError
 from workers.report import render_report
@@ -68,15 +70,20 @@ def export_file(
     deployed = _deployed(bench, design, candidate)
     model = _store(artifacts, f"{stem}.onnx", ONNX, write_checked(candidate, details, metadata))
     weights = _store(artifacts, f"{stem}.safetensors", SAFETENSORS, pack_deployed(deployed))
+    packed = _store_packed(deployed, stem, artifacts)
     progress("check", 0.0, "checking the stored files")
-    stored = StoredFiles(_read_stored(artifacts, model.digest, model.filename), open_path(artifacts, weights.digest))
+    stored = StoredFiles(
+        _read_stored(artifacts, model.digest, model.filename),
+        open_path(artifacts, weights.digest),
+        *(_read_stored(artifacts, file.digest, file.filename) for file in packed),
+    )
     split = _split_reported(bench, weights_digest)
     with training(), timed(details["stage_s"], "verify"):
         details["checks"] = verify(deployed, stored, metadata, split, bench.threads)
     progress("measure", 0.0, "measuring the stored file")
     remeasured = final_values(bench, design, candidate.network, stored.model, split, details)
     _compare_reported(reported, remeasured, bench.scores)
-    files = (model, weights, *_store_snippets(bench, model.filename, artifacts))
+    files = (model, weights, *packed, *_store_snippets(bench, model.filename, artifacts))
     exported = Exported(bench, design, candidate.network, weights_digest, reported, remeasured, details, split, files)
     report = _store(artifacts, f"{stem}.html", HTML, render_report(exported).encode())
     return _told(exported, model, (report, *files[1:]))
@@ -104,6 +111,14 @@ def _store_snippets(bench: Workbench, filename: str, artifacts: Path) -> Iterato
     snippets = write_snippets(filename, bench.base.network.input, bench.output_names, bench.dataset.task)
     for name, text in snippets.items():
         yield _store(artifacts, name, MEDIA_TYPES[Path(name).suffix], text.encode())
+
+
+def _store_packed(deployed: DeployedNetwork, stem: str, artifacts: Path) -> tuple[StoredFile, ...]:
+    """The weights in the bits that they are declared in; nothing where all are floats."""
+    if all(layer.precision.weight_bits == FLOAT_BITS for layer in deployed.network.compute_nodes()):
+        return ()
+    data = pack_weights(deployed.network, deployed.weights)
+    return (_store(artifacts, f"{stem}.packed.safetensors", SAFETENSORS, data),)
 
 
 def _store(artifacts: Path, filename: str, media_type: str, data: bytes) -> StoredFile:
@@ -137,7 +152,15 @@ def rebuild(
     check_weights(applied, weights)
     with training():
         calibration = Calibration(method_of(design, Kind.CALIBRATION, bench.spec))
-        return finish_candidate(applied, weights, bench.observed, calibration, details["stage_s"], bench.threads)
+        return finish_candidate(
+            applied,
+            weights,
+            bench.observed,
+            calibration,
+            details["stage_s"],
+            bench.threads,
+            bias_correction=bench.spec.evaluation.bias_correction,
+        )
 
 
 def _check_origin(origin: Mapping[str, str], bench: Workbench, design: Design) -> None:

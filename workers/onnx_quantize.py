@@ -11,7 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from search_spaces.network import InputContract, Network, Op
-from search_spaces.quantisation import CONTAINER_BITS, plan_quantisation
+from search_spaces.precision import why_not_computable
+from search_spaces.quantisation import plan_quantisation
+from workers.weight_grids import round_to_grid, weight_scales
 
 TensorRange = tuple[float, float]
 
@@ -20,14 +22,11 @@ def check_writable(network: Network) -> None:
     """Whether every layer can be in a file.
 
     Raises:
-        ValueError: a layer's precision is neither fp32 nor 2 to 8 bits on both sides.
+        ValueError: naming a layer whose precision cannot be, and what can.
     """
     for layer in network.compute_nodes():
-        bits = (layer.precision.weight_bits, layer.precision.activation_bits)
-        if not layer.precision.is_float and (min(bits) < 2 or max(bits) > CONTAINER_BITS):
-            raise ValueError(
-                f"layer {layer.name!r}: {layer.precision} cannot be written; 2 to 8 bits on both sides can"
-            )
+        if reason := why_not_computable(layer.precision):
+            raise ValueError(f"layer {layer.name!r} cannot be written in {reason}")
 
 
 def calibrated_tensors(network: Network) -> tuple[str, ...]:
@@ -69,13 +68,12 @@ def activation_grid(tensor_range: TensorRange, bits: int) -> ActivationGrid:
 
 
 def quantise_weight(weight: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
-    """Symmetric per-output-channel integers: int8 of the same shape, and float32 scales (O,)."""
-    top = 2 ** (bits - 1) - 1
-    peak = np.abs(weight.reshape(len(weight), -1)).max(axis=1)
-    scale = (peak / top).astype(np.float32)
-    scale[scale < np.finfo(np.float32).tiny] = 1.0
-    per_output = scale.reshape(-1, *[1] * (weight.ndim - 1))
-    return np.clip(np.rint(weight / per_output), -top, top).astype(np.int8), scale
+    """Symmetric per-output-channel integers: int8 of the same shape, and float32 scales (O,).
+
+    Grids of 3 bits or more reach a channel's peak, so weights that are on a grid are read off it exactly.
+    """
+    scale = weight_scales(weight, bits)
+    return round_to_grid(weight, bits, scale), scale
 
 
 def quantise_bias(bias: np.ndarray, input_scale: np.float32, weight_scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -15,7 +15,8 @@ import numpy as np
 import onnx
 
 from search_spaces.network import Network, Node, Op, Shape, infer_shapes
-from search_spaces.quantisation import CONTAINER_BITS, QuantisationPlan, is_quantised_layer, plan_quantisation
+from search_spaces.precision import CONTAINER_BITS
+from search_spaces.quantisation import QuantisationPlan, is_quantised_layer, plan_quantisation
 from workers.onnx_quantize import (
     ActivationGrid,
     TensorRange,
@@ -28,6 +29,7 @@ from workers.onnx_quantize import (
 from workers.opaque import IR_VERSION, OPSET, decode_body
 from workers.opaque import OUTPUT as OPAQUE_OUTPUT
 from workers.opaque import input_name as opaque_input
+from workers.weight_grids import quantised_weight
 from workers.weights import BATCH_NORM_EPSILON
 
 INPUT_NAME = "image"
@@ -55,7 +57,8 @@ def write_onnx(
 
     Args:
         network: with batch norms folded. Each node's name is the name of its ONNX node.
-        weights: float32, as `Weights` describes; layers with integer precision are quantised here.
+        weights: float32, as `Weights` describes. What a layer's precision has in few bits is brought to its grid or
+            codebook here, unless it is on it; layers that compute in integers get integers, others floats.
         ranges: smallest and largest value of each of `calibrated_tensors(network)`.
         batch: "N" leaves it open; runtimes are faster when it is fixed.
         metadata: stored in the file, beside the input contract.
@@ -239,8 +242,9 @@ def _write_layer(writer: _Writer, node: Node) -> None:
 
 
 def _float_parameters(writer: _Writer, node: Node) -> list[str]:
-    names = [f"{node.name}.weight", *([f"{node.name}.bias"] if node.bias else [])]
-    return [writer.constant(name, writer.weights[name]) for name in names]
+    weight, bias = f"{node.name}.weight", f"{node.name}.bias"
+    names = [writer.constant(weight, quantised_weight(writer.weights[weight], node.precision))]
+    return [*names, writer.constant(bias, writer.weights[bias])] if node.bias else names
 
 
 def _integer_parameters(writer: _Writer, node: Node) -> list[str]:
@@ -280,8 +284,20 @@ def _write_batch_norm(writer: _Writer, node: Node) -> None:
 
 
 def _write_relu6(writer: _Writer, node: Node) -> None:
+    if _is_clipped_by_grid(writer, node.name, 6.0):
+        # The container reaches beyond 6, so that a clip to 6 would stay, and its layer would not fuse.
+        writer.add("Relu", node.name, [writer.read(node.name, node.inputs[0])], node.name)
+        return
     bounds = [writer.constant(f"float/{value}", np.array(value, np.float32)) for value in (0, 6)]
     writer.add("Clip", node.name, [writer.read(node.name, node.inputs[0]), *bounds], node.name)
+
+
+def _is_clipped_by_grid(writer: _Writer, tensor: str, end: float) -> bool:
+    """Whether a tensor exists in integers of few bits only, which are clipped to mean at most `end`."""
+    if tensor not in writer.plan.integer_tensors:
+        return False
+    grid = writer.grid(tensor)
+    return grid.top < 2**CONTAINER_BITS - 1 and bool((grid.top - grid.zero_point) * grid.scale <= end * (1 + 1e-6))
 
 
 def _write_hard_sigmoid(writer: _Writer, node: Node) -> None:

@@ -51,6 +51,11 @@ def compute(body: str, inputs: Sequence[Tensor]) -> Tensor:
     return result
 
 
+def is_differentiable(body: str) -> bool:
+    """Whether gradients pass what a body computes."""
+    return _torch_function(body) is not None
+
+
 @lru_cache(maxsize=64)
 def _torch_function(body: str) -> Callable[[Tensor], Tensor] | None:
     """The same in torch, for a body of one node that torch has a differentiable function for."""

@@ -13,12 +13,13 @@ import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 
-from search_spaces.costs import WORD_BYTES
+from search_spaces.costs import WORD_BYTES, weight_words
 from search_spaces.network import Network, Node, Op
-from search_spaces.precision import FLOAT_BITS
+from search_spaces.precision import Precision
 from search_spaces.quantisation import is_quantised_layer, plan_quantisation
 from workers.onnx_session import COMPUTE_OPERATORS, executed_nodes, open_plain_session
 from workers.onnx_writer import INPUT_NAME
+from workers.weight_grids import fits_bits, is_on_grid
 from workers.weights import weight_shapes
 
 _KEPT = (Op.OPAQUE, Op.POINTWISE)
@@ -67,16 +68,16 @@ def recount(network: Network, model: bytes) -> dict[str, float]:
 
     Raises:
         FileMismatchError: the file is not whole, a layer is missing or one too many, or one has another shape, other
-            groups, or more different weights than the bits that `network` declares can tell apart.
+            groups, or weights that are not on the grid that `network` declares.
     """
     graph = _read_graph(model)
     _check_layers(network, graph)
     parameters, size_bytes = 0, _kept_bytes(network, graph)
     for name, stored in _stored_layers(network, graph).items():
-        bits = network.by_name()[name].precision.weight_bits
+        precision = network.by_name()[name].precision
         parameters += stored.weight.size
-        words = [array.size for array in (stored.scale, stored.bias) if array is not None]
-        size_bytes += -(-stored.weight.size * bits // 8) + WORD_BYTES * sum(words)
+        words = weight_words(precision, len(stored.weight)) + (0 if stored.bias is None else stored.bias.size)
+        size_bytes += -(-stored.weight.size * precision.weight_bits // 8) + WORD_BYTES * words
     return {"parameters": parameters, "size_bytes": size_bytes}
 
 
@@ -86,10 +87,8 @@ def _stored_layers(network: Network, graph: _Graph) -> dict[str, _StoredLayer]:
     found: dict[str, _StoredLayer] = {}
     for layer in network.compute_nodes():
         stored = found[layer.name] = _read_layer(layer, graph)
-        if is_quantised_layer(layer) != (stored.weight.dtype.kind == "i"):
-            raise FileMismatchError(f"{layer.name!r} is stored as {stored.weight.dtype}, declared {layer.precision}")
-        _check_shapes(layer, stored, shapes)
         _check_bits(layer, stored)
+        _check_shapes(layer, stored, shapes)
     return found
 
 
@@ -171,19 +170,18 @@ def _check_shapes(layer: Node, stored: _StoredLayer, shapes: Mapping[str, tuple[
 
 
 def _check_bits(layer: Node, stored: _StoredLayer) -> None:
-    """Symmetric low bits lie in 8-bit containers, so the values themselves are counted."""
-    bits = layer.precision.weight_bits
     if not np.isfinite(stored.weight).all() or (stored.scale is not None and not (stored.scale > 0).all()):
         raise FileMismatchError(f"{layer.name!r} has weights or scales that are not usable numbers")
-    most = _most_levels(stored.weight.reshape(len(stored.weight), -1))
-    if bits < FLOAT_BITS and most > 2**bits:
-        raise FileMismatchError(f"{layer.name!r} has {most} different weights in a channel, declared {layer.precision}")
+    if not _is_in_bits(stored.weight, layer.precision):
+        found = f"{stored.weight.dtype} of {len(np.unique(stored.weight)):,} values"
+        raise FileMismatchError(f"{layer.name!r} is stored as {found}, declared {layer.precision}")
 
 
-def _most_levels(rows: np.ndarray) -> int:
-    """The most different values that a row (O, n) has."""
-    ordered = np.sort(rows, axis=1)
-    return int((ordered[:, 1:] != ordered[:, :-1]).sum(axis=1).max()) + 1
+def _is_in_bits(weight: np.ndarray, precision: Precision) -> bool:
+    """Whether the stored values are of the declared grid: integers symmetric about zero, or floats."""
+    if weight.dtype != np.int8:
+        return weight.dtype == np.float32 and not precision.is_integer and is_on_grid(weight, precision)
+    return precision.is_integer and fits_bits(weight, precision.weight_bits)
 
 
 def _kept_bytes(network: Network, graph: _Graph) -> int:
@@ -273,7 +271,7 @@ def check_activation_bits(network: Network, model: bytes, images: np.ndarray) ->
     seen = {name: np.concatenate([np.ravel(run[index]) for run in runs]) for index, name in enumerate(names)}
     for layer in layers:
         bits = plan.bits[plan.root[layer.inputs[0]]]
-        levels = _most_levels(seen[fed[layer.name]][None])
+        levels = len(np.unique(seen[fed[layer.name]]))
         if levels > 2**bits:
             raise FileMismatchError(f"{layer.name!r} is fed {levels} different values, declared {bits} bits")
 

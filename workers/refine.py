@@ -62,4 +62,12 @@ def _train_on(
     with training() as turn:
         weights = train(applied, begun.raw_weights, bench.splits.train, recipe, progress, turn.yield_)
         calibration = Calibration(method_of(design, Kind.CALIBRATION, bench.spec))
-        return finish_candidate(applied, weights, bench.observed, calibration, dict(begun.stage_s), bench.threads)
+        return finish_candidate(
+            applied,
+            weights,
+            bench.observed,
+            calibration,
+            dict(begun.stage_s),
+            bench.threads,
+            bias_correction=bench.spec.evaluation.bias_correction,
+        )

@@ -1,13 +1,13 @@
 """Whether stored files hold what was deployed. Each way in which they could differ is looked at; the first one ends it.
 
 What is proved: the safetensors file holds this network, design and these weights to the bit; the ONNX file is what is
-written from that, to the bit; both have the parameters and payload of the network; the runtime executes every layer,
-and no other, in its precision with the file's weights; and all runtimes that are here compute the same.
+written from that, to the bit; packed weights are the same ones; parameters and payload are those of the network; the runtime executes every layer, and
+no other, in its precision with the file's weights; and all runtimes that are here compute the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,10 @@ from workers.agreement import IMAGES, compare_runtimes
 from workers.deployed_file import DeployedFileError, DeployedNetwork, load_deployed
 from workers.onnx_session import check_executed, optimise
 from workers.onnx_writer import write_onnx
+from workers.packed_weights import unpack_weights
 from workers.recount import FileMismatchError, check_activation_bits, recount, recount_optimised
 from workers.splits import Split, normalise
+from workers.weights import Weights, WeightsError, check_weights
 
 _BIT_IMAGES = 2
 """That activation bits are counted on: one shows it, and whole maps are sorted."""
@@ -34,10 +36,12 @@ class StoredFiles:
     Attributes:
         model: the bytes of the ONNX file, at a batch of 1.
         weights: where the safetensors file is.
+        packed: the bytes of the file of packed weights; None where nothing is in few bits.
     """
 
     model: bytes
     weights: Path
+    packed: bytes | None = None
 
 
 def verify(
@@ -60,6 +64,8 @@ def verify(
         PrecisionMismatch: the runtime executes other precisions than declared.
     """
     loaded = _load_weights(deployed, stored.weights)
+    if stored.packed is not None:
+        _check_packed(loaded, stored.packed)
     counted = recount(deployed.network, stored.model)
     _check_counts(deployed.network, counted)
     if write_onnx(loaded.network, loaded.weights, loaded.ranges, metadata=metadata) != stored.model:
@@ -86,10 +92,29 @@ def _load_weights(deployed: DeployedNetwork, path: Path) -> DeployedNetwork:
     for part in ("network", "design", "ranges", "origin"):
         if getattr(loaded, part) != getattr(deployed, part):
             raise FileMismatchError(f"the {part} in the safetensors file is another one than was written")
-    differs = [name for name, array in deployed.weights.items() if not np.array_equal(loaded.weights[name], array)]
-    if differs:
-        raise FileMismatchError(f"{differs[0]!r} in the safetensors file has other values than were written")
+    _check_weights("safetensors", deployed.weights, loaded.weights)
     return loaded
+
+
+_TOLERANCE_16 = 1e-6
+"""Of the largest weight: 16 bits are unpacked to single precision, fewer to the bit."""
+
+
+def _check_packed(loaded: DeployedNetwork, packed: bytes) -> None:
+    try:
+        unpacked = unpack_weights(packed)
+        check_weights(loaded.network, unpacked)
+    except WeightsError as error:
+        raise FileMismatchError(f"the packed weights cannot be read back: {error}") from error
+    wide = {f"{layer.name}.weight" for layer in loaded.network.compute_nodes() if layer.precision.weight_bits == 16}
+    _check_weights("packed", loaded.weights, unpacked, wide)
+
+
+def _check_weights(what: str, written: Weights, found: Weights, wide: Collection[str] = ()) -> None:
+    for name, array in written.items():
+        allowed = _TOLERANCE_16 * np.abs(array).max() if name in wide else 0.0
+        if not (np.abs(found[name] - array) <= allowed).all():
+            raise FileMismatchError(f"{name!r} in the {what} file has other values than were written")
 
 
 def _check_counts(network: Network, counted: Mapping[str, float]) -> None:

@@ -31,7 +31,7 @@ from workers.hardware import open_device
 from workers.hardware.base import Anchor, Device
 from workers.hardware.named import offered_devices
 from workers.host_lock import training
-from workers.importance import Importance, installed_importances
+from workers.importance import Evidence, Importance, installed_importances
 from workers.material import base_of, dataset_of, splits_of
 from workers.splits import Splits, normalise
 from workers.transforms.reconstruct import Observed, observe
@@ -77,7 +77,7 @@ class Workbench:
         Raises:
             NotInstalledError: this machine has no such importance.
         """
-        return _atom_scores(self.base, self.observed, importance)
+        return _atom_scores(self.base, self.observed, self.splits, importance)
 
     @property
     def output_names(self) -> tuple[str, ...]:
@@ -149,9 +149,9 @@ def device_called(name: str) -> Device:
 
 
 @lru_cache(maxsize=16)
-def _atom_scores(base: Base, observed: Observed, name: str) -> np.ndarray:
+def _atom_scores(base: Base, observed: Observed, splits: Splits, name: str) -> np.ndarray:
     importance: Importance = look_up("importance", name, installed_importances())()
-    return importance.atom_scores(base.network, base.weights, observed)
+    return importance.atom_scores(base.network, base.weights, Evidence(observed, splits.train))
 
 
 @lru_cache(maxsize=4)

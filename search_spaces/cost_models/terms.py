@@ -136,7 +136,7 @@ def _form(operator: Mapping[str, Any], found: tuple[Format, ...]) -> Format:
     """What an operator computes on. Packed: convs, and what reads packed tensors only."""
     first = operator["ops"][0]
     if first in _COMPUTE:
-        is_integer = not parse_precision(operator["precision"]).is_float
+        is_integer = parse_precision(operator["precision"]).is_integer
         return Format.INTEGER if is_integer else Format.PACKED if first == "conv" else Format.FLOAT
     if all(source[-1] < FLOAT_BITS for source in operator["inputs"]):
         return Format.INTEGER

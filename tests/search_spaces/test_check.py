@@ -10,7 +10,8 @@ from search_spaces.capabilities import DeviceCapabilities
 from search_spaces.catalog import build_for
 from search_spaces.check import SpecError, check_spec
 from search_spaces.datasets import DATASETS
-from search_spaces.known import Known
+from search_spaces.known import Known, OwnNetwork
+from search_spaces.network import InputContract, Network, Node, Op
 from search_spaces.parse import parse_document, parse_spec
 from search_spaces.spec import Family
 
@@ -156,6 +157,28 @@ def test_methods_must_be_known_wherever_they_are_named(spec):
     assert "l1, l2" in faults["/space/importance/choices/1"]
     assert "min_max" in faults["/space/calibration/choices/0"]
     assert len(faults) == 2
+
+
+def test_gradients_do_not_pass_what_is_kept_as_it_is(spec):
+    nodes = (
+        Node("image", Op.INPUT),
+        Node("stem", Op.CONV, ("image",), channels=32),
+        Node("resize", Op.OPAQUE, ("stem",), shape=(32, 2, 2), body="an ONNX graph"),
+        Node("deep", Op.CONV, ("resize",), channels=64),
+        Node("flat", Op.FLATTEN, ("deep",)),
+        Node("logits", Op.LINEAR, ("flat",), channels=10),
+    )
+    network = Network("mine", InputContract((1, 28, 28), (0.5,), (0.5,)), nodes, "logits")
+    spec |= {"network": {"name": "mine"}, "space": {"prune_ratio": {"high": 0.5}}}
+    spec["space"]["importance"] = {"choices": ["l2", "grasp", "random"]}
+    spec["evaluation"]["importance"] = "biased_loss"
+    own = Known(DEVICES, networks={"mine": OwnNetwork("mine", "f" * 64, network)})
+    with pytest.raises(SpecError) as caught:
+        check_spec(parse_spec(spec), own)
+    faults = {fault.pointer: fault.message for fault in caught.value.faults}
+    assert faults.keys() == {"/space/importance/choices/1", "/evaluation/importance"}
+    assert "none passes resize" in faults["/evaluation/importance"]
+    assert "filter_l2" in faults["/space/importance/choices/1"]
 
 
 def test_all_faults_come_together(spec):

@@ -224,7 +224,8 @@ def test_input_and_output_are_frozen():
         ({"group_size/block1.depthwise": 0}, "group_size/block1.depthwise", "at least 1"),
         ({"precision/block99": "w8a8"}, "precision/block99", "no block or layer"),
         ({"precision/block1": "int8"}, "precision/block1", "not a precision"),
-        ({"weight_bits/stem": 0}, "weight_bits/stem", "from 1 to 32"),
+        ({"weight_bits/stem": 0}, "weight_bits/stem", "one of 1, 2, 3, 4, 5, 6, 7, 8, 16, 32, not 0"),
+        ({"activation_bits/stem": 1}, "activation_bits/stem", "one of 2, 3, 4, 5, 6, 7, 8, 16, 32, not 1"),
         ({"kernel/stem": 5}, "kernel/stem", "not a decision"),
     ],
 )

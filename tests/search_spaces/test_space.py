@@ -15,6 +15,7 @@ from search_spaces.catalog import build_network
 from search_spaces.costs import symbolic_values
 from search_spaces.design import Design, Kind
 from search_spaces.network import InputContract, Network, Node, Op, infer_shapes, network_digest
+from search_spaces.precision import ACTIVATION_BITS, WEIGHT_BITS
 from search_spaces.reach import symbolic_reach
 from search_spaces.spec import NetworkSpec, SpaceSpec
 from tests.random_networks import networks
@@ -114,13 +115,90 @@ def test_separate_bits_are_decisions_of_layers():
     spec = {"weight_bits": {"choices": [4, 8]}, "activation_bits": {"choices": [8, 4]}}
     assert set(faults_of(spec)) == {"/space/weight_bits", "/space/activation_bits"}
     space, _ = space_of(spec, on=takes_bits)
-    assert choices(space)["weight_bits/stem"] == (8, 4)
-    assert choices(space)["activation_bits/classifier"] == (8, 4)
+    assert choices(space)["weight_bits/block1.depthwise"] == (8, 4)
+    assert choices(space)["activation_bits/block1.pointwise"] == (8, 4)
     assert len(space.uniform) == 4
     spec["activation_bits"]["layers"] = ["stem"]
     assert "block1.depthwise could get w" in faults_of(spec, on=takes_bits)["/space/weight_bits"]
     both = {**spec, "precision": {"choices": ["fp32"]}}
     assert "not both" in faults_of(both)["/space/weight_bits"]
+
+
+W2_TO_W8 = device(precisions=("fp32", *(f"w{w}a{a}" for w in (2, 4, 8) for a in (2, 4, 8))), separate_bits=True)
+
+
+def test_first_and_last_layer_keep_eight_bits_unless_they_are_named():
+    spec = {"precision": {"choices": ["w2a4", "fp32", "w4a8"]}}
+    space, warnings = space_of(spec, on=W2_TO_W8)
+    assert choices(space)["precision/stem"] == choices(space)["precision/classifier"] == ("w8a8", "fp32")
+    assert choices(space)["precision/block1"] == ("w2a4", "fp32", "w4a8")
+    assert warnings == [
+        "stem and classifier keep at least 8 bits, being first or last; name them in `layers` to choose fewer"
+    ]
+    assert {(design.get("precision/stem"), design.get("precision/block1")) for design in space.uniform} == {
+        ("w8a8", "w2a4"),
+        (None, None),
+        ("w8a8", "w4a8"),
+    }
+    spec["precision"]["layers"] = ["*", "stem"]
+    space, _ = space_of(spec, on=W2_TO_W8)
+    assert choices(space)["precision/stem"] == ("w2a4", "fp32", "w4a8")
+    assert choices(space)["precision/classifier"] == ("w8a8", "fp32")
+
+
+def test_a_block_with_the_first_layer_keeps_eight_bits_as_a_whole():
+    network = build_network(NetworkSpec(family="vgg_13", width=0.25, input=(3, 32, 32)), 10, (0.5,) * 3, (0.5,) * 3)
+    spec = {"precision": {"choices": ["w4a4", "w8a8"], "layers": ["stage1.*", "stage2.*"]}}
+    found = choices(space_of(spec, network, on=W2_TO_W8)[0])
+    assert found == {"precision/stage1": ("w8a8",), "precision/stage2": ("w4a4", "w8a8")}
+
+
+def test_separate_bits_keep_eight_at_both_ends():
+    spec = {"weight_bits": {"choices": [2, 4]}, "activation_bits": {"choices": [8, 4], "layers": ["*", "classifier"]}}
+    found = choices(space_of(spec, on=W2_TO_W8)[0])
+    assert (found["weight_bits/stem"], found["activation_bits/stem"]) == ((8,), (8,))
+    assert (found["weight_bits/classifier"], found["activation_bits/classifier"]) == ((8,), (8, 4))
+    assert found["weight_bits/block5.pointwise"] == (4, 2)
+
+
+def test_eight_bits_or_more_are_left_alone_and_so_are_few_where_eight_are_not_executed():
+    weights_only = {"precision": {"choices": ["w8a8", "fp32"]}}
+    assert space_of(weights_only, on=W2_TO_W8)[1] == []
+    only_four = device(precisions=("w4a4",))
+    assert choices(space_of({"precision": {"choices": ["w4a4"]}}, on=only_four)[0])["precision/stem"] == ("w4a4",)
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        ("w9a8", "weights take 1, 2, 3, 4, 5, 6, 7, 8, 16 or 32 bits, not 9"),
+        ("w8a1", "activations take 2, 3, 4, 5, 6, 7, 8, 16 or 32 bits, not 1"),
+        ("w32a8", "write w8a8, or leave activations at 32"),
+        ("k2a8", "write w8a8, or leave activations at 32"),
+        ("k16a32", "a codebook takes 1, 2, 3, 4, 5, 6, 7 or 8 bits, not 16"),
+    ],
+)
+def test_bits_that_no_file_has_are_refused_without_a_device_too(choice, message):
+    with pytest.raises(SpaceError, match=message) as caught:
+        build_space(build_network(HALF, 10, (0.5,), (0.5,)), precision_spec("fp32", choice), None)
+    assert caught.value.faults[0][0] == "/space/precision/choices/1"
+
+
+def test_weights_alone_may_be_in_few_bits_where_no_device_is_named():
+    space, _ = build_space(build_network(HALF, 10, (0.5,), (0.5,)), precision_spec("fp32", "w4a32", "k2a32"), None)
+    assert choices(space)["precision/block3"] == ("fp32", "w4a32", "k2a32")
+    assert choices(space)["precision/stem"] == ("fp32", "w8a32", "k8a32")
+
+
+def precision_spec(*texts):
+    return SpaceSpec.model_validate({"precision": {"choices": list(texts)}})
+
+
+def test_separate_bits_outside_the_list_are_named():
+    spec = {"weight_bits": {"choices": [8, 12]}, "activation_bits": {"choices": [1]}}
+    faults = faults_of(spec, on=W2_TO_W8)
+    assert "12 is none of the bits that there are: 1, 2, 3, 4" in faults["/space/weight_bits/choices/1"]
+    assert "1 is none of the bits that there are: 2, 3, 4" in faults["/space/activation_bits/choices/0"]
 
 
 def test_a_single_choice_that_differs_from_the_base_is_kept():
@@ -183,13 +261,15 @@ def test_all_faults_are_found_at_once():
 def spaces(draw):
     network = draw(networks())
     spec = {"prune_ratio": {"low": draw(st.sampled_from([0.0, 0.25])), "high": 0.75, "step": 0.25}}
-    spec["precision"] = {"choices": draw(st.sampled_from([["fp32", "w8a8"], ["w8a8"]]))}
+    spec["precision"] = {"choices": draw(st.sampled_from([["fp32", "w8a8"], ["w8a8"], ["w4a4", "fp32", "w8a8"]]))}
     if structure_of(network).depthwise:
         spec["group_size"] = {"choices": [1, 2]}
     if draw(st.booleans()):
         spec["importance"] = {"choices": draw(st.sampled_from([["l1", "l2"], ["l2"]]))}
     divisor = draw(st.sampled_from([1, 2, 4, 16]))
-    return build_space(network, SpaceSpec.model_validate(spec), device(channel_divisor=divisor))[0]
+    return build_space(
+        network, SpaceSpec.model_validate(spec), W2_TO_W8.model_copy(update={"channel_divisor": divisor})
+    )[0]
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
@@ -271,9 +351,9 @@ def test_counts_are_multiples_of_what_grouped_convs_need():
 
 
 def test_a_baseline_of_very_many_designs_is_refused_in_no_time():
-    bits = {"choices": list(range(1, 33))}
-    pairs = tuple(f"w{weight}a{activation}" for weight in range(1, 33) for activation in range(1, 33))
-    spec = {"prune_ratio": {"high": 0.9, "step": 0.001}, "weight_bits": bits, "activation_bits": bits}
+    pairs = tuple(f"w{weight}a{activation}" for weight in WEIGHT_BITS for activation in ACTIVATION_BITS)
+    bits = {"weight_bits": {"choices": WEIGHT_BITS}, "activation_bits": {"choices": ACTIVATION_BITS}}
+    spec = {"prune_ratio": {"high": 0.9, "step": 0.001}, **bits}
     everything = device(separate_bits=True, precisions=("fp32", *pairs), channel_divisor=1)
     started = time.process_time()
     assert "larger step" in faults_of(spec, on=everything)["/space"]

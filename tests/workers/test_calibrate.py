@@ -10,7 +10,7 @@ import torch
 
 from search_spaces.catalog import build_network
 from search_spaces.network import InputContract, Network, Op
-from search_spaces.precision import FP32, W8A8
+from search_spaces.precision import FP32, W8A8, Precision
 from search_spaces.quantisation import plan_quantisation
 from search_spaces.spec import Calibration, Family, NetworkSpec
 from workers.calibrate import calibrate
@@ -59,6 +59,20 @@ def test_percentiles_ignore_rare_values():
         assert 0.0005 <= (values > high).mean() <= 0.002, name
 
 
+@pytest.mark.parametrize("method", [Calibration.MSE, Calibration.KL])
+def test_ranges_of_least_loss_are_told_from_a_sample_for_the_bits_that_a_tensor_has(method):
+    network, weights = quantised_network(Family.MOBILENET_V1)
+    batch = images(64)
+    layers = {layer.name: replace(layer, precision=Precision(4, 3)) for layer in network.compute_nodes()}
+    coarse = calibrate(network.with_nodes(layers), weights, batch, method)
+    fine, whole = calibrate(network, weights, batch, method), calibrate(network, weights, batch)
+    assert coarse.keys() == fine.keys() == whole.keys()
+    for name, (low, high) in whole.items():
+        assert low * 1.0001 <= fine[name][0] <= 0.0 < fine[name][1] <= high * 1.0001
+    narrower = [coarse[name][1] < fine[name][1] for name in whole]
+    assert sum(narrower) > len(narrower) / 2, "few levels are worth more near zero"
+
+
 def test_a_network_without_integers_needs_no_ranges():
     network, weights = quantised_network(Family.VGG_13)
     floats = network.with_nodes({layer.name: replace(layer, precision=FP32) for layer in network.compute_nodes()})
@@ -91,7 +105,7 @@ def test_a_grid_holds_zero_exactly_and_reaches_both_ends(span, bits):
         assert grid.zero_point == 0, "behind a relu, so that it is swallowed"
 
 
-@pytest.mark.parametrize("bits", [2, 4, 8])
+@pytest.mark.parametrize("bits", [3, 4, 8])
 def test_weights_are_rounded_to_the_nearest_of_their_channels_grid(bits):
     weight = np.random.default_rng(0).standard_normal((5, 3, 2, 2)).astype(np.float32) * np.arange(5).reshape(
         5, 1, 1, 1

@@ -9,17 +9,18 @@ import torch
 from search_spaces.apply import apply
 from search_spaces.design import Design
 from search_spaces.network import Op
+from search_spaces.precision import W8A8
 from search_spaces.spec import Reconstruct
 from tests.workers.on_digits import CALIBRATION_IMAGES, DigitsHome, half
 from workers.base import Base, load_base
 from workers.candidate import Candidate, build_candidate
-from workers.importance import Importance
-from workers.importance.norms import L1Norm, L2Norm
+from workers.importance.norms import norm_scores
 from workers.onnx_writer import write_onnx
 from workers.score import predict
 from workers.splits import Splits, normalise
 from workers.torch_network import build_module
 from workers.transforms.reconstruct import Observed, observe
+from workers.weight_grids import quantised_weight
 from workers.weights import check_weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -41,8 +42,8 @@ def observed(base: Base, splits: Splits) -> Observed:
     return observe(base.network, base.weights, normalise(images, base.network.input))
 
 
-def rank(base: Base, observed: Observed, importance: type[Importance] = L1Norm) -> np.ndarray:
-    return importance().atom_scores(base.network, base.weights, observed)
+def rank(base: Base, order: int = 1) -> np.ndarray:
+    return norm_scores(base.network, base.weights, order)
 
 
 def accuracy(candidate: Candidate, splits: Splits) -> float:
@@ -56,7 +57,7 @@ def accuracy(candidate: Candidate, splits: Splits) -> float:
 @pytest.mark.parametrize("design", [half("fp32"), half("w8a8"), half("w8a8", group_size=2)])
 def test_half_of_the_channels_go_and_most_of_the_accuracy_stays(design, base, observed, splits) -> None:
     """Slicing alone is near guessing; recalibrated norms bring much of it back, least squares more."""
-    scores = rank(base, observed)
+    scores = rank(base)
     found = {
         method: accuracy(build_candidate(base, design, observed, method, scores), splits) for method in Reconstruct
     }
@@ -65,7 +66,7 @@ def test_half_of_the_channels_go_and_most_of_the_accuracy_stays(design, base, ob
 
 
 def test_a_design_that_changes_nothing_gives_the_base(base, observed, splits) -> None:
-    candidate = build_candidate(base, Design.of({}), observed, Reconstruct.LEAST_SQUARES, rank(base, observed))
+    candidate = build_candidate(base, Design.of({}), observed, Reconstruct.LEAST_SQUARES, rank(base))
     images = splits.score.images[:32]
     with torch.inference_mode():
         batch = torch.from_numpy(normalise(images, base.network.input))
@@ -78,7 +79,7 @@ def test_a_design_that_changes_nothing_gives_the_base(base, observed, splits) ->
 
 def test_fine_tuning_comes_behind_reconstruction_and_before_folding(base, observed) -> None:
     design = half("w8a8")
-    reconstructed = build_candidate(base, design, observed, Reconstruct.LEAST_SQUARES, rank(base, observed)).raw_weights
+    reconstructed = build_candidate(base, design, observed, Reconstruct.LEAST_SQUARES, rank(base)).raw_weights
 
     def fine_tune(network, weights):
         assert any(node.op is Op.BATCH_NORM for node in network.nodes)
@@ -88,10 +89,11 @@ def test_fine_tuning_comes_behind_reconstruction_and_before_folding(base, observ
             name: array * np.float32(0.5) if name == "classifier.weight" else array for name, array in weights.items()
         }
 
-    scores = rank(base, observed)
+    scores = rank(base)
     candidate = build_candidate(base, design, observed, Reconstruct.LEAST_SQUARES, scores, fine_tune=fine_tune)
-    assert list(candidate.stage_s) == ["slice", "reconstruct", "fine_tune", "fold", "calibrate"]
-    np.testing.assert_array_equal(candidate.weights["classifier.weight"], reconstructed["classifier.weight"] / 2)
+    assert list(candidate.stage_s) == ["slice", "reconstruct", "fine_tune", "fold", "calibrate", "quantise"]
+    halved = quantised_weight(reconstructed["classifier.weight"] / 2, W8A8)
+    np.testing.assert_array_equal(candidate.weights["classifier.weight"], halved)
     check_weights(apply(base.network, design), candidate.raw_weights)
     check_weights(candidate.network, candidate.weights)
     assert not any(node.op is Op.BATCH_NORM for node in candidate.network.nodes)
@@ -100,7 +102,7 @@ def test_fine_tuning_comes_behind_reconstruction_and_before_folding(base, observ
 def test_the_same_design_gives_the_same_bits_and_leaves_the_base_alone(base, observed) -> None:
     before = {name: array.copy() for name, array in base.weights.items()}
     first, second = (
-        build_candidate(base, half("w8a8", group_size=2), observed, Reconstruct.LEAST_SQUARES, rank(base, observed))
+        build_candidate(base, half("w8a8", group_size=2), observed, Reconstruct.LEAST_SQUARES, rank(base))
         for _ in range(2)
     )
     assert first.ranges == second.ranges
@@ -109,7 +111,7 @@ def test_the_same_design_gives_the_same_bits_and_leaves_the_base_alone(base, obs
 
 
 def test_fewer_channels_are_left_in_every_layer_that_may_lose_some(base, observed) -> None:
-    whole = build_candidate(base, Design.of({}), observed, Reconstruct.NONE, rank(base, observed, L2Norm)).raw_weights
-    sliced = build_candidate(base, half("fp32"), observed, Reconstruct.NONE, rank(base, observed, L2Norm)).raw_weights
+    whole = build_candidate(base, Design.of({}), observed, Reconstruct.NONE, rank(base, order=2)).raw_weights
+    sliced = build_candidate(base, half("fp32"), observed, Reconstruct.NONE, rank(base, order=2)).raw_weights
     for name in (f"block{number}.pointwise.weight" for number in range(2, 14)):
         assert len(sliced[name]) == len(whole[name]) // 2

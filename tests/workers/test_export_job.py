@@ -31,13 +31,14 @@ from workers.base import load_base
 from workers.deployed_file import load_deployed
 from workers.jobs import confirm, evaluate, export
 from workers.onnx_writer import write_onnx
+from workers.packed_weights import unpack_weights
 from workers.recount import FileMismatchError
 from workers.report import render_report
 from workers.report.facts import Exported
 from workers.report.layers import layer_rows, legend
 
 EVIL = "<script>alert(1)<b onclick='x'> & \"b\""
-NAMES = ["onnx", "html", "safetensors", "py", "cpp"]
+NAMES = ["onnx", "html", "safetensors", "packed.safetensors", "py", "cpp"]
 
 
 @pytest.fixture(autouse=True)
@@ -82,7 +83,7 @@ def test_it_hands_out_all_files_under_one_name(exported, files):
     assert list(files) == NAMES
     stem = exported["filename"].removesuffix(".onnx")
     assert [file["filename"] for file in exported["files"]] == [
-        *(f"{stem}.{ending}" for ending in ("html", "safetensors")),
+        *(f"{stem}.{ending}" for ending in ("html", "safetensors", "packed.safetensors")),
         *(f"run_{stem}.{ending}" for ending in ("py", "cpp")),
     ]
     assert all(
@@ -110,6 +111,21 @@ def test_the_safetensors_file_is_the_onnx_file_to_the_bit(files, design, spec, d
         write_onnx(deployed.network, deployed.weights, deployed.ranges, metadata=metadata) == files["onnx"].read_bytes()
     )
     assert load_file(files["safetensors"]).keys() == deployed.weights.keys()
+
+
+def test_packed_weights_are_the_same_and_take_the_payload(files, exported):
+    deployed, packed = load_deployed(files["safetensors"]), files["packed.safetensors"].read_bytes()
+    unpacked = unpack_weights(packed)
+    assert all(np.array_equal(unpacked[name], array) for name, array in deployed.weights.items())
+    payload = exported["report"]["remeasured"]["size_bytes"]
+    assert payload <= sum(array.nbytes for array in load_file(files["packed.safetensors"]).values()) <= 1.01 * payload
+
+
+def test_nothing_is_packed_where_all_is_in_floating_point(digits_home):
+    spec, design = digits_spec(), half("fp32")
+    outcome = evaluate(spec, Sources(), design, digits_home.key, digits_home.folder)
+    result = again(digits_home, spec, design, None, dict(outcome.values))
+    assert not any("packed" in file["filename"] for file in result["files"])
 
 
 def test_what_was_checked_is_told(exported):
@@ -314,4 +330,4 @@ def test_a_trial_is_reported_with_the_limits_of_its_figures(digits_home):
     text = _Page(open_path(digits_home.folder / ARTIFACTS, result["files"][0]["digest"]).read_text()).text
     assert "images that the search has chosen by" in text
     assert "made of the base's again" in text
-    assert "28 of 28 layers have fewer than 8 bits" in text
+    assert "w4a8: grid values in 8-bit containers" in text

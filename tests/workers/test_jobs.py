@@ -14,6 +14,7 @@ import torch
 
 from search_spaces.apply import DesignError, apply, design_key
 from search_spaces.catalog import build_for
+from search_spaces.check import check_spec
 from search_spaces.costs import network_workload, symbolic_values
 from search_spaces.datasets import DATASETS
 from search_spaces.design import Design
@@ -24,6 +25,7 @@ from search_spaces.scores import wilson_interval
 from search_spaces.spec import SearchSpec
 from service.artifacts.store import ARTIFACTS, open_path
 from tests.workers.on_digits import SCORE_IMAGES, DigitsHome, digits_spec, half, on_local_cpu
+from workers.announce import local_known
 from workers.appraise import build
 from workers.evaluator import JobName
 from workers.evaluator_process import Evaluator
@@ -118,6 +120,54 @@ def test_a_design_is_made_by_the_methods_that_it_names(digits_home):
     assert narrow.ranges != usual.ranges
     with pytest.raises(DesignError, match="'guess' is none of min_max, percentile"):
         weights_of(calibration="guess")
+
+
+def test_gradients_are_told_once_for_all_designs(digits_home):
+    """Importances that look at labelled images are decisions as the others are."""
+    space = {"prune_ratio": {"high": 0.5, "step": 0.5}, "importance": {"choices": ["biased_loss", "grasp"]}}
+    spec = digits_spec(space=space)
+    assert [d.choices for d in check_spec(spec, local_known()).space.decisions][-1] == ("biased_loss", "grasp")
+    design = Design.of({**half("fp32"), "importance/network": "grasp"})
+    outcome = evaluate(spec, Sources(), design, digits_home.key, digits_home.folder)
+    assert outcome.state is TrialState.SUCCEEDED
+    assert outcome.values["accuracy"] > 0.4
+    benches = [set_up(spec, Sources(), digits_home.key, digits_home.folder) for _ in range(2)]
+    first, second = (bench.atom_scores("grasp") for bench in benches)
+    assert first is second
+    assert np.isfinite(first).all()
+    assert (first < 0).any()
+
+
+def inner_blocks_in(precision: str) -> Design:
+    blocks = dict.fromkeys(layer.block for layer in base_network().compute_nodes())
+    ends = "k8a32" if precision.startswith("k") else "w8a8"
+    inner = {f"precision/{block}": precision for block in blocks}
+    return Design.of(inner | {"precision/stem": ends, "precision/classifier": ends})
+
+
+@pytest.mark.parametrize("precision", ["w4a4", "k4a32"])
+def test_few_bits_are_scored_and_exported_and_said_to_be_emulated(digits_home, precision):
+    """Far from guessing without any training, and the file that is handed out does exactly what was scored."""
+    evaluation = {"calibration": "mse", "bias_correction": True, "score_images": SCORE_IMAGES}
+    spec, design = digits_spec(evaluation=evaluation), inner_blocks_in(precision)
+    outcome = evaluate(spec, Sources(), design, digits_home.key, digits_home.folder)
+    assert outcome.values["accuracy"] > 0.6
+    assert outcome.details["emulated"] is True
+    assert f"{precision}: " in outcome.details["emulation"]
+    result = export(spec, Sources(), design, digits_home.key, None, outcome.values, digits_home.folder)
+    assert set(result["report"]["differences"].values()) == {0}
+    assert "emulated" not in evaluate(spec, Sources(), half("w8a8"), digits_home.key, digits_home.folder).details
+
+
+def test_corrected_biases_are_part_of_how_a_spec_makes_its_candidates(digits_home):
+    def weights_of(**evaluation):
+        bench = set_up(digits_spec(evaluation=evaluation), Sources(), digits_home.key, digits_home.folder)
+        return build(bench, inner_blocks_in("w4a4"), {"stage_s": {}})[0].weights
+
+    plain, corrected = weights_of(), weights_of(bias_correction=True)
+    assert {name for name, array in plain.items() if not np.array_equal(array, corrected[name])} == {
+        name for name in plain if name.endswith(".bias")
+    }
 
 
 def test_a_limit_on_size_is_judged_before_any_work(tmp_path):

@@ -319,6 +319,14 @@ def test_catalog_networks_execute_as_declared_whichever_blocks_are_integers(fami
     assert executed.keys() == {layer.name for layer in folded.compute_nodes()}
 
 
+@pytest.mark.parametrize("family", Family)
+@pytest.mark.parametrize("precision", [Precision(4, 4), Precision(1, 2), Precision(8, 3)], ids=str)
+def test_catalog_networks_in_few_bits_fuse(family, precision):
+    """Also behind a relu6, whose own clip would keep the layer from fusing."""
+    folded, model = quantised_file(with_precision(catalog_network(family), precision))
+    assert set(check_executed(folded, model).values()) == {"QLinearConv", "QGemm"}
+
+
 # ONNX Runtime has no integer form of MobileNet-V3's hard swish and hard sigmoid.
 @pytest.mark.parametrize("family", [family for family in Family if family is not Family.MOBILENET_V3_SMALL])
 def test_catalog_networks_in_integers_leave_no_float_work_between_layers(family):
@@ -421,8 +429,14 @@ def test_what_cannot_be_written_is_refused():
         write_onnx(network, random_weights(network))
     with pytest.raises(ValueError, match="not a range"):
         write_onnx(network, random_weights(network), {"relu": (0.0, float("nan"))})
-    with pytest.raises(ValueError, match=r"layer 'conv': w8a32 cannot be written"):
-        write_onnx(with_precision(network, Precision(8, 32)), random_weights(network))
+    for precision, reason in {
+        Precision(16, 8): "activations of 8 bits or fewer are computed with integer weights",
+        Precision(9, 8): "weights take 1, 2, 3, 4, 5, 6, 7, 8, 16 or 32 bits, not 9",
+        Precision(8, 1): "activations take 2, 3, 4, 5, 6, 7, 8, 16 or 32 bits, not 1",
+        Precision(16, 32, True): "a codebook takes 1, 2, 3, 4, 5, 6, 7 or 8 bits, not 16",
+    }.items():
+        with pytest.raises(ValueError, match=f"layer 'conv' cannot be written in {precision}: {reason}"):
+            write_onnx(with_precision(network, precision), random_weights(network))
 
 
 def test_readers_that_disagree_take_the_higher_bits():

@@ -28,7 +28,7 @@ from search_spaces.spec import Reconstruct
 from tests.workers.onnx_files import run
 from workers.base import Base, load_base, store_imported
 from workers.candidate import Candidate, build_candidate
-from workers.importance.norms import L1Norm
+from workers.importance.norms import norm_scores
 from workers.importing.import_file import ImportedNetwork, import_file
 from workers.norms import settle_norms
 from workers.onnx_writer import write_onnx
@@ -242,7 +242,7 @@ def by_catalog_names(original: Lite0) -> Weights:
 
 def test_integers_answer_as_it_does(base, observed, crops, expected) -> None:
     design = Design.of({f"precision/{block}": "w8a8" for block in blocks_of(base)})
-    scores = L1Norm().atom_scores(base.network, base.weights, observed)
+    scores = norm_scores(base.network, base.weights, order=1)
     candidate = build_candidate(base, design, observed, Reconstruct.LEAST_SQUARES, scores)
     found = file_answers(candidate, crops.held_out)
     assert agreement(found, expected) > 0.8
@@ -256,7 +256,7 @@ def test_pruned_it_answers_much_as_it_does(base, observed, crops, expected) -> N
         for group in structure_of(base.network).coupling.groups
         if not group.frozen
     }
-    scores = L1Norm().atom_scores(base.network, base.weights, observed)
+    scores = norm_scores(base.network, base.weights, order=1)
     found = {
         method: file_answers(build_candidate(base, Design.of(values), observed, method, scores), crops.held_out)
         for method in (Reconstruct.NONE, Reconstruct.LEAST_SQUARES)

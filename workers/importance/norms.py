@@ -11,22 +11,21 @@ import numpy as np
 
 from search_spaces.apply import structure_of
 from search_spaces.network import Network, Node
-from workers.importance.base import Importance
-from workers.transforms.reconstruct import Observed
+from workers.importance.base import Evidence, Importance
 from workers.weights import Weights
 
 
 class L1Norm(Importance):
     """Sums of absolute weights."""
 
-    def atom_scores(self, network: Network, weights: Weights, observed: Observed) -> np.ndarray:
+    def atom_scores(self, network: Network, weights: Weights, evidence: Evidence) -> np.ndarray:
         return norm_scores(network, weights, order=1)
 
 
 class L2Norm(Importance):
     """Roots of sums of squared weights."""
 
-    def atom_scores(self, network: Network, weights: Weights, observed: Observed) -> np.ndarray:
+    def atom_scores(self, network: Network, weights: Weights, evidence: Evidence) -> np.ndarray:
         return norm_scores(network, weights, order=2)
 
 

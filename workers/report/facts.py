@@ -18,7 +18,7 @@ from search_spaces.costs import symbolic_values
 from search_spaces.design import METHOD_KINDS, Design
 from search_spaces.methods import method_of
 from search_spaces.network import Network, Op
-from search_spaces.quantisation import CONTAINER_BITS
+from search_spaces.quantisation import why_emulated
 from search_spaces.spec import LimitSpec, NetworkSpec
 from service.units import ABSENT, show_with_unit, unit_of
 from service.wording import describe_design, describe_file, named_metrics, show_value
@@ -142,6 +142,7 @@ def _methods(exported: Exported) -> Iterator[Line]:
     for kind in sorted(METHOD_KINDS):
         yield Line(kind.replace("_", " "), method_of(exported.design, kind, spec))
     yield Line("reconstruction", str(evaluation.reconstruct))
+    yield Line("bias correction", "yes" if evaluation.bias_correction else "no")
     yield Line("calibration images", f"{len(exported.bench.observed.images):,} of the split calibrate")
     yield Line(
         "fine-tuning",
@@ -155,7 +156,9 @@ def _checks(exported: Exported) -> Iterator[Line]:
     checks = exported.details["checks"]
     operators = Counter(checks["executed"].values())
     counted = checks["recounted"]
-    yield Line("to the bit", "the ONNX file is what is written from the safetensors file, read back")
+    yield Line(
+        "to the bit", "the ONNX file is what is written from the safetensors file, read back; so are packed weights"
+    )
     yield Line(
         "counted in the file",
         f"{counted['parameters']:,} parameters and {counted['size_bytes']:,} bytes of payload, as reported",
@@ -193,21 +196,15 @@ def _limits(exported: Exported) -> Iterator[str]:
             "Scores are of the images that the search has chosen by, so that they flatter the design. Finalists are "
             "scored on the split confirm, which nothing is chosen by."
         )
-    layers = exported.network.compute_nodes()
-    emulated = [layer for layer in layers if min(_bits(layer.precision)) < CONTAINER_BITS]
-    if emulated:
+    if reason := why_emulated(exported.network):
         yield (
-            f"{len(emulated)} of {len(layers)} layers have fewer than {CONTAINER_BITS} bits. The ONNX file holds their "
-            "values in 8-bit integers, so that it scores what hardware with such bits would compute; it is no faster "
-            "and no smaller for them. The payload counts the declared bits, the file what it takes."
+            f"The ONNX file computes some layers in wider arithmetic than they are declared in ({reason}). It scores "
+            "what hardware with such bits would compute, and is no faster and no smaller for them. The payload counts "
+            "the declared bits, the file what it takes."
         )
     if any(node.op in (Op.OPAQUE, Op.POINTWISE) for node in exported.network.nodes):
         yield "The network has parts that are kept as they were imported. They are executed, and were not compressed."
     yield from _limits_of_device(exported)
-
-
-def _bits(precision: Any) -> tuple[int, int]:
-    return precision.weight_bits, precision.activation_bits
 
 
 def _describe_limit(limit: LimitSpec, values: Mapping[str, float]) -> str:
@@ -295,5 +292,5 @@ def _commands(exported: Exported) -> Iterator[Line]:
         yield Line("run it on pictures", f"python {program} picture.png", is_code=True)
     yield Line("try the design again", "espalier try spec.yaml --design design.json", is_code=True)
     yield Line("search again", "espalier submit spec.yaml --watch", is_code=True)
-    for file in exported.files[:2]:
+    for file in exported.files:
         yield Line("check a file", f"echo '{file.digest}  {file.filename}' | sha256sum --check", is_code=True)
