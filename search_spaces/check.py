@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
+from search_spaces.activation_maps import travelling_maps
 from search_spaces.build_space import SpaceError, build_space
 from search_spaces.capabilities import DeviceCapabilities
 from search_spaces.catalog import build_for
@@ -19,11 +20,19 @@ from search_spaces.design import Kind
 from search_spaces.known import Known, OwnNetwork, Sources
 from search_spaces.methods import named_methods
 from search_spaces.network import Network, Op, infer_shapes
-from search_spaces.objectives import DEVICE_METRICS, SYMBOLIC_METRICS, Metric
+from search_spaces.objectives import DEVICE_METRICS, MAP_METRICS, SYMBOLIC_METRICS, Metric
 from search_spaces.reach import Reach, symbolic_reach
 from search_spaces.scores import MAIN_SCORE, Scale, ScoreInfo
 from search_spaces.space import Space
-from search_spaces.spec import GRADIENT_IMPORTANCES, LimitSpec, NetworkSpec, ObjectiveSpec, SamplerName, SearchSpec
+from search_spaces.spec import (
+    GRADIENT_IMPORTANCES,
+    LimitSpec,
+    NetworkSpec,
+    ObjectiveSpec,
+    RecipeSpec,
+    SamplerName,
+    SearchSpec,
+)
 
 FEW_IMAGES = 400
 """Scoring on fewer deserves a warning."""
@@ -90,6 +99,7 @@ def check_spec(spec: SearchSpec, known: Known) -> Checked:
         *_score_faults(spec, known),
         *_limit_faults(spec, known.scores),
         *_image_faults(spec, known),
+        *_training_faults(spec, known),
     ]
     dataset = known.datasets.get(spec.dataset.name)
     own = None if isinstance(spec.network, NetworkSpec) else known.networks.get(spec.network.name)
@@ -104,16 +114,21 @@ def check_spec(spec: SearchSpec, known: Known) -> Checked:
     except SpaceError as error:
         faults += [Fault(pointer, message) for pointer, message in error.faults]
         raise SpecError(tuple(faults)) from None
-    faults += [*_space_faults(spec, space), *_gradient_faults(spec, known, network)]
+    faults += [*_space_faults(spec, space), *_gradient_faults(spec, known, network), *_map_faults(spec, network)]
     if faults:
         raise SpecError(tuple(faults))
-    warnings += [*_budget_warnings(spec, space), *_origin_warnings(own, dataset), *_size_warnings(spec, dataset)]
+    warnings += [
+        *_training_warnings(spec),
+        *_budget_warnings(spec, space),
+        *_origin_warnings(own, dataset),
+        *_size_warnings(spec, dataset),
+    ]
     return Checked(spec, network, own, dataset, space, tuple(warnings), waiting_for(spec.device, known))
 
 
 def scores_of(spec: SearchSpec, dataset: DatasetInfo) -> tuple[str, ...]:
     """Names of the scores that are told of each trial, the main one of the task first."""
-    known = {*DEVICE_METRICS, *SYMBOLIC_METRICS}
+    known = {*DEVICE_METRICS, *SYMBOLIC_METRICS, *MAP_METRICS}
     named = [part.metric for _, part in _judged(spec) if part.metric not in known]
     return tuple(dict.fromkeys([MAIN_SCORE[dataset.task], *named]))
 
@@ -256,7 +271,7 @@ def _cannot_tell(metric: str, device: DeviceCapabilities, devices: Mapping[str, 
 def _score_faults(spec: SearchSpec, known: Known) -> Iterator[Fault]:
     """Metrics that nobody knows, and scores of another task than the data set's."""
     dataset = known.datasets.get(spec.dataset.name)
-    others = [*DEVICE_METRICS, *SYMBOLIC_METRICS]
+    others = [*DEVICE_METRICS, *SYMBOLIC_METRICS, *MAP_METRICS]
     for pointer, part in _judged(spec):
         score = known.scores.get(part.metric)
         if score is None and part.metric not in others:
@@ -306,9 +321,22 @@ def _image_faults(spec: SearchSpec, known: Known) -> Iterator[Fault]:
             yield Fault(f"/evaluation/{field}", message)
 
 
+def _training_faults(spec: SearchSpec, known: Known) -> Iterator[Fault]:
+    """What is asked of a training that does not take place, or that it cannot do."""
+    dataset, evaluation = known.datasets.get(spec.dataset.name), spec.evaluation
+    if not isinstance(spec.network, NetworkSpec) and spec.recipe != RecipeSpec():
+        message = "a recipe is for networks of the catalog; an imported one is trained already: leave the recipe out"
+        yield Fault("/recipe", message)
+    if evaluation.distillation is not None and dataset is not None and not dataset.classes:
+        message = f"distillation is of classes, and {dataset.name} has values: leave it out"
+        yield Fault("/evaluation/distillation", message)
+
+
 def _space_faults(spec: SearchSpec, space: Space) -> Iterator[Fault]:
     if space.size() == 1:
-        message = "nothing can be varied: give prune_ratio, precision or group_size more than one choice that fits"
+        message = (
+            "nothing can be varied: give prune_ratio, precision, group_size or groups more than one choice that fits"
+        )
         yield Fault("/space", message)
     reach = symbolic_reach(space)
     for number, limit in enumerate(spec.limits):
@@ -324,6 +352,12 @@ def _gradient_faults(spec: SearchSpec, known: Known, network: Network) -> Iterat
             yield Fault(one.pointer, f"{message}; take one that needs none, such as l1 or filter_l2")
 
 
+def _map_faults(spec: SearchSpec, network: Network) -> Iterator[Fault]:
+    if spec.why_maps and not travelling_maps(network):
+        message = f"{network.name} has no activation map between two operators; leave this out"
+        yield Fault(spec.why_maps, message)
+
+
 def _unreachable(pointer: str, limit: LimitSpec, reach: Reach) -> Iterator[Fault]:
     if limit.max is not None and 0 <= limit.max < reach.least:
         message = f"no design can meet this: the smallest {limit.metric} in this space is {reach.least:,.0f}"
@@ -331,6 +365,13 @@ def _unreachable(pointer: str, limit: LimitSpec, reach: Reach) -> Iterator[Fault
     if limit.min is not None and limit.min > reach.greatest:
         message = f"no design can meet this: the greatest {limit.metric} in this space is {reach.greatest:,.0f}"
         yield Fault(f"{pointer}/min", message)
+
+
+def _training_warnings(spec: SearchSpec) -> Iterator[str]:
+    evaluation = spec.evaluation
+    asked = {"distillation": evaluation.distillation is not None, "activation_l1": evaluation.activation_l1 > 0}
+    for name in [name for name, is_asked in asked.items() if is_asked and not evaluation.fine_tunes]:
+        yield f"{name} is for fine-tuning: without finetune_epochs, of trials or finalists, only refining will use it"
 
 
 def _budget_warnings(spec: SearchSpec, space: Space) -> Iterator[str]:

@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, FiniteFloat, Tag, model_validator
 
-from search_spaces.objectives import DEVICE_METRICS, Direction, Metric
+from search_spaces.activation_codes import CodecName
+from search_spaces.objectives import DEVICE_METRICS, MAP_METRICS, Direction, Metric
 
 Name = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]*$")]
 Glob = Annotated[str, Field(min_length=1, max_length=200)]
@@ -113,11 +114,27 @@ class BitChoices(_Part):
 
 
 class GroupSizeChoices(_Part):
-    """G, channels per group, of depthwise layers. G = 1 is depthwise; larger G mixes channels (E2GC)."""
+    """G, channels per group, of depthwise and grouped convs. G = 1 is depthwise; larger G mixes channels.
+
+    Of scope `network` it is one G for all of them (E2GC).
+    """
 
     choices: tuple[Annotated[int, Field(ge=1, le=1024)], ...] = Field(min_length=1, max_length=32)
+    scope: Literal["layer", "network"] = "layer"
     layers: Globs = ("*",)
     exclude: Globs = ()
+
+    @model_validator(mode="after")
+    def _of_all_layers(self) -> GroupSizeChoices:
+        if self.scope == "network" and (self.layers, self.exclude) != (("*",), ()):
+            raise ValueError("scope network is of all layers that have groups; leave out `layers` and `exclude`")
+        return self
+
+
+class GroupCountChoices(_Part):
+    """g, the number of groups, one for all depthwise and grouped convs of the network (FgGC)."""
+
+    choices: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field(min_length=1, max_length=32)
 
 
 class MethodChoices(_Part):
@@ -132,8 +149,10 @@ class SpaceSpec(_Part):
     weight_bits: BitChoices | None = None
     activation_bits: BitChoices | None = None
     group_size: GroupSizeChoices | None = None
+    groups: GroupCountChoices | None = None
     importance: MethodChoices | None = None
     calibration: MethodChoices | None = None
+    activation_codec: MethodChoices | None = None
 
 
 MetricName = Annotated[str, Field(max_length=40, pattern=r"^[a-z][a-z0-9_]*$")]
@@ -190,6 +209,15 @@ class Reconstruct(StrEnum):
     LEAST_SQUARES = "least_squares"
 
 
+class Estimator(StrEnum):
+    """What stands in for the gradient of rounding, and which steps are learned."""
+
+    STE = "ste"  # steps stay as they were calibrated
+    PACT = "pact"  # learns where activations are clipped
+    LSQ = "lsq"  # learns the steps of weights and activations
+    EWGS = "ewgs"  # LSQ with gradients scaled by how far a value is from its level
+
+
 class ImportanceName(StrEnum):
     """The importances that come with Espalier; others may be installed."""
 
@@ -219,12 +247,67 @@ class Calibration(StrEnum):
     KL = "kl"  # the range that keeps most of the distribution; weights reach their peak
 
 
+class Optimizer(StrEnum):
+    SGD = "sgd"  # with Nesterov momentum
+    ADAMW = "adamw"
+
+
+class Schedule(StrEnum):
+    """How the learning rate goes over the whole training."""
+
+    ONE_CYCLE = "one_cycle"  # up to the peak over the first quarter, then down to zero along a cosine
+    COSINE = "cosine"  # from the peak down to zero: for weights that are already good
+    CONSTANT = "constant"
+    STEP = "step"  # a tenth after half of the steps, a hundredth after three quarters
+
+
+class RegulariserName(StrEnum):
+    """What is asked of the weights of a base while it is trained; the first three are R2's."""
+
+    L_INF = "l_inf"  # the largest magnitude
+    MARGIN = "margin"  # a learned bound, and what lies outside of it
+    SOFT_MIN_MAX = "soft_min_max"  # the range by a softmax of learned temperature
+    KURE = "kure"  # the distance of the kurtosis from a uniform distribution's
+
+
+class RegulariserSpec(_Part):
+    name: RegulariserName
+    weight: FiniteFloat = Field(default=0.01, gt=0.0, le=100.0)
+
+
+class RecipeSpec(_Part):
+    """How the base is trained, where that is not as usual for the data set and the family."""
+
+    epochs: FiniteFloat | None = Field(default=None, gt=0.0, le=1000.0)
+    learning_rate: FiniteFloat | None = Field(default=None, gt=0.0, le=10.0)
+    optimizer: Optimizer = Optimizer.SGD
+    schedule: Schedule = Schedule.ONE_CYCLE
+    regulariser: RegulariserSpec | None = None
+    seed: int = Field(default=0, ge=0, le=2**31 - 1)
+
+
+class DistillationSpec(_Part):
+    """Learning from the base's outputs while fine-tuning; labels have the rest of the weight."""
+
+    temperature: FiniteFloat = Field(default=4.0, gt=0.0, le=100.0)
+    weight: FiniteFloat = Field(default=0.5, ge=0.0, le=1.0)
+
+
+class QuantisationAwareSpec(_Part):
+    """Training through the rounding of whatever computes in integers; without epochs there is none."""
+
+    epochs: FiniteFloat = Field(default=0.0, ge=0.0, le=100.0)
+    estimator: Estimator = Estimator.LSQ
+    learning_rate: FiniteFloat = Field(default=0.003, gt=0.0, le=1.0, description="of Adam")
+
+
 class FinalistsSpec(_Part):
     """What is done to the best designs, and to the best uniform ones, before they are scored on `confirm`."""
 
     top: int = Field(default=5, ge=0, le=100)
     finetune_epochs: FiniteFloat = Field(default=0.0, ge=0.0, le=100.0)
     learning_rate: FiniteFloat = Field(default=0.01, gt=0.0, le=10.0)
+    quantisation_aware: QuantisationAwareSpec = QuantisationAwareSpec()
 
 
 class Measure(StrEnum):
@@ -239,10 +322,14 @@ class EvaluationSpec(_Part):
     importance: Name = str(ImportanceName.L1)
     calibration: Calibration = Calibration.MIN_MAX
     bias_correction: bool = False
+    activation_codec: CodecName = CodecName.NONE
     calibration_images: int | None = Field(default=None, ge=16, le=10_000, description="default: 500, or all there are")
     score_images: int | None = Field(default=None, ge=16, le=100_000, description="default: 2,000, or all there are")
     finetune_epochs: FiniteFloat = Field(default=0.0, ge=0.0, le=100.0)
     learning_rate: FiniteFloat = Field(default=0.01, gt=0.0, le=10.0)
+    distillation: DistillationSpec | None = None
+    activation_l1: FiniteFloat = Field(default=0.0, ge=0.0, le=1.0)
+    quantisation_aware: QuantisationAwareSpec = QuantisationAwareSpec()
     finalists: FinalistsSpec = FinalistsSpec()
     measure: Measure = Measure.WHERE_IT_MATTERS
 
@@ -250,6 +337,11 @@ class EvaluationSpec(_Part):
     def most_calibration_images(self) -> int:
         """As many are used, or all that there are."""
         return self.calibration_images or USUAL_CALIBRATION_IMAGES
+
+    @property
+    def fine_tunes(self) -> bool:
+        """Whether any weights are trained on: of each trial or of finalists."""
+        return self.finetune_epochs > 0 or self.finalists.finetune_epochs > 0
 
     @property
     def most_score_images(self) -> int:
@@ -274,6 +366,7 @@ class SearchSpec(_Part):
     objectives: tuple[ObjectiveSpec, ...] = Field(min_length=1, max_length=4)
     limits: tuple[LimitSpec, ...] = Field(default=(), max_length=16)
     sampler: SamplerSpec = SamplerSpec()
+    recipe: RecipeSpec = RecipeSpec()
     evaluation: EvaluationSpec = EvaluationSpec()
     budget: BudgetSpec = BudgetSpec()
 
@@ -289,6 +382,23 @@ class SearchSpec(_Part):
         """What the objectives and limits want to be told by the device."""
         parts: tuple[ObjectiveSpec | LimitSpec, ...] = (*self.objectives, *self.limits)
         return frozenset(Metric(part.metric) for part in parts if part.metric in DEVICE_METRICS)
+
+    @property
+    def why_maps(self) -> str:
+        """The first part that needs activation maps counted, as a JSON pointer; empty where none does."""
+        if self.evaluation.activation_codec is not CodecName.NONE:
+            return "/evaluation/activation_codec"
+        if self.space.activation_codec is not None:
+            return "/space/activation_codec"
+        judged: dict[str, tuple[ObjectiveSpec | LimitSpec, ...]]
+        judged = {"objectives": self.objectives, "limits": self.limits}
+        pointers = (
+            f"/{name}/{number}/metric"
+            for name, parts in judged.items()
+            for number, part in enumerate(parts)
+            if part.metric in MAP_METRICS
+        )
+        return next(pointers, "")
 
     @property
     def device(self) -> str | None:

@@ -19,6 +19,7 @@ ALWAYS_SHOWN = (Metric.LATENCY_S, Metric.SIZE_BYTES, Metric.MACS)
 KIND_WORDS = {
     "channels": "channels",
     "group_size": "group size",
+    "groups": "number of groups",
     "weight_bits": "weight bits",
     "activation_bits": "activation bits",
 }

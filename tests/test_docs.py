@@ -13,12 +13,18 @@ from search_spaces.objectives import Metric
 from search_spaces.parse import parse_document, parse_spec
 from search_spaces.spec import (
     BudgetSpec,
+    DistillationSpec,
     EvaluationSpec,
     Family,
     FinalistsSpec,
     NetworkSpec,
+    Optimizer,
+    RecipeSpec,
+    RegulariserName,
+    RegulariserSpec,
     SamplerName,
     SamplerSpec,
+    Schedule,
     SearchSpec,
     SpaceSpec,
 )
@@ -28,7 +34,18 @@ from service.config import Settings
 from service.examples import example_path
 
 ROOT = Path(__file__).resolve().parents[1]
-PARTS = (SearchSpec, NetworkSpec, SpaceSpec, SamplerSpec, EvaluationSpec, FinalistsSpec, BudgetSpec)
+PARTS = (
+    SearchSpec,
+    NetworkSpec,
+    SpaceSpec,
+    SamplerSpec,
+    RecipeSpec,
+    RegulariserSpec,
+    EvaluationSpec,
+    DistillationSpec,
+    FinalistsSpec,
+    BudgetSpec,
+)
 WAY_OUT = re.compile(r"\]\(([^)#]+)")
 
 
@@ -57,7 +74,7 @@ def test_routes(tmp_path: Path) -> None:
     assert {route for route in routes if f"`{route}`" not in text} == set()
 
 
-@pytest.mark.parametrize("word", [*Metric, *SamplerName, *Family, *DATASETS])
+@pytest.mark.parametrize("word", [*Metric, *SamplerName, *Family, *DATASETS, *Optimizer, *Schedule, *RegulariserName])
 def test_words_of_a_spec(word: str) -> None:
     assert f"`{word}`" in read("docs/spec.md")
 

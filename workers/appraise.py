@@ -2,14 +2,16 @@
 
 Each step adds its evidence to `details`, a JSON-safe dictionary that is stored with the trial: `stage_s` (seconds of
 each stage), `executed` (layer to operator), `emulated` with `emulation` (what is computed in wider arithmetic than
-declared), `measurements`, `images`. Knows nothing of limits or of rows.
+declared), `activations`, `measurements`, `images`. Knows nothing of limits or of rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from search_spaces.activation_codes import CodecName
 from search_spaces.apply import apply
 from search_spaces.costs import network_workloads, symbolic_values
 from search_spaces.design import Design, Kind
@@ -17,17 +19,20 @@ from search_spaces.methods import method_of
 from search_spaces.network import Network
 from search_spaces.objectives import DEVICE_METRICS, Direction, Metric
 from search_spaces.quantisation import why_emulated
-from search_spaces.spec import Calibration, NetworkSpec
+from workers.activation_maps import MOST_IMAGES, code_maps, count_maps, total_values
 from workers.anchor import main_precision
 from workers.candidate import Candidate, FineTune, build_candidate, timed
+from workers.fold import fold_batch_norms
 from workers.hardware.base import Deployed
 from workers.host_lock import TrainingTurn, measuring, training
 from workers.onnx_session import check_executed
 from workers.onnx_writer import write_onnx
 from workers.progress import Progress, ignore_progress
+from workers.quantisation_aware.training import train_quantised
+from workers.recipe import fine_tuning
 from workers.score import run_file, score_intervals, score_outputs
-from workers.splits import Split
-from workers.train import fine_tuning, recipe_for, train
+from workers.splits import Split, normalise
+from workers.tune import tune, usual_recipe
 from workers.weights import Weights
 from workers.workbench import Workbench
 
@@ -56,13 +61,42 @@ def build(
             design,
             bench.observed,
             evaluation.reconstruct,
-            bench.atom_scores(method_of(design, Kind.IMPORTANCE, bench.spec)),
-            Calibration(method_of(design, Kind.CALIBRATION, bench.spec)),
+            bench.atom_scores(method_of(design, Kind.IMPORTANCE, bench.spec), turn.yield_),
+            bench.quantising_of(design),
             _fine_tune(bench, turn, progress, is_finalist),
             bench.threads,
-            bias_correction=evaluation.bias_correction,
         )
+        candidate = train_through_rounding(bench, design, candidate, turn, progress, is_finalist=is_finalist)
         return candidate, write_checked(candidate, details)
+
+
+def train_through_rounding(
+    bench: Workbench,
+    design: Design,
+    candidate: Candidate,
+    turn: TrainingTurn,
+    progress: Progress,
+    *,
+    is_finalist: bool,
+) -> Candidate:
+    """The last transform, where the spec asks for it and something computes in integers; the caller holds `turn`.
+
+    Raises:
+        TrainingDivergedError: it diverged.
+    """
+    evaluation = bench.spec.evaluation
+    rung = evaluation.quantisation_aware
+    if is_finalist and evaluation.finalists.quantisation_aware.epochs:
+        rung = evaluation.finalists.quantisation_aware
+    if not rung.epochs or not candidate.ranges:
+        return candidate
+    recipe = fine_tuning(usual_recipe(bench), rung.epochs, rung.learning_rate)
+    with timed(candidate.stage_s, "train_rounded"):
+        network, weights = fold_batch_norms(apply(bench.base.network, design), candidate.raw_weights)
+        trained, ranges = train_quantised(
+            network, weights, candidate.ranges, bench.splits.train, recipe, rung.estimator, progress, turn.yield_
+        )
+    return replace(candidate, weights=trained, ranges=ranges, is_rounded=True)
 
 
 def build_finalist(
@@ -72,7 +106,8 @@ def build_finalist(
 
     A base that was trained on more images than are here can lose by training on these. Raises as `build`.
     """
-    if not bench.spec.evaluation.finalists.finetune_epochs:
+    finalists = bench.spec.evaluation.finalists
+    if not (finalists.finetune_epochs or finalists.quantisation_aware.epochs):
         return build(bench, design, details, progress)
     tuned = build(bench, design, details, progress, is_finalist=True)
     tried = build(bench, design, {"stage_s": {}})
@@ -108,6 +143,43 @@ def write_checked(candidate: Candidate, details: Details, metadata: Mapping[str,
     if reason := why_emulated(candidate.network):
         details |= {"emulated": True, "emulation": reason}
     return model
+
+
+@dataclass(frozen=True)
+class Activations:
+    """What is told of a file's activation maps: metrics, and mean bits of a value of each map that is coded."""
+
+    values: Mapping[str, float] = field(default_factory=dict)
+    coded_bits: Mapping[str, float] = field(default_factory=dict)
+
+
+def count_activations(
+    bench: Workbench, design: Design, network: Network, model: bytes, split: Split, details: Details
+) -> Activations:
+    """What the maps of a file take in the design's codec; nothing when the spec has no use for it.
+
+    Codes are fitted to calibration images, and images of `split` are counted, `MOST_IMAGES` of each.
+
+    Raises:
+        DesignError: there is no such codec.
+        FloatingPointError: a map has values that are not finite.
+    """
+    if not bench.spec.why_maps:
+        return Activations()
+    codec = CodecName(method_of(design, Kind.ACTIVATION_CODEC, bench.spec))
+    images = normalise(split.first(MOST_IMAGES).images, bench.base.network.input)
+    fitted_to = bench.observed.images[:MOST_IMAGES]
+    with training(), timed(details["stage_s"], "count_activations"):
+        counted = count_maps(network, model, fitted_to, images, threads=bench.threads)
+        coded = code_maps(counted, codec)
+    details["activations"] = {
+        "codec": str(codec),
+        "fit_images": len(fitted_to),
+        "images": len(images),
+        "maps": [asdict(one) for one in coded],
+    }
+    is_coded = codec is not CodecName.NONE
+    return Activations(total_values(counted, coded), {one.tensor: one.coded_bits for one in coded} if is_coded else {})
 
 
 def measure(
@@ -167,10 +239,12 @@ def final_values(
     bench: Workbench, design: Design, network: Network, model: bytes, split: Split, details: Details
 ) -> dict[str, float]:
     """All that is reported of a file that may be handed out; `network` is the one that it was written from."""
+    activations = count_activations(bench, design, network, model, split, details)
     values = {
         **symbolic_values(network),
         "file_bytes": len(model),
-        **measure(bench, design, Deployed(network, model), details),
+        **activations.values,
+        **measure(bench, design, Deployed(network, model, activations.coded_bits), details),
     }
     return values | score_split(bench, model, split, details, with_intervals=True) | {"images": len(split)}
 
@@ -184,13 +258,10 @@ def _fine_tune(bench: Workbench, turn: TrainingTurn, progress: Progress, is_fina
     rounds = [(epochs, learning_rate) for epochs, learning_rate in rounds if epochs > 0]
     if not rounds:
         return None
-    network = bench.spec.network
-    recipe = recipe_for(bench.dataset, network.family if isinstance(network, NetworkSpec) else None)
 
     def fine_tune(network: Network, weights: Weights) -> Weights:
         for epochs, learning_rate in rounds:
-            tuning = fine_tuning(recipe, epochs, learning_rate)
-            weights = train(network, weights, bench.splits.train, tuning, progress, turn.yield_)
+            weights = tune(bench, network, weights, epochs, learning_rate, progress, turn)
         return weights
 
     return fine_tune

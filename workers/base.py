@@ -1,6 +1,7 @@
 """Bases: trained networks, kept by what they came from; those trained here are trained once, however many ask.
 
-Knows nothing of searches. `home/bases/<key>/` holds `weights.safetensors` and `base.json`.
+Knows nothing of searches. `home/bases/<key>/` holds `weights.safetensors` and `base.json`; while it is trained,
+`home/bases/<key>.partial.safetensors` holds how far the training is, for who goes on after a kill.
 """
 
 from __future__ import annotations
@@ -8,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +22,10 @@ from service.artifacts.store import SAME_HOME
 from service.files import write_folder_atomically
 from workers.norms import settle_norms
 from workers.progress import Progress, ignore_progress
+from workers.recipe import Recipe, count_steps, size_of_batch
 from workers.single_flight import only_one
 from workers.splits import Splits, normalise
-from workers.train import Recipe, count_steps, train
+from workers.train import train_resumably
 from workers.weights import Weights, WeightsError, check_weights
 from workers.weights_file import load_weights, save_weights
 
@@ -143,8 +144,10 @@ def get_base(
         try:
             base = load_base(key, home)
         except BaseUnavailableError:
-            base = _train_base(key, network, splits, recipe, progress, yield_to)
+            partial = home / "bases" / f"{key}.partial.safetensors"
+            base = _train_base(key, network, splits, recipe, partial, progress, yield_to)
             _store(base, home)
+            partial.unlink(missing_ok=True)
     return base
 
 
@@ -175,23 +178,28 @@ def _check_digest(path: Path, expected: str) -> None:
 
 
 def _train_base(
-    key: str, network: Network, splits: Splits, recipe: Recipe, progress: Progress, yield_to: Callable[[], None]
+    key: str,
+    network: Network,
+    splits: Splits,
+    recipe: Recipe,
+    partial: Path,
+    progress: Progress,
+    yield_to: Callable[[], None],
 ) -> Base:
-    begun_s = time.perf_counter()
-    weights = train(network, None, splits.train, recipe, progress, yield_to)
-    seconds = time.perf_counter() - begun_s
-    images = count_steps(len(splits.train), recipe) * min(recipe.batch_size, len(splits.train))
+    trained = train_resumably(network, None, splits.train, recipe, partial, progress, yield_to)
+    images = count_steps(len(splits.train), recipe) * size_of_batch(len(splits.train), recipe)
     report = {
         "dataset": splits.dataset,
         "splits": splits.digests(),
         "recipe": recipe.to_json(),
         "images": images,
-        "seconds": round(seconds, 3),
-        "images_per_s": round(images / seconds, 1),
+        "seconds": round(trained.seconds, 3),
+        "images_per_s": round(images / trained.seconds, 1),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
+        **trained.report,
     }
-    return Base(key, network, weights, report)
+    return Base(key, network, trained.weights, report)
 
 
 def _store(base: Base, home: Path) -> None:

@@ -41,6 +41,8 @@ class Candidate:
         ranges: of the tensors that are quantised; empty when none is.
         raw_weights: of the applied network, before folding: what a candidate is rebuilt from.
         stage_s: seconds that each stage took.
+        is_rounded: whether weights and ranges were trained through their rounding, and so are no function of the raw
+            weights.
     """
 
     network: Network
@@ -48,6 +50,23 @@ class Candidate:
     ranges: dict[str, TensorRange]
     raw_weights: Weights
     stage_s: dict[str, float]
+    is_rounded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Quantising:
+    """How a candidate is brought to its precisions.
+
+    Attributes:
+        calibration: how ranges are told.
+        corrects_biases: whether biases make up for the rounded weights.
+    """
+
+    calibration: Calibration = Calibration.MIN_MAX
+    corrects_biases: bool = False
+
+
+USUALLY = Quantising()
 
 
 def build_candidate(
@@ -56,11 +75,9 @@ def build_candidate(
     observed: Observed,
     method: Reconstruct,
     scores: np.ndarray,
-    calibration: Calibration = Calibration.MIN_MAX,
+    quantising: Quantising = USUALLY,
     fine_tune: FineTune | None = None,
     threads: int = 1,
-    *,
-    bias_correction: bool = False,
 ) -> Candidate:
     """Bring the base's weights to a design.
 
@@ -70,10 +87,9 @@ def build_candidate(
         observed: the base on the calibration images; the candidate is calibrated on the same images.
         method: how the candidate is reconstructed.
         scores: how much each atom of the base matters, (atoms,).
-        calibration: how ranges are told.
+        quantising: how it is brought to its precisions.
         fine_tune: what to train after reconstruction.
         threads: for ONNX Runtime; torch has its own setting.
-        bias_correction: whether biases make up for what rounding the weights does to means.
 
     Raises:
         DesignError: the design does not fit the base's network.
@@ -88,27 +104,25 @@ def build_candidate(
     if fine_tune is not None:
         with timed(stage_s, "fine_tune"):
             weights = fine_tune(applied, weights)
-    return finish_candidate(applied, weights, observed, calibration, stage_s, threads, bias_correction=bias_correction)
+    return finish_candidate(applied, weights, observed, quantising, stage_s, threads)
 
 
 def finish_candidate(
     applied: Network,
     weights: Weights,
     observed: Observed,
-    calibration: Calibration,
+    quantising: Quantising,
     stage_s: dict[str, float],
     threads: int = 1,
-    *,
-    bias_correction: bool = False,
 ) -> Candidate:
     """The last transforms, for weights that have been through the others: fold, calibrate, quantise."""
     with timed(stage_s, "fold"):
         folded, folded_weights = fold_batch_norms(applied, weights)
     with timed(stage_s, "calibrate"):
-        ranges = calibrate(folded, folded_weights, observed.images, calibration, threads)
+        ranges = calibrate(folded, folded_weights, observed.images, quantising.calibration, threads)
     with timed(stage_s, "quantise"):
-        rounded = quantise_weights(folded, folded_weights, calibration)
-        if bias_correction:
+        rounded = quantise_weights(folded, folded_weights, quantising.calibration)
+        if quantising.corrects_biases:
             rounded = correct_biases(folded, folded_weights, rounded, observed.images, threads)
     return Candidate(folded, rounded, ranges, weights, stage_s)
 

@@ -71,7 +71,7 @@ def pack_deployed(deployed: DeployedNetwork) -> bytes:
         "format_version": FORMAT_VERSION,
         "network": network_to_json(deployed.network),
         "design": deployed.design.to_json(),
-        "ranges": {name: list(ends) for name, ends in deployed.ranges.items()},
+        "ranges": {name: [float(low), float(high)] for name, (low, high) in deployed.ranges.items()},
         "origin": dict(deployed.origin),
     }
     document["sha256"] = _digest(document, deployed.weights)

@@ -15,11 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from search_spaces.apply import apply, design_key
-from search_spaces.design import Design, Kind
-from search_spaces.methods import method_of
+from search_spaces.design import Design
 from search_spaces.objectives import SYMBOLIC_METRICS
 from search_spaces.precision import FLOAT_BITS
-from search_spaces.spec import Calibration
 from service.artifacts.store import open_path, put_bytes
 from workers.appraise import Details, build, final_values, write_checked
 from workers.candidate import Candidate, finish_candidate, timed
@@ -32,6 +30,7 @@ from workers.report import render_report
 from workers.report.facts import Exported
 from workers.snippets import MEDIA_TYPES, write_snippets
 from workers.splits import Split
+from workers.stored_candidate import raw_weights_of, restored
 from workers.verify import StoredFiles, verify
 from workers.weights import check_weights
 from workers.weights_file import load_weights, read_origin
@@ -148,19 +147,14 @@ def rebuild(
     _read_stored(artifacts, weights_digest, "the finalist's weights")
     path = open_path(artifacts, weights_digest)
     _check_origin(read_origin(path), bench, design)
-    weights = load_weights(path)
+    arrays = load_weights(path)
+    weights = raw_weights_of(arrays)
     check_weights(applied, weights)
     with training():
-        calibration = Calibration(method_of(design, Kind.CALIBRATION, bench.spec))
-        return finish_candidate(
-            applied,
-            weights,
-            bench.observed,
-            calibration,
-            details["stage_s"],
-            bench.threads,
-            bias_correction=bench.spec.evaluation.bias_correction,
+        finished = finish_candidate(
+            applied, weights, bench.observed, bench.quantising_of(design), details["stage_s"], bench.threads
         )
+        return restored(finished, arrays)
 
 
 def _check_origin(origin: Mapping[str, str], bench: Workbench, design: Design) -> None:

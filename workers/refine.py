@@ -9,19 +9,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from safetensors.numpy import save
-
 from search_spaces.apply import apply, design_key
-from search_spaces.design import Design, Kind
-from search_spaces.methods import method_of
-from search_spaces.spec import Calibration, NetworkSpec
+from search_spaces.design import Design
 from service.artifacts.store import put_bytes
-from workers.appraise import Details, final_values, has_helped, score_split, write_checked
+from workers.appraise import Details, final_values, has_helped, score_split, train_through_rounding, write_checked
 from workers.candidate import Candidate, finish_candidate
 from workers.export import rebuild
 from workers.host_lock import training
 from workers.progress import Progress
-from workers.train import fine_tuning, recipe_for, train
+from workers.stored_candidate import arrays_of
+from workers.tune import tune
+from workers.weights_file import weights_as_bytes
 from workers.workbench import Workbench
 
 
@@ -46,7 +44,7 @@ def refine_design(
     is_kept = has_helped(bench, models[0], models[1], details)
     refined, model = (trained, models[1]) if is_kept else (begun, models[0])
     origin = {"base": bench.base.key, "design": design_key(bench.base.network, design)}
-    digest = put_bytes(artifacts, save(refined.raw_weights, origin))
+    digest = put_bytes(artifacts, weights_as_bytes(arrays_of(refined), origin))
     progress("measure", 0.0, "measuring what came of it")
     values = final_values(bench, design, refined.network, model, bench.splits.confirm, details)
     return {"before": before, "values": values, "weights_digest": digest, "details": details}
@@ -56,18 +54,9 @@ def _train_on(
     bench: Workbench, design: Design, begun: Candidate, epochs: float, learning_rate: float, progress: Progress
 ) -> Candidate:
     applied = apply(bench.base.network, design)
-    network = bench.spec.network
-    usual = recipe_for(bench.dataset, network.family if isinstance(network, NetworkSpec) else None)
-    recipe = fine_tuning(usual, epochs, learning_rate)
     with training() as turn:
-        weights = train(applied, begun.raw_weights, bench.splits.train, recipe, progress, turn.yield_)
-        calibration = Calibration(method_of(design, Kind.CALIBRATION, bench.spec))
-        return finish_candidate(
-            applied,
-            weights,
-            bench.observed,
-            calibration,
-            dict(begun.stage_s),
-            bench.threads,
-            bias_correction=bench.spec.evaluation.bias_correction,
+        weights = tune(bench, applied, begun.raw_weights, epochs, learning_rate, progress, turn)
+        finished = finish_candidate(
+            applied, weights, bench.observed, bench.quantising_of(design), dict(begun.stage_s), bench.threads
         )
+        return train_through_rounding(bench, design, finished, turn, progress, is_finalist=True)

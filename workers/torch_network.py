@@ -66,6 +66,10 @@ class NetworkModule(torch.nn.Module):
         registered = self._registered.get(name)
         return None if registered is None else getattr(self, registered)
 
+    def named_weights(self) -> dict[str, Tensor]:
+        """All parameters and buffers, as they are now, by `<node>.<part>`."""
+        return {name: getattr(self, registered) for name, registered in self._registered.items()}
+
     def forward(self, images: Tensor) -> Tensor:
         return self.observe(images, [self.network.output])[self.network.output]
 
@@ -80,11 +84,15 @@ class NetworkModule(torch.nn.Module):
             if step.node.op is Op.INPUT:
                 tensors[step.node.name] = images
             else:
-                inputs = [tensors[name] for name in step.node.inputs]
+                inputs = self.read(step.node, tensors)
                 tensors[step.node.name] = OPERATORS[step.node.op](self, step.node, inputs)
             for name in step.dead:
                 del tensors[name]
         return {name: tensors[name] for name in outputs}
+
+    def read(self, node: Node, tensors: dict[str, Tensor]) -> list[Tensor]:
+        """What a node is fed, of what has been computed; another interpreter may feed it something else."""
+        return [tensors[name] for name in node.inputs]
 
     def _plan(self, outputs: tuple[str, ...]) -> list[_Step]:
         if outputs not in self._plans:
@@ -121,8 +129,8 @@ def build_module(network: Network, weights: Mapping[str, np.ndarray]) -> Network
 def read_weights(module: NetworkModule) -> Weights:
     """The inverse of `build_module`, exact: copies of the module's weights as they are now."""
     return {
-        name: np.ascontiguousarray(getattr(module, registered).detach().numpy()).copy()
-        for name, registered in module._registered.items()
+        name: np.ascontiguousarray(value.detach().cpu().numpy()).copy()
+        for name, value in module.named_weights().items()
     }
 
 

@@ -1,126 +1,59 @@
-"""Trains a network: SGD with Nesterov momentum and one learning-rate schedule, the same bits for the same seed.
+"""Trains a network by a recipe, the same bits for the same seed, also when it was killed in between.
 
-Knows nothing of where weights are kept or of who else uses the machine: between steps it calls `yield_to`.
+Knows nothing of bases or of who else uses the machine: between steps it calls `yield_to`.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
-from enum import StrEnum
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812  # everybody calls it F
 from torch import Tensor
 
-from search_spaces.datasets import SMALL_DATASET_IMAGES, DatasetInfo
-from search_spaces.network import InputContract, Network, Op
-from search_spaces.spec import Family
+from search_spaces.network import Network, Op
+from workers.arithmetic import Arithmetic, arithmetic_here, computing_in, is_out_of_memory
+from workers.batches import draw_batches
+from workers.checkpoint import Checkpoint, CheckpointError, State, read_checkpoint, training_identity, write_checkpoint
+from workers.losses import Target, Teacher, distilled_loss, loss_of, map_loss, penalised_maps, target_of
+from workers.optimisers import make_optimiser, read_state, set_learning_rate, write_state
 from workers.progress import Progress
+from workers.recipe import Recipe, count_steps, learning_rate_at, size_of_batch
+from workers.regularisers import WeightLoss, regularised_layers
 from workers.splits import Split
 from workers.torch_network import NetworkModule, build_module, read_weights
 from workers.weights import Weights, init_weights
 
-_WARM_UP_SHARE = 0.25
-_FIRST_SHARE_OF_PEAK = 0.1
+_log = logging.getLogger(__name__)
+
+CHECKPOINT_EVERY_S = 30.0
 _PROGRESS_EVERY_S = 0.5
+_LEAST_IMAGES_OF_A_NORM = 8
 
 
 class TrainingDivergedError(ArithmeticError):
-    """The loss is no longer a finite number; the message names the step and the learning rate."""
+    """The loss is no longer a finite number; the message names the step, the learning rate and the last loss."""
 
 
-class Schedule(StrEnum):
-    """How the learning rate goes over the whole training."""
-
-    ONE_CYCLE = "one_cycle"  # up to the peak over the first quarter, then down to zero along a cosine
-    COSINE = "cosine"  # from the peak down to zero: for weights that are already good
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """How to train.
+@dataclass(frozen=True, eq=False, slots=True)
+class Trained:
+    """What a training leads to.
 
     Attributes:
-        epochs: passes over the split; may be a fraction.
-        learning_rate: the peak.
-        weight_decay: of kernels only, not of batch norms and biases.
-        shift_pixels: images are moved by up to so many pixels each way, at random; zeros come in.
-        flip: whether images are mirrored left to right, at random.
-        seed: of the order of images, of the augmentation, and of the first weights.
+        weights: of the network, without what a regulariser has learned.
+        seconds: of training, also those before it was killed.
+        report: JSON-safe: `arithmetic`; `images_at_once` where memory was short; what the regulariser has learned.
     """
 
-    epochs: float
-    batch_size: int = 128
-    learning_rate: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    label_smoothing: float = 0.0
-    schedule: Schedule = Schedule.ONE_CYCLE
-    shift_pixels: int = 0
-    flip: bool = False
-    seed: int = 0
-
-    def to_json(self) -> dict[str, Any]:
-        return {name: str(value) if isinstance(value, Schedule) else value for name, value in asdict(self).items()}
-
-
-# Fashion-MNIST's recipe is for the patience of a first visit: 100,000 images take three minutes of one core for
-# a MobileNet-V1 of width 0.5 and lead to 0.90; more epochs would gain a point or two.
-_RECIPES: dict[str, Recipe] = {
-    "fashion_mnist": Recipe(epochs=2),
-    "digits": Recipe(epochs=20, batch_size=32, learning_rate=0.05),
-    "cifar10": Recipe(epochs=30, shift_pixels=4, flip=True),
-    "cifar100": Recipe(epochs=30, shift_pixels=4, flip=True),
-}
-
-# Of digits at width 0.25 the inverted residuals get .96, .92 and .91 right at half the rate, .84, .48 and .90 at the
-# whole one. For residual blocks, shuffles and branches the whole one is as good or better.
-_FAMILY_LEARNING_RATE = dict.fromkeys(Family, 1.0) | {
-    Family.EFFICIENTNET_LITE0: 0.5,
-    Family.MOBILENET_V2: 0.5,
-    Family.MOBILENET_V3_SMALL: 0.5,
-    Family.VGG_13: 0.5,
-}
-
-
-_USUAL_IMAGES, _USUAL_EPOCHS = 300_000, (5, 40)
-"""Of a data set that has no recipe of its own: so many images are shown, in so many passes at least and at most."""
-
-
-def recipe_for(dataset: DatasetInfo, family: Family | None) -> Recipe:
-    """The recipe that bases of a family are trained with on a data set, or that a base without one is tuned by."""
-    recipe = _RECIPES.get(dataset.name) if not dataset.digest else None
-    recipe = recipe or _usual_recipe(dataset)
-    factor = 1.0 if family is None else _FAMILY_LEARNING_RATE[family]
-    return replace(recipe, learning_rate=recipe.learning_rate * factor)
-
-
-def _usual_recipe(dataset: DatasetInfo) -> Recipe:
-    """Small data sets get small batches, so that there are steps enough. Nothing is mirrored: it may mean something."""
-    least, most = _USUAL_EPOCHS
-    epochs = min(max(_USUAL_IMAGES / max(dataset.images, 1), least), most)
-    shift = min(dataset.shape[1:]) // 8
-    if dataset.images < SMALL_DATASET_IMAGES:
-        return Recipe(epochs=epochs, batch_size=32, learning_rate=0.05, shift_pixels=shift)
-    return Recipe(epochs=epochs, shift_pixels=shift)
-
-
-def fine_tuning(recipe: Recipe, epochs: float, learning_rate: float) -> Recipe:
-    """How weights that are already good are trained on: the same images, no warm-up, a smaller rate."""
-    return replace(recipe, epochs=epochs, learning_rate=learning_rate, schedule=Schedule.COSINE)
-
-
-def learning_rate_at(recipe: Recipe, step: int, steps: int) -> float:
-    """The learning rate of one of `steps` steps, counted from 0."""
-    warm_up = _WARM_UP_SHARE * steps if recipe.schedule is Schedule.ONE_CYCLE else 0.0
-    if step < warm_up:
-        return recipe.learning_rate * (_FIRST_SHARE_OF_PEAK + (1 - _FIRST_SHARE_OF_PEAK) * step / warm_up)
-    done = (step - warm_up) / (steps - warm_up)
-    return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+    weights: Weights
+    seconds: float
+    report: dict[str, Any]
 
 
 def train(
@@ -130,87 +63,228 @@ def train(
     recipe: Recipe,
     progress: Progress,
     yield_to: Callable[[], None],
+    teacher: Teacher | None = None,
 ) -> Weights:
-    """Train from `weights`, or from He-normal ones, and return the trained weights.
+    """Train from `weights`, or from He-normal ones, and return the trained weights; see `train_with_report`."""
+    return train_with_report(network, weights, split, recipe, progress, yield_to, teacher).weights
+
+
+def train_with_report(
+    network: Network,
+    weights: Weights | None,
+    split: Split,
+    recipe: Recipe,
+    progress: Progress,
+    yield_to: Callable[[], None],
+    teacher: Teacher | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> Trained:
+    """Train from `weights`, or from He-normal ones.
 
     The same arguments give the same bits on the same machine with the same number of torch threads.
 
     Args:
         yield_to: called between steps; it may take its time.
+        teacher: whom the recipe's distillation learns from.
+        checkpoint: where the state is kept; a training that finds one goes on from it.
 
     Raises:
         TrainingDivergedError: the loss became infinite or not a number.
+        CheckpointError: the checkpoint is of another training, or damaged.
+        ValueError: the recipe names maps that the network has not, or distils without a teacher.
     """
-    target = _target_of(split)
-    if weights is None:
-        weights = _aimed(network, init_weights(network, recipe.seed), target)
-    module = build_module(network, weights)
-    module.train()
-    optimiser = _make_optimiser(module, recipe, _head_parameters(network), target)
+    run = _Run(network, weights, split, recipe, teacher)
+    identity = "" if checkpoint is None else training_identity(network, weights, split, recipe, teacher)
+    state = None if checkpoint is None else read_checkpoint(checkpoint.path, identity)
+    if state is not None:
+        run.restore(state)
     steps = count_steps(len(split), recipe)
-    watch = _Watch(progress, steps, recipe)
-    for step, (images, labels) in enumerate(draw_batches(split, network.input, recipe, steps)):
-        learning_rate = learning_rate_at(recipe, step, steps)
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate * group["rate"]
-        optimiser.zero_grad(set_to_none=True)
-        loss = loss_of(module(images), labels, recipe, target)
-        torch.autograd.backward(loss)
-        optimiser.step()
-        _check_finite(loss.item(), step, learning_rate)
-        watch.step(step + 1, loss.item())
-        yield_to()
-    return read_weights(module)
+    clock = _Clock(run.seconds)
+    watch = _Watch(progress, steps, recipe, run.step, size_of_batch(len(split), recipe))
+    with computing_in(run.arithmetic):
+        for images, labels in draw_batches(split, network.input, recipe, steps, first=run.step):
+            run.take_step(images, labels, learning_rate_at(recipe, run.step, steps))
+            watch.step(run.step, run.last_loss)
+            yield_to()
+            if checkpoint is not None and clock.since_mark_s() >= checkpoint.every_s:
+                run.seconds = clock.seconds()
+                write_checkpoint(checkpoint.path, identity, run.snapshot())
+                clock.mark()
+    run.seconds = clock.seconds()
+    return run.result(size_of_batch(len(split), recipe))
 
 
-def count_steps(images: int, recipe: Recipe) -> int:
-    """Full batches only, at least one in all."""
-    return max(1, round(recipe.epochs * (images // _batch_size(images, recipe))))
+def train_resumably(
+    network: Network,
+    weights: Weights | None,
+    split: Split,
+    recipe: Recipe,
+    path: Path,
+    progress: Progress,
+    yield_to: Callable[[], None],
+    teacher: Teacher | None = None,
+) -> Trained:
+    """As `train_with_report`, going on from what is kept at `path`; what cannot be trusted there is thrown away.
 
-
-def _batch_size(images: int, recipe: Recipe) -> int:
-    return min(recipe.batch_size, images)
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What is to be told: values around `mean`, so far apart as `scale` says. Classes have neither.
-
-    Values of any unit are trained alike: the error is told in units of `scale`, and the last layer, which alone knows
-    the unit, is moved by its square. That is the same as training on normalised values and scaling the last layer.
+    The file stays when the training is done: remove it once the weights are where they belong.
     """
+    checkpoint = Checkpoint(path, CHECKPOINT_EVERY_S)
 
-    mean: float = 0.0
-    scale: float = 1.0
+    def run() -> Trained:
+        return train_with_report(network, weights, split, recipe, progress, yield_to, teacher, checkpoint)
 
-
-def loss_of(outputs: Tensor, labels: Tensor, recipe: Recipe, target: Target) -> Tensor:
-    """Mean loss of a batch.
-
-    Args:
-        outputs: (n, classes), (n, 1) for the second of two classes, or (n, 1) values.
-        labels: int64 (n) classes, or float32 (n) values.
-        recipe: its label smoothing.
-        target: of the values.
-
-    Returns:
-        Cross entropy of classes; of values the squared error in units of the target's scale.
-    """
-    if labels.dtype.is_floating_point:
-        return (((outputs[:, 0] - labels) / target.scale) ** 2).mean()
-    if outputs.shape[1] == 1:
-        outputs = torch.cat([torch.zeros_like(outputs), outputs], dim=1)
-    return F.cross_entropy(outputs, labels, label_smoothing=recipe.label_smoothing)
+    try:
+        return run()
+    except CheckpointError as error:
+        _log.warning("training from the start: %s", error)
+        path.unlink()
+        return run()
+    except TrainingDivergedError:
+        path.unlink(missing_ok=True)
+        raise
 
 
-def _target_of(split: Split) -> Target:
-    if split.labels.dtype.kind == "i":
-        return Target()
-    scale = float(split.labels.std(dtype=float))
-    return Target(float(split.labels.mean(dtype=float)), scale if scale > 0 else 1.0)
+class _Run:
+    """A training between two steps: all that the next one depends on."""
+
+    def __init__(
+        self, network: Network, weights: Weights | None, split: Split, recipe: Recipe, teacher: Teacher | None
+    ) -> None:
+        self.arithmetic = arithmetic_here(network)
+        self._recipe, self._target = recipe, target_of(split)
+        self._maps = penalised_maps(network, recipe.activation_l1)
+        self._network = network
+        if weights is None:
+            weights = _aimed(network, init_weights(network, recipe.seed), self._target)
+        self._module = build_module(network, weights).to(self.arithmetic.device)
+        self._module.train()
+        self._teacher = _teacher_module(recipe, teacher, self.arithmetic)
+        self._weight_loss = _weight_loss(network, self._module, recipe)
+        learned = None if self._weight_loss is None else self._weight_loss.learned
+        self._moved = self._module.named_weights() | ({} if learned is None else {_LEARNED: learned})
+        self._optimiser = make_optimiser(
+            {name: value for name, value in self._module.named_weights().items() if value.requires_grad},
+            recipe,
+            head_parameters(network),
+            self._target.scale,
+            learned,
+        )
+        self.step, self.parts, self.seconds, self.last_loss = 0, 1, 0.0, math.nan
+
+    def take_step(self, images: Tensor, labels: Tensor, learning_rate: float) -> None:
+        """One step of the optimiser, in as many parts as fit into memory.
+
+        Batch norms see a part at a time, and their running statistics have seen what was given up.
+
+        Raises:
+            TrainingDivergedError: the loss is not finite.
+        """
+        set_learning_rate(self._optimiser, learning_rate)
+        images, labels = images.to(self.arithmetic.device), labels.to(self.arithmetic.device)
+        while (loss := self._try_step(images, labels)) is None:
+            self.parts *= 2
+            _log.warning("out of memory: going on with %d images at once", -(-len(images) // self.parts))
+        if not math.isfinite(loss):
+            raise TrainingDivergedError(
+                f"the loss is {loss} after step {self.step + 1} at learning rate {learning_rate:.4g}; "
+                f"the last finite one was {self.last_loss:.4g}: try a smaller learning rate"
+            )
+        self.step, self.last_loss = self.step + 1, loss
+
+    def _try_step(self, images: Tensor, labels: Tensor) -> float | None:
+        """The loss of the batch before the step; None where memory was short, and would be less so in smaller parts."""
+        try:
+            return self._make_step(images, labels)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error) or len(images) // (2 * self.parts) < self._least_images():
+                raise
+        if self.arithmetic.device == "cuda":
+            torch.cuda.empty_cache()
+        return None
+
+    def _make_step(self, images: Tensor, labels: Tensor) -> float:
+        self._optimiser.zero_grad(set_to_none=True)
+        losses = []
+        for some, theirs in zip(images.chunk(self.parts), labels.chunk(self.parts), strict=True):
+            loss = self._loss(some, theirs) * (len(some) / len(images))
+            torch.autograd.backward(loss)
+            losses.append(loss.detach())
+        if self._weight_loss is not None:
+            assert self._recipe.regulariser is not None
+            loss = self._recipe.regulariser.weight * self._weight_loss()
+            torch.autograd.backward(loss)
+            self._weight_loss.limit_step(self._recipe.regulariser.weight)
+            losses.append(loss.detach())
+        self._optimiser.step()
+        if self._weight_loss is not None:
+            self._weight_loss.limit_values()
+        return sum(losses[1:], start=losses[0]).item()
+
+    def _loss(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Of some images, without that of the weights."""
+        output, products = self._network.output, self.arithmetic.products
+        with torch.autocast(self.arithmetic.device, products, enabled=products is not None):
+            tensors = self._module.observe(images, [output, *self._maps])
+            taught = None if self._teacher is None else _teach(self._teacher, images)
+        outputs = tensors[output].float()
+        loss = loss_of(outputs, labels, self._recipe, self._target)
+        if taught is not None and self._recipe.distillation is not None:
+            loss = distilled_loss(loss, outputs, taught, self._recipe.distillation)
+        return loss + map_loss(tensors, self._maps) if self._maps else loss
+
+    def _least_images(self) -> int:
+        """Of a part: batch norms need some to tell a mean and a variance."""
+        has_norms = any(node.op is Op.BATCH_NORM for node in self._network.nodes)
+        return _LEAST_IMAGES_OF_A_NORM if has_norms else 1
+
+    def snapshot(self) -> State:
+        tensors = {f"{_WEIGHT}{name}": value for name, value in self._moved.items()}
+        memory = read_state(self._optimiser, self._moved)
+        return State(self.step, self.parts, self.seconds, self.last_loss, tensors | memory)
+
+    def restore(self, state: State) -> None:
+        self.step, self.parts, self.seconds, self.last_loss = state.step, state.parts, state.seconds, state.last_loss
+        memory = dict(state.tensors)
+        with torch.no_grad():
+            for name, value in self._moved.items():
+                value.copy_(memory.pop(f"{_WEIGHT}{name}"))
+        write_state(self._optimiser, self._moved, memory)
+
+    def result(self, batch_size: int) -> Trained:
+        report: dict[str, Any] = {"arithmetic": str(self.arithmetic)}
+        if self.parts > 1:
+            report["images_at_once"] = -(-batch_size // self.parts)
+        learned = {} if self._weight_loss is None else self._weight_loss.report()
+        return Trained(read_weights(self._module), self.seconds, report | learned)
 
 
-def _head_parameters(network: Network) -> tuple[str, ...]:
+_WEIGHT, _LEARNED = "weight/", "learned by the regulariser"
+
+
+def _weight_loss(network: Network, module: NetworkModule, recipe: Recipe) -> WeightLoss | None:
+    if recipe.regulariser is None:
+        return None
+    weights = module.named_weights()
+    return WeightLoss(
+        recipe.regulariser.name, {name: weights[f"{name}.weight"] for name in regularised_layers(network)}
+    )
+
+
+def _teacher_module(recipe: Recipe, teacher: Teacher | None, arithmetic: Arithmetic) -> NetworkModule | None:
+    if recipe.distillation is None:
+        return None
+    if teacher is None:
+        raise ValueError("the recipe distils: give it a teacher")
+    return build_module(teacher.network, teacher.weights).to(arithmetic.device).eval()
+
+
+def _teach(teacher: NetworkModule, images: Tensor) -> Tensor:
+    with torch.no_grad():
+        taught: Tensor = teacher(images)
+    return taught.float()
+
+
+def head_parameters(network: Network) -> tuple[str, ...]:
     """Names of the last layer's own arrays, when the network ends with a linear layer."""
     last = network.by_name()[network.output]
     return (f"{last.name}.weight", f"{last.name}.bias") if last.op is Op.LINEAR else ()
@@ -218,82 +292,35 @@ def _head_parameters(network: Network) -> tuple[str, ...]:
 
 def _aimed(network: Network, weights: Weights, target: Target) -> Weights:
     """First weights whose outputs are as far apart, and around, what is to be told."""
-    head = _head_parameters(network)
-    aimed = {name: (array * target.scale).astype("float32") for name, array in weights.items() if name in head[:1]}
-    aimed |= {name: (array + target.mean).astype("float32") for name, array in weights.items() if name in head[1:]}
+    head = head_parameters(network)
+    aimed = {name: (array * target.scale).astype(np.float32) for name, array in weights.items() if name in head[:1]}
+    aimed |= {name: (array + target.mean).astype(np.float32) for name, array in weights.items() if name in head[1:]}
     return weights | aimed
 
 
-def _make_optimiser(
-    module: NetworkModule, recipe: Recipe, head: tuple[str, ...], target: Target
-) -> torch.optim.Optimizer:
-    """Three kinds of parameters: kernels decay, others do not; those of the head go by the target's own unit."""
-    groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
-    own = {id(module.weight(name)) for name in head}
-    for parameter in module.parameters():
-        groups.setdefault((parameter.dim() > 1, id(parameter) in own), []).append(parameter)
-    return torch.optim.SGD(
-        [
-            {
-                "params": parameters,
-                "rate": target.scale**2 if is_head else 1.0,
-                "weight_decay": recipe.weight_decay / (target.scale**2 if is_head else 1.0) if is_kernel else 0.0,
-            }
-            for (is_kernel, is_head), parameters in groups.items()
-        ],
-        lr=recipe.learning_rate,
-        momentum=recipe.momentum,
-        nesterov=recipe.momentum > 0,
-    )
+class _Clock:
+    """Seconds of training, those of earlier processes included, and since the last checkpoint."""
 
+    def __init__(self, before_s: float) -> None:
+        self._begun_s = time.perf_counter() - before_s
+        self.mark()
 
-def _check_finite(loss: float, step: int, learning_rate: float) -> None:
-    if not math.isfinite(loss):
-        raise TrainingDivergedError(f"the loss is {loss} after step {step + 1} at learning rate {learning_rate:.4g}")
+    def seconds(self) -> float:
+        return time.perf_counter() - self._begun_s
 
+    def mark(self) -> None:
+        self._marked_s = time.perf_counter()
 
-def draw_batches(split: Split, contract: InputContract, recipe: Recipe, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Augmented, normalised batches: float32 (n, C, H, W) channels last, and labels (n)."""
-    generator = torch.Generator().manual_seed(recipe.seed)
-    rows = _shuffled_rows(len(split), _batch_size(len(split), recipe), generator)
-    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (contract.mean, contract.std))
-    for _ in range(steps):
-        pixels, labels = map(torch.from_numpy, split.take(next(rows).numpy()))
-        images = _augment(pixels, recipe, generator)
-        normal = images.float().mul_(1 / (255 * std)).sub_(mean / std)
-        yield normal.contiguous(memory_format=torch.channels_last), labels
-
-
-def _shuffled_rows(images: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Endless row numbers, a batch at a time, in a new order for each epoch; what fills no batch is left out."""
-    while True:
-        order = torch.randperm(images, generator=generator)
-        yield from torch.split(order[: images - images % batch_size], batch_size)
-
-
-def _augment(images: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
-    """Mirror and shift each image of a uint8 batch (n, C, H, W) by its own lot."""
-    count, _, height, width = images.shape
-    columns = torch.arange(width).expand(count, width)
-    rows = torch.arange(height).expand(count, height)
-    if recipe.flip:
-        is_flipped = torch.randint(2, (count, 1), generator=generator).bool()
-        columns = torch.where(is_flipped, columns.flip(1), columns)
-    reach = recipe.shift_pixels
-    if reach:
-        shifts = torch.randint(2 * reach + 1, (2, count, 1), generator=generator)
-        rows, columns = rows + shifts[0], columns + shifts[1]
-        images = F.pad(images, (reach, reach, reach, reach))
-    if not recipe.flip and not reach:
-        return images
-    return images[torch.arange(count)[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    def since_mark_s(self) -> float:
+        return time.perf_counter() - self._marked_s
 
 
 class _Watch:
     """Turns steps into progress: the place in the training, the loss, the speed and the time left."""
 
-    def __init__(self, progress: Progress, steps: int, recipe: Recipe) -> None:
-        self._progress, self._steps, self._recipe = progress, steps, recipe
+    def __init__(self, progress: Progress, steps: int, recipe: Recipe, first: int, batch_size: int) -> None:
+        self._progress, self._steps, self._recipe, self._first = progress, steps, recipe, first
+        self._batch_size = batch_size
         self._begun_s = self._reported_s = time.perf_counter()
 
     def step(self, done: int, loss: float) -> None:
@@ -301,11 +328,11 @@ class _Watch:
         if done < self._steps and now_s - self._reported_s < _PROGRESS_EVERY_S:
             return
         self._reported_s = now_s
-        per_step_s = (now_s - self._begun_s) / done
+        per_step_s = (now_s - self._begun_s) / (done - self._first)
         share = done / self._steps
         left = round(per_step_s * (self._steps - done))
         message = (
             f"epoch {share * self._recipe.epochs:.2f} of {self._recipe.epochs:g}, loss {loss:.3f}, "
-            f"{self._recipe.batch_size / per_step_s:.0f} images/s, {left // 60}:{left % 60:02d} left"
+            f"{self._batch_size / per_step_s:.0f} images/s, {left // 60}:{left % 60:02d} left"
         )
         self._progress("train", share, message)

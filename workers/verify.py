@@ -1,8 +1,9 @@
 """Whether stored files hold what was deployed. Each way in which they could differ is looked at; the first one ends it.
 
 What is proved: the safetensors file holds this network, design and these weights to the bit; the ONNX file is what is
-written from that, to the bit; packed weights are the same ones; parameters and payload are those of the network; the runtime executes every layer, and
-no other, in its precision with the file's weights; and all runtimes that are here compute the same.
+written from that, to the bit; packed weights are the same ones; parameters and payload are those of the network; the
+runtime executes every layer, and no other, in its precision with the file's weights; and all runtimes that are here
+compute the same.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,11 +13,22 @@ from safetensors.numpy import load, save
 from service.files import write_atomically
 from workers.weights import Weights, WeightsError
 
+_ENTRY = "espalier"
+"""Of the metadata."""
+
 
 def save_weights(weights: Mapping[str, np.ndarray], path: Path, metadata: Mapping[str, str]) -> None:
     """Write a safetensors file, atomically."""
+    write_atomically(path, weights_as_bytes(weights, metadata))
+
+
+def weights_as_bytes(weights: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:
+    """A safetensors file; the same bytes for the same arguments.
+
+    The library puts entries of the metadata in any order, so that all are one entry, a JSON object.
+    """
     arrays = {name: np.ascontiguousarray(array) for name, array in weights.items()}
-    write_atomically(path, save(arrays, dict(metadata)))
+    return save(arrays, {_ENTRY: json.dumps(dict(metadata), sort_keys=True)} if metadata else None)
 
 
 def load_weights(path: Path) -> Weights:
@@ -33,7 +45,7 @@ def load_weights(path: Path) -> Weights:
 
 
 def read_origin(path: Path) -> dict[str, str]:
-    """What a safetensors file says of itself: what `save_weights` was given as metadata.
+    """What a safetensors file says of itself: the metadata that `weights_as_bytes` was given.
 
     Raises:
         FileNotFoundError: there is no file.
@@ -41,6 +53,8 @@ def read_origin(path: Path) -> dict[str, str]:
     """
     try:
         with safe_open(path, framework="numpy") as file:
-            return dict(file.metadata() or {})
-    except SafetensorError as error:
+            metadata: dict[str, str] = dict(file.metadata() or {})
+        told = json.loads(metadata[_ENTRY]) if _ENTRY in metadata else metadata  # older files have each as an entry
+        return {str(name): str(text) for name, text in told.items()}
+    except (SafetensorError, ValueError, AttributeError) as error:
         raise WeightsError(f"{path.name} is no whole safetensors file: {error}") from error

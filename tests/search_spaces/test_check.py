@@ -1,6 +1,7 @@
 """Specs that make no sense: every fault is found, at its place, with a remedy."""
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from search_spaces.apply import structure_of
 from search_spaces.capabilities import DeviceCapabilities
 from search_spaces.catalog import build_for
 from search_spaces.check import SpecError, check_spec
-from search_spaces.datasets import DATASETS
+from search_spaces.datasets import DATASETS, Task
 from search_spaces.known import Known, OwnNetwork
 from search_spaces.network import InputContract, Network, Node, Op
 from search_spaces.parse import parse_document, parse_spec
@@ -179,6 +180,49 @@ def test_gradients_do_not_pass_what_is_kept_as_it_is(spec):
     assert faults.keys() == {"/space/importance/choices/1", "/evaluation/importance"}
     assert "none passes resize" in faults["/evaluation/importance"]
     assert "filter_l2" in faults["/space/importance/choices/1"]
+
+
+def test_a_recipe_says_what_is_unusual_about_the_base(spec):
+    spec["recipe"] = {"epochs": 3, "optimizer": "adamw", "regulariser": {"name": "margin"}, "seed": 1}
+    recipe = checked(spec).spec.recipe
+    assert recipe.regulariser.weight == 0.01
+    assert recipe.learning_rate is None
+    spec["recipe"] = {"epochs": 0, "optimizer": "adam", "regulariser": {"name": "l_inf", "weight": 0}, "steps": 1}
+    with pytest.raises(SpecError) as caught:
+        parse_spec(spec)
+    found = {fault.pointer for fault in caught.value.faults}
+    assert found == {"/recipe/epochs", "/recipe/optimizer", "/recipe/regulariser/weight", "/recipe/steps"}
+
+
+def test_an_imported_network_has_no_recipe(spec):
+    network = checked(spec).network
+    known = Known(DEVICES, networks={"mine": OwnNetwork("mine", "0" * 64, network)})
+    spec["network"] = {"name": "mine"}
+    assert check_spec(parse_spec(spec), known).own_network is not None
+    with pytest.raises(SpecError) as caught:
+        check_spec(parse_spec(spec | {"recipe": {"seed": 1}}), known)
+    assert [fault.pointer for fault in caught.value.faults] == ["/recipe"]
+    assert "trained already: leave the recipe out" in caught.value.faults[0].message
+
+
+def test_what_is_asked_of_fine_tuning_is_little_use_without(spec):
+    spec["evaluation"] |= {"distillation": {"weight": 0.3}, "activation_l1": 1e-6}
+    spec["evaluation"]["finalists"] = {"finetune_epochs": 1}
+    assert checked(spec).spec.evaluation.distillation.temperature == 4
+    assert not [warning for warning in checked(spec).warnings if "refining" in warning]
+    spec["evaluation"]["finalists"] = {"finetune_epochs": 0}
+    told = [warning for warning in checked(spec).warnings if "only refining will use it" in warning]
+    assert [warning.split()[0] for warning in told] == ["distillation", "activation_l1"]
+
+
+def test_values_are_not_distilled(spec):
+    info = replace(DATASETS["fashion_mnist"], name="ages", task=Task.REGRESSION, classes=0)
+    spec["dataset"] = {"name": "ages"}
+    spec["evaluation"] |= {"distillation": {}, "finetune_epochs": 1}
+    with pytest.raises(SpecError) as caught:
+        check_spec(parse_spec(spec), Known(DEVICES, datasets={"ages": info}))
+    faults = {fault.pointer: fault.message for fault in caught.value.faults}
+    assert "ages has values" in faults["/evaluation/distillation"]
 
 
 def test_all_faults_come_together(spec):

@@ -16,8 +16,8 @@ from search_spaces.network import InputContract, Network, Node, Op
 from tests.workers.torch_accuracy import accuracy
 from workers.base import BaseUnavailableError, base_key, get_base, load_base
 from workers.datasets import load_dataset
+from workers.recipe import Recipe
 from workers.splits import Splits, make_splits
-from workers.train import Recipe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

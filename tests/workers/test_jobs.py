@@ -12,6 +12,7 @@ import onnxruntime
 import pytest
 import torch
 
+import workers.train
 from search_spaces.apply import DesignError, apply, design_key
 from search_spaces.catalog import build_for
 from search_spaces.check import check_spec
@@ -30,6 +31,7 @@ from workers.appraise import build
 from workers.evaluator import JobName
 from workers.evaluator_process import Evaluator
 from workers.jobs import confirm, evaluate, export, prepare, refine
+from workers.tune import TUNINGS
 from workers.weights import check_weights
 from workers.weights_file import load_weights, save_weights
 from workers.workbench import set_up
@@ -72,6 +74,63 @@ def test_a_base_is_trained_once_and_then_found(digits_home):
     assert again["splits"] == digits_home.splits.digests()
     assert again["anchor"] == {}
     json.dumps(again)
+
+
+def test_a_recipe_of_its_own_makes_a_base_of_its_own(tmp_path):
+    recipe = {"epochs": 1, "optimizer": "adamw", "regulariser": {"name": "margin", "weight": 0.02}, "seed": 2}
+    spec = digits_spec(recipe=recipe)
+    prepared = prepare(spec, Sources(), tmp_path)
+    assert not prepared["cached"]
+    assert prepare(spec, Sources(), tmp_path)["base_key"] == prepared["base_key"]
+    told = prepared["report"]["recipe"]
+    assert told["regulariser"] == {"name": "margin", "weight": 0.02}
+    assert (told["optimizer"], told["epochs"], told["seed"]) == ("adamw", 1, 2)
+    assert len(prepared["report"]["margin"]) == 28
+    other = digits_spec(recipe=recipe | {"seed": 3})
+    assert prepare(other, Sources(), tmp_path)["base_key"] != prepared["base_key"]
+
+
+def test_a_recipe_that_says_nothing_new_finds_the_usual_base(digits_home):
+    usual = prepare(digits_spec(recipe={"optimizer": "sgd", "schedule": "one_cycle"}), Sources(), digits_home.folder)
+    assert usual["cached"]
+    assert usual["base_key"] == digits_home.key
+
+
+def test_fine_tuning_follows_the_base_where_the_spec_says_so(digits_home):
+    evaluation = {"calibration_images": 144, "score_images": 80, "finetune_epochs": 0.3, "learning_rate": 0.01}
+    asked: list[dict[str, object]] = [{}, {"distillation": {"weight": 0.9}}, {"activation_l1": 1e-3}]
+    digests = set()
+    for more in asked:
+        spec = digits_spec(evaluation=evaluation | more)
+        bench = set_up(spec, Sources(), digits_home.key, digits_home.folder)
+        candidate, _ = build(bench, half("fp32"), {"stage_s": {}})
+        digests.add(hashlib.sha256(candidate.raw_weights["classifier.weight"].tobytes()).hexdigest())
+    assert len(digests) == 3
+
+
+def test_a_fine_tuning_that_was_stopped_goes_on_and_ends_the_same(digits_home, monkeypatch):
+    evaluation = {"calibration_images": 144, "score_images": 80, "finetune_epochs": 0.3, "learning_rate": 0.01}
+    spec = digits_spec(evaluation=evaluation | {"distillation": {}})
+    bench = set_up(spec, Sources(), digits_home.key, digits_home.folder)
+    whole, _ = build(bench, half("fp32"), {"stage_s": {}})
+    kept = digits_home.folder / TUNINGS
+    monkeypatch.setattr(workers.train, "CHECKPOINT_EVERY_S", 0.0)
+    steps: list[str] = []
+
+    def watch(_stage: str, done: float, message: str) -> None:
+        steps.append(message)
+        if done > 0.5 and len(list(kept.iterdir())) and not any("stopped" in step for step in steps):
+            steps.append("stopped")
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(workers.train, "_PROGRESS_EVERY_S", 0.0)
+    with pytest.raises(KeyboardInterrupt):
+        build(bench, half("fp32"), {"stage_s": {}}, watch)
+    until_stopped = len(steps)
+    again, _ = build(bench, half("fp32"), {"stage_s": {}}, watch)
+    assert 0 < len(steps) - until_stopped < until_stopped
+    assert list(kept.iterdir()) == []
+    assert all(np.array_equal(again.raw_weights[name], array) for name, array in whole.raw_weights.items())
 
 
 def test_a_device_needs_an_anchor_which_is_measured_once(digits_home):

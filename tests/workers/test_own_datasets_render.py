@@ -22,6 +22,7 @@ from PIL import Image
 from search_spaces.network import InputContract, Interpolation, Network, Node, Op
 from tests.workers.own_data import classes, encode, make_npz, make_zip, numbered, picture, png
 from tests.workers.torch_accuracy import accuracy
+from workers.batches import draw_batches
 from workers.datasets import geometry, watch
 from workers.datasets.dataset import DatasetUnavailableError
 from workers.datasets.geometry import Window, find_window, fit
@@ -32,8 +33,9 @@ from workers.datasets.preview import preview
 from workers.datasets.refusal import DatasetRefusedError
 from workers.datasets.render import render, render_key
 from workers.progress import ignore_progress
+from workers.recipe import Recipe
 from workers.splits import Split, normalise
-from workers.train import Recipe, draw_batches, train
+from workers.train import train
 
 GREY_8 = InputContract((1, 8, 8), (0.5,), (0.25,))
 COLOUR_8 = InputContract((3, 8, 8), (0.5,) * 3, (0.25,) * 3)

@@ -149,6 +149,10 @@ def _methods(exported: Exported) -> Iterator[Line]:
         f"{evaluation.finetune_epochs:g} epochs of every candidate, {evaluation.finalists.finetune_epochs:g} more of "
         "finalists; a refinement adds its own. What made a design worse was not kept",
     )
+    every, final = evaluation.quantisation_aware.epochs, evaluation.finalists.quantisation_aware.epochs
+    if every or final:
+        told = f"{every:g} epochs of every candidate, {final or every:g} of finalists"
+        yield Line("training through the rounding", told)
     yield Line("found by", f"{spec.sampler.name}, seed {spec.sampler.seed}, {spec.budget.trials:,} trials at most")
 
 

@@ -1,0 +1,62 @@
+"""Trains weights on that are good already: candidates, finalists, designs that are refined.
+
+Knows nothing of what the weights are for; what is killed in between goes on from where it was.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from search_spaces.network import Network
+from search_spaces.spec import NetworkSpec
+from workers.checkpoint import training_identity
+from workers.host_lock import TrainingTurn
+from workers.losses import Teacher
+from workers.progress import Progress
+from workers.recipe import Distillation, Recipe, fine_tuning, recipe_for
+from workers.train import train_resumably
+from workers.weights import Weights
+from workers.workbench import Workbench
+
+TUNINGS = "tunings"
+"""Where checkpoints are, under the home folder."""
+
+
+def tune(
+    bench: Workbench,
+    network: Network,
+    weights: Weights,
+    epochs: float,
+    learning_rate: float,
+    progress: Progress,
+    turn: TrainingTurn,
+) -> Weights:
+    """Train on, by the usual recipe and what the spec asks of fine-tuning.
+
+    Raises:
+        TrainingDivergedError: the learning rate does not suit the network.
+    """
+    recipe = fine_tuning(_recipe(bench), epochs, learning_rate)
+    teacher = None if recipe.distillation is None else Teacher(bench.base.network, bench.base.weights)
+    split = bench.splits.train
+    partial = bench.home / TUNINGS / f"{training_identity(network, weights, split, recipe, teacher)}.safetensors"
+    trained = train_resumably(network, weights, split, recipe, partial, progress, turn.yield_, teacher)
+    partial.unlink(missing_ok=True)
+    return trained.weights
+
+
+def _recipe(bench: Workbench) -> Recipe:
+    """As usual for the data set and the family, however the base was trained; with what the spec asks for."""
+    evaluation = bench.spec.evaluation
+    taught = evaluation.distillation
+    return replace(
+        usual_recipe(bench),
+        distillation=None if taught is None else Distillation(**dict(taught)),
+        activation_l1=evaluation.activation_l1,
+    )
+
+
+def usual_recipe(bench: Workbench) -> Recipe:
+    """For the data set and the family."""
+    network = bench.spec.network
+    return recipe_for(bench.dataset, network.family if isinstance(network, NetworkSpec) else None)
