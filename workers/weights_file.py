@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load, save
 
 from service.files import write_atomically
@@ -41,4 +41,22 @@ def load_weights(path: Path) -> Weights:
     try:
         return load(path.read_bytes())
     except SafetensorError as error:
+        raise WeightsError(f"{path.name} is no whole safetensors file: {error}") from error
+
+
+def read_origin(path: Path) -> dict[str, str]:
+    """What a safetensors file says of itself: the metadata that `weights_as_bytes` was given.
+
+    Raises:
+        FileNotFoundError: there is no file.
+        WeightsError: it is damaged.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata: dict[str, str] = dict(file.metadata() or {})
+        told = (
+            json.loads(metadata[METADATA_KEY]) if METADATA_KEY in metadata else metadata
+        )  # older files have each as an entry
+        return {str(name): str(text) for name, text in told.items()}
+    except (SafetensorError, ValueError, AttributeError) as error:
         raise WeightsError(f"{path.name} is no whole safetensors file: {error}") from error
