@@ -54,9 +54,8 @@ def read_origin(path: Path) -> dict[str, str]:
     try:
         with safe_open(path, framework="numpy") as file:
             metadata: dict[str, str] = dict(file.metadata() or {})
-        told = (
-            json.loads(metadata[METADATA_KEY]) if METADATA_KEY in metadata else metadata
-        )  # older files have each as an entry
+        # Older files have each as an entry of its own.
+        told = json.loads(metadata[METADATA_KEY]) if METADATA_KEY in metadata else metadata
         return {str(name): str(text) for name, text in told.items()}
     except (SafetensorError, ValueError, AttributeError) as error:
         raise WeightsError(f"{path.name} is no whole safetensors file: {error}") from error
