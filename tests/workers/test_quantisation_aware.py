@@ -22,9 +22,10 @@ from workers.onnx_writer import write_onnx
 from workers.progress import ignore_progress
 from workers.quantisation_aware.module import build_quantised_module
 from workers.quantisation_aware.training import train_quantised
+from workers.recipe import Recipe, count_steps, fine_tuning, recipe_for
 from workers.score import predict
 from workers.splits import Splits, normalise
-from workers.train import Recipe, TrainingDivergedError, count_steps, fine_tuning, recipe_for
+from workers.train import TrainingDivergedError
 from workers.weights import Weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
