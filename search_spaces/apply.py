@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from search_spaces.coupling import ChannelGroup, Coupling, derive_coupling, follows_input
-from search_spaces.design import METHOD_KINDS, METHOD_TARGET, Design, Kind, Value, split_decision_name
+from search_spaces.design import EVERY_LAYER, METHOD_KINDS, METHOD_TARGET, Design, Kind, Value, split_decision_name
+from search_spaces.grouping import nearest_group_count, nearest_group_size, possible_group_counts
 from search_spaces.network import Network, Node, Op, infer_shapes, network_digest
 from search_spaces.precision import ACTIVATION_BITS, WEIGHT_BITS, Precision, parse_precision
 
@@ -34,6 +35,7 @@ class Structure:
         group_index: channel group name to its index in `coupling.groups`.
         layers: the convs and linears by name.
         depthwise: names of the layers whose channels follow their input's.
+        grouped: names of the convs with more than one group; depthwise ones are among them.
         layers_of_target: block or layer name to the names of the layers it means.
         slices: the slices by name.
     """
@@ -42,6 +44,7 @@ class Structure:
     group_index: Mapping[str, int]
     layers: Mapping[str, Node]
     depthwise: frozenset[str]
+    grouped: frozenset[str]
     layers_of_target: Mapping[str, tuple[str, ...]]
     slices: Mapping[str, Node]
 
@@ -60,6 +63,7 @@ def structure_of(network: Network) -> Structure:
         {group.name: index for index, group in enumerate(coupling.groups)},
         layers,
         frozenset(name for name, node in layers.items() if follows_input(node, shapes)),
+        frozenset(name for name, node in layers.items() if node.groups > 1),
         targets,
         {node.name: node for node in network.nodes if node.op is Op.SLICE},
     )
@@ -79,15 +83,15 @@ def apply(network: Network, design: Design) -> Network:
         if kind in METHOD_KINDS:
             _check_method(name, target, value)
     kept = _kept_atoms(structure, by_kind[Kind.CHANNELS])
-    group_sizes = _group_sizes(structure, by_kind[Kind.GROUP_SIZE])
+    grouping = _grouping(structure, by_kind)
     precisions = _precisions(structure, by_kind)
     changed: dict[str, Node] = {}
     for name, node in structure.layers.items():
         channels = _channels(structure.coupling, kept, name)
         groups = node.groups
-        if name in structure.depthwise:
+        if name in structure.grouped:
             inputs = _channels(structure.coupling, kept, node.inputs[0])
-            groups = _groups(name, inputs, group_sizes.get(name, 1))
+            groups = _groups(name, grouping, inputs, channels, inputs if name in structure.depthwise else groups)
         precision = precisions.get(name, node.precision)
         if (channels, groups, precision) != (node.channels, node.groups, node.precision):
             changed[name] = replace(node, channels=channels, groups=groups, precision=precision)
@@ -166,22 +170,60 @@ def _count(per_atom: tuple[tuple[int, int], ...], kept: list[int]) -> int:
     return sum(kept[group] * channels for group, channels in per_atom)
 
 
-def _group_sizes(structure: Structure, decisions: Mapping[str, Value]) -> dict[str, int]:
-    sizes: dict[str, int] = {}
-    for target, value in decisions.items():
-        decision = f"{Kind.GROUP_SIZE}/{target}"
-        if target not in structure.depthwise:
-            raise DesignError(decision, f"no depthwise layer is called {target!r}")
-        if not isinstance(value, int) or value < 1:
-            raise DesignError(decision, f"a group size is a whole number of channels, at least 1, not {value!r}")
-        sizes[target] = value
-    return sizes
+@dataclass(frozen=True, slots=True)
+class _Grouping:
+    """What a design says of groups.
+
+    Attributes:
+        sizes: G by layer; exactly this, or the design does not fit.
+        size: G of all other grouped layers; where it does not divide, the nearest that does.
+        count: g of all other grouped layers, likewise.
+    """
+
+    sizes: Mapping[str, int]
+    size: int | None
+    count: int | None
 
 
-def _groups(layer: str, inputs: int, group_size: int) -> int:
-    if inputs % group_size:
-        raise DesignError(f"{Kind.GROUP_SIZE}/{layer}", f"{inputs} channels do not divide into groups of {group_size}")
-    return inputs // group_size
+def _grouping(structure: Structure, by_kind: Mapping[Kind, Mapping[str, Value]]) -> _Grouping:
+    sizes = {
+        target: _whole_number(f"{Kind.GROUP_SIZE}/{target}", value)
+        for target, value in by_kind[Kind.GROUP_SIZE].items()
+    }
+    counts = {target: _whole_number(f"{Kind.GROUPS}/{target}", value) for target, value in by_kind[Kind.GROUPS].items()}
+    size = None if EVERY_LAYER in structure.grouped else sizes.pop(EVERY_LAYER, None)
+    count = counts.pop(EVERY_LAYER, None)
+    for target in sizes:
+        if target not in structure.grouped:
+            raise DesignError(f"{Kind.GROUP_SIZE}/{target}", f"no depthwise or grouped layer is called {target!r}")
+    for target in counts:
+        message = f"a number of groups is of the whole network: write {Kind.GROUPS}/{EVERY_LAYER}"
+        raise DesignError(f"{Kind.GROUPS}/{target}", message)
+    if size is not None and count is not None:
+        message = f"give either this or {Kind.GROUP_SIZE}/{EVERY_LAYER}, not both"
+        raise DesignError(f"{Kind.GROUPS}/{EVERY_LAYER}", message)
+    if not structure.grouped and (size or count):
+        kind = Kind.GROUP_SIZE if count is None else Kind.GROUPS
+        raise DesignError(f"{kind}/{EVERY_LAYER}", "this network has no depthwise or grouped layer")
+    return _Grouping(sizes, size, count)
+
+
+def _whole_number(decision: str, value: Value) -> int:
+    if not isinstance(value, int) or value < 1:
+        raise DesignError(decision, f"a group size or a number of groups is a whole number, at least 1, not {value!r}")
+    return value
+
+
+def _groups(layer: str, grouping: _Grouping, inputs: int, outputs: int, usual: int) -> int:
+    if (own := grouping.sizes.get(layer)) is not None:
+        if inputs % own or inputs // own not in possible_group_counts(inputs, outputs):
+            made = "" if outputs % inputs == 0 else f", and {outputs} that are made into as many"
+            message = f"{inputs} channels do not divide into groups of {own}{made}"
+            raise DesignError(f"{Kind.GROUP_SIZE}/{layer}", message)
+        return inputs // own
+    if grouping.size is not None:
+        return inputs // nearest_group_size(inputs, outputs, grouping.size)
+    return usual if grouping.count is None else nearest_group_count(inputs, outputs, grouping.count)
 
 
 def _precisions(structure: Structure, by_kind: Mapping[Kind, Mapping[str, Value]]) -> dict[str, Precision]:

@@ -6,7 +6,7 @@ Ratios that lead to one count are one choice, and what offers no choice is no de
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -14,6 +14,7 @@ from search_spaces.apply import Structure, structure_of
 from search_spaces.capabilities import DeviceCapabilities
 from search_spaces.coupling import ChannelGroup
 from search_spaces.design import METHOD_KINDS, METHOD_TARGET, Design, Kind, Value, decision_name
+from search_spaces.group_decisions import GroupDecisions, group_decisions
 from search_spaces.layer_globs import Faults, LayerSelection, select_layers
 from search_spaces.network import Network
 from search_spaces.precision import (
@@ -21,11 +22,12 @@ from search_spaces.precision import (
     CONTAINER_BITS,
     WEIGHT_BITS,
     Precision,
+    at_least_8_bits,
     parse_precision,
     why_not_computable,
 )
 from search_spaces.space import Decision, Space, base_value
-from search_spaces.spec import BitChoices, GroupSizeChoices, PrecisionChoices, RatioRange, SpaceSpec
+from search_spaces.spec import BitChoices, PrecisionChoices, RatioRange, SpaceSpec
 
 MAX_UNIFORM = 1_000
 """Designs of the uniform baseline; all of them are tried, outside of the budget."""
@@ -57,16 +59,17 @@ def build_space(network: Network, spec: SpaceSpec, device: DeviceCapabilities | 
         SpaceError: layer globs, precisions or bits that do not fit; all of them at once.
     """
     builder = _Builder(network, structure_of(network), device.channel_divisor if device else 1, {}, [], [])
-    group_sizes = _group_size_decisions(builder, spec.group_size)
+    pruned = _pruned_groups(builder, spec.prune_ratio)
+    groups = _group_decisions(builder, spec, pruned)
     precisions = _precision_decisions(builder, spec.precision, device)
     weight_bits = _bit_decisions(builder, spec.weight_bits, Kind.WEIGHT_BITS)
     activation_bits = _bit_decisions(builder, spec.activation_bits, Kind.ACTIVATION_BITS)
     _check_bits(builder, spec, device, [*weight_bits, *activation_bits])
-    counts = _channel_counts(builder, spec.prune_ratio, group_sizes)
+    counts = _channel_counts(builder, spec.prune_ratio, pruned, groups)
     if builder.faults:
         raise SpaceError(builder.faults)
     channels = [_decision(Kind.CHANNELS, name, tuple(dict.fromkeys(row))) for name, row in counts.items()]
-    decisions = [*channels, *precisions, *weight_bits, *activation_bits, *group_sizes, *_method_decisions(spec)]
+    decisions = [*channels, *precisions, *weight_bits, *activation_bits, *groups.decisions, *_method_decisions(spec)]
     kept = tuple(d for d in decisions if len(d.choices) > 1 or d.choices[0] != base_value(network, d))
     rows = list(dict.fromkeys(zip(*counts.values(), strict=True))) or [()]
     _check_uniform_size(builder, kept, len(rows))
@@ -87,43 +90,14 @@ class _Builder:
         return select_layers(tuple(self.structure.layers), pointer, layers, exclude, self.faults)
 
 
+def _group_decisions(builder: _Builder, spec: SpaceSpec, pruned: Collection[int]) -> GroupDecisions:
+    sizes = spec.group_size
+    selection = None if sizes is None else builder.select("/space/group_size", sizes.layers, sizes.exclude)
+    return group_decisions(builder.structure, spec, selection, pruned, builder.faults, builder.warnings)
+
+
 def _decision(kind: Kind, target: str, choices: tuple[Value, ...]) -> Decision:
     return Decision(decision_name(kind, target), kind, target, choices)
-
-
-# --- group sizes ------------------------------------------------------------------------------------------------
-
-
-def _group_size_decisions(builder: _Builder, spec: GroupSizeChoices | None) -> list[Decision]:
-    if spec is None:
-        return []
-    structure, pointer = builder.structure, "/space/group_size"
-    selection = builder.select(pointer, spec.layers, spec.exclude)
-    for number, matched in enumerate(selection.by_glob):
-        if matched and not structure.depthwise.intersection(matched):
-            text = f"{spec.layers[number]!r} matches only layers that are not depthwise, such as {matched[0]}"
-            builder.faults.append((f"{pointer}/layers/{number}", f"{text}; {_depthwise_hint(structure)}"))
-    decisions = []
-    for layer in selection.layers:
-        if layer in structure.depthwise:
-            decisions.append(_decision(Kind.GROUP_SIZE, layer, _group_sizes_that_fit(builder, layer, spec.choices)))
-    return decisions
-
-
-def _depthwise_hint(structure: Structure) -> str:
-    names = [name for name in structure.layers if name in structure.depthwise]
-    return f"depthwise layers are {', '.join(names[:3])} ..." if names else "this network has no depthwise layer"
-
-
-def _group_sizes_that_fit(builder: _Builder, layer: str, choices: Sequence[int]) -> tuple[int, ...]:
-    """Those that divide the channels of every group that the layer reads; else what is whole could not stay."""
-    coupling = builder.structure.coupling
-    read = coupling.channels_per_atom[builder.structure.layers[layer].inputs[0]]
-    sizes = [coupling.groups[group].size * channels for group, channels in read]
-    fitting = sorted({choice for choice in choices if all(size % choice == 0 for size in sizes)})
-    for choice in sorted(set(choices).difference(fitting)):
-        builder.warnings.append(f"{layer}: group size {choice} is left out, it does not divide {sum(sizes)} channels")
-    return tuple(fitting) or (1,)
 
 
 # --- precision --------------------------------------------------------------------------------------------------
@@ -145,7 +119,7 @@ def _precision_decisions(
     if not choices:
         return []
     decisions = [_decision(Kind.PRECISION, name, choices) for name in dict.fromkeys(names)]
-    raised = tuple(str(_at_least_8_bits(parse_precision(choice))) for choice in choices)
+    raised = tuple(str(at_least_8_bits(parse_precision(choice))) for choice in choices)
     if device is not None and not set(raised) <= set(device.precisions):
         return decisions
     return _spare_ends(builder, spec.layers, decisions, raised)
@@ -185,11 +159,6 @@ def _bit_decisions(builder: _Builder, spec: BitChoices | None, kind: Kind) -> li
     choices = tuple(sorted(set(spec.choices), reverse=True))
     decisions = [_decision(kind, layer, choices) for layer in selection.layers]
     return _spare_ends(builder, spec.layers, decisions, tuple(max(choice, CONTAINER_BITS) for choice in choices))
-
-
-def _at_least_8_bits(precision: Precision) -> Precision:
-    weights, activations = (max(bits, CONTAINER_BITS) for bits in (precision.weight_bits, precision.activation_bits))
-    return replace(precision, weight_bits=weights, activation_bits=activations)
 
 
 def _spare_ends(
@@ -258,29 +227,32 @@ def _method_decisions(spec: SpaceSpec) -> list[Decision]:
 # --- channels ---------------------------------------------------------------------------------------------------
 
 
-def _channel_counts(
-    builder: _Builder, spec: RatioRange | None, group_sizes: Sequence[Decision]
-) -> dict[str, list[int]]:
-    """For each channel group that is varied the count of every ratio, in the order of the ratios."""
+def _pruned_groups(builder: _Builder, spec: RatioRange | None) -> list[int]:
+    """The channel groups that are varied."""
     if spec is None:
-        return {}
+        return []
     pointer, structure = "/space/prune_ratio", builder.structure
     selection = builder.select(pointer, spec.layers, spec.exclude)
     members = _layers_by_group(structure)
-    groups = structure.coupling.groups
+    free = [index for index, group in enumerate(structure.coupling.groups) if not group.frozen]
     for number, matched in enumerate(selection.by_glob):
-        free = [
-            index for index in range(len(groups)) if members[index].intersection(matched) and not groups[index].frozen
-        ]
-        if matched and not free:
+        if matched and not any(members[index].intersection(matched) for index in free):
             message = f"{spec.layers[number]!r} matches only layers whose channels must all stay, such as {matched[0]}"
             builder.faults.append((f"{pointer}/layers/{number}", message))
-    counts: dict[str, list[int]] = {}
-    for index, group in enumerate(groups):
-        wanted = members[index].intersection(selection.included) and not members[index].intersection(selection.excluded)
-        if wanted and not group.frozen:
-            counts[group.name] = _realised_counts(builder, index, group, _ratios(spec), group_sizes)
-    return counts
+    return [
+        index
+        for index in free
+        if members[index].intersection(selection.included) and not members[index].intersection(selection.excluded)
+    ]
+
+
+def _channel_counts(
+    builder: _Builder, spec: RatioRange | None, pruned: Sequence[int], group_sizes: GroupDecisions
+) -> dict[str, list[int]]:
+    """For each channel group that is varied the count of every ratio, in the order of the ratios."""
+    groups = [(index, builder.structure.coupling.groups[index]) for index in pruned]
+    ratios = [] if spec is None else _ratios(spec)
+    return {group.name: _realised_counts(builder, index, group, ratios, group_sizes) for index, group in groups}
 
 
 def _layers_by_group(structure: Structure) -> list[set[str]]:
@@ -298,7 +270,7 @@ def _ratios(spec: RatioRange) -> list[float]:
 
 
 def _realised_counts(
-    builder: _Builder, index: int, group: ChannelGroup, ratios: Sequence[float], group_sizes: Sequence[Decision]
+    builder: _Builder, index: int, group: ChannelGroup, ratios: Sequence[float], group_sizes: GroupDecisions
 ) -> list[int]:
     """Counts in multiples that the device and the group sizes want, at least one such multiple.
 
@@ -321,13 +293,13 @@ def _count(size: int, step: int, ratio: float) -> int:
     return min(max(multiples, 1), size // step) * step
 
 
-def _step(builder: _Builder, index: int, group: ChannelGroup, group_sizes: Sequence[Decision]) -> int:
+def _step(builder: _Builder, index: int, group: ChannelGroup, group_sizes: GroupDecisions) -> int:
     """Least common multiple of all that a kept count of this group must be a multiple of, in atoms."""
     coupling, layers = builder.structure.coupling, builder.structure.layers
     demands = [(dict(coupling.channels_per_atom[producer])[index], builder.divisor) for producer in group.producers]
-    for decision in group_sizes:
-        read = dict(coupling.channels_per_atom[layers[decision.target].inputs[0]])
-        demands += [(read[index], int(choice)) for choice in decision.choices if index in read]
+    for layer, sizes in group_sizes.sizes.items():
+        read = dict(coupling.channels_per_atom[layers[layer].inputs[0]])
+        demands += [(read[index], size) for size in sizes if index in read]
     return math.lcm(group.multiple_of, *(divisor // math.gcd(channels, divisor) for channels, divisor in demands))
 
 
@@ -367,8 +339,8 @@ def _uniform_designs(
         for decision in decisions:
             if decision.kind is Kind.CHANNELS:
                 values[decision.name] = shape[decision.target]
-            elif decision.kind is Kind.GROUP_SIZE:
-                values[decision.name] = 1 if 1 in decision.choices else decision.choices[0]
+            elif decision.kind in (Kind.GROUP_SIZE, Kind.GROUPS):
+                values[decision.name] = _nearest_to_base(decision, base[decision.name])
             elif decision.kind in METHOD_KINDS:
                 values[decision.name] = decision.choices[0]
             else:
@@ -376,3 +348,8 @@ def _uniform_designs(
                 values[decision.name] = choices[position[decision.kind]]
         designs[Design.of({name: value for name, value in values.items() if value != base[name]})] = None
     return tuple(designs)
+
+
+def _nearest_to_base(decision: Decision, base: Value | None) -> Value:
+    """The base's own where it is a choice; else the most groups, which are the first choice."""
+    return base if base is not None and base in decision.choices else decision.choices[0]

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
+from search_spaces.activation_maps import travelling_maps
 from search_spaces.build_space import SpaceError, build_space
 from search_spaces.capabilities import DeviceCapabilities
 from search_spaces.catalog import build_for
@@ -19,7 +20,7 @@ from search_spaces.design import Kind
 from search_spaces.known import Known, OwnNetwork, Sources
 from search_spaces.methods import named_methods
 from search_spaces.network import Network, Op, infer_shapes
-from search_spaces.objectives import DEVICE_METRICS, SYMBOLIC_METRICS, Metric
+from search_spaces.objectives import DEVICE_METRICS, MAP_METRICS, SYMBOLIC_METRICS, Metric
 from search_spaces.reach import Reach, symbolic_reach
 from search_spaces.scores import MAIN_SCORE, Scale, ScoreInfo
 from search_spaces.space import Space
@@ -113,7 +114,7 @@ def check_spec(spec: SearchSpec, known: Known) -> Checked:
     except SpaceError as error:
         faults += [Fault(pointer, message) for pointer, message in error.faults]
         raise SpecError(tuple(faults)) from None
-    faults += [*_space_faults(spec, space), *_gradient_faults(spec, known, network)]
+    faults += [*_space_faults(spec, space), *_gradient_faults(spec, known, network), *_map_faults(spec, network)]
     if faults:
         raise SpecError(tuple(faults))
     warnings += [
@@ -127,7 +128,7 @@ def check_spec(spec: SearchSpec, known: Known) -> Checked:
 
 def scores_of(spec: SearchSpec, dataset: DatasetInfo) -> tuple[str, ...]:
     """Names of the scores that are told of each trial, the main one of the task first."""
-    known = {*DEVICE_METRICS, *SYMBOLIC_METRICS}
+    known = {*DEVICE_METRICS, *SYMBOLIC_METRICS, *MAP_METRICS}
     named = [part.metric for _, part in _judged(spec) if part.metric not in known]
     return tuple(dict.fromkeys([MAIN_SCORE[dataset.task], *named]))
 
@@ -270,7 +271,7 @@ def _cannot_tell(metric: str, device: DeviceCapabilities, devices: Mapping[str, 
 def _score_faults(spec: SearchSpec, known: Known) -> Iterator[Fault]:
     """Metrics that nobody knows, and scores of another task than the data set's."""
     dataset = known.datasets.get(spec.dataset.name)
-    others = [*DEVICE_METRICS, *SYMBOLIC_METRICS]
+    others = [*DEVICE_METRICS, *SYMBOLIC_METRICS, *MAP_METRICS]
     for pointer, part in _judged(spec):
         score = known.scores.get(part.metric)
         if score is None and part.metric not in others:
@@ -333,7 +334,9 @@ def _training_faults(spec: SearchSpec, known: Known) -> Iterator[Fault]:
 
 def _space_faults(spec: SearchSpec, space: Space) -> Iterator[Fault]:
     if space.size() == 1:
-        message = "nothing can be varied: give prune_ratio, precision or group_size more than one choice that fits"
+        message = (
+            "nothing can be varied: give prune_ratio, precision, group_size or groups more than one choice that fits"
+        )
         yield Fault("/space", message)
     reach = symbolic_reach(space)
     for number, limit in enumerate(spec.limits):
@@ -347,6 +350,12 @@ def _gradient_faults(spec: SearchSpec, known: Known, network: Network) -> Iterat
         if one.kind is Kind.IMPORTANCE and one.name in GRADIENT_IMPORTANCES:
             message = f"{one.name} needs gradients, and none passes {opaque}, which is kept as it is"
             yield Fault(one.pointer, f"{message}; take one that needs none, such as l1 or filter_l2")
+
+
+def _map_faults(spec: SearchSpec, network: Network) -> Iterator[Fault]:
+    if spec.why_maps and not travelling_maps(network):
+        message = f"{network.name} has no activation map between two operators; leave this out"
+        yield Fault(spec.why_maps, message)
 
 
 def _unreachable(pointer: str, limit: LimitSpec, reach: Reach) -> Iterator[Fault]:

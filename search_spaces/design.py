@@ -23,15 +23,20 @@ class Kind(StrEnum):
     PRECISION = "precision"  # target: a block or a layer; value: a precision such as "w8a8"
     WEIGHT_BITS = "weight_bits"  # target: a layer; value: bits
     ACTIVATION_BITS = "activation_bits"  # target: a layer, meaning its input tensor; value: bits
-    GROUP_SIZE = "group_size"  # target: a depthwise layer; value: G, channels per group
+    GROUP_SIZE = "group_size"  # target: a depthwise or grouped conv, or the network; value: G, channels per group
+    GROUPS = "groups"  # target: the network; value: g, groups of each depthwise or grouped conv
     IMPORTANCE = "importance"  # target: the network; value: what channels are ranked by
     CALIBRATION = "calibration"  # target: the network; value: how ranges of activations are told
+    ACTIVATION_CODEC = "activation_codec"  # target: the network; value: how activation maps are coded in memory
 
 
-METHOD_KINDS = frozenset({Kind.IMPORTANCE, Kind.CALIBRATION})
+METHOD_KINDS = frozenset({Kind.IMPORTANCE, Kind.CALIBRATION, Kind.ACTIVATION_CODEC})
 """What a design is made by: of the whole network, and nothing that its graph shows."""
 
 METHOD_TARGET = "network"
+
+EVERY_LAYER = METHOD_TARGET
+"""What a group size or a number of groups is of that holds for every conv which has groups."""
 
 
 def decision_name(kind: Kind, target: str) -> str:

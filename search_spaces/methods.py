@@ -9,12 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from search_spaces.activation_codes import CodecName
 from search_spaces.apply import DesignError
 from search_spaces.design import METHOD_TARGET, Design, Kind, decision_name
 from search_spaces.known import Known
 from search_spaces.spec import Calibration, MethodChoices, SearchSpec
 
-CLOSED: Mapping[Kind, type[StrEnum]] = {Kind.CALIBRATION: Calibration}
+CLOSED: Mapping[Kind, type[StrEnum]] = {Kind.CALIBRATION: Calibration, Kind.ACTIVATION_CODEC: CodecName}
 """Kinds of which no more can be installed."""
 
 

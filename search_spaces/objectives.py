@@ -26,6 +26,8 @@ class Metric(StrEnum):
     PARAMETERS = "parameters"
     ACTIVATION_TRAFFIC_BYTES = "activation_traffic_bytes"
     PEAK_ACTIVATION_BYTES = "peak_activation_bytes"
+    ACTIVATION_BYTES = "activation_bytes"  # of the maps of one image, in the activation codec
+    ACTIVATION_NONZERO_SHARE = "activation_nonzero_share"  # of the values of all maps
 
 
 SYMBOLIC_METRICS = frozenset(
@@ -38,6 +40,9 @@ SYMBOLIC_METRICS = frozenset(
     }
 )
 """Known from the applied Network alone, before any work is done."""
+
+MAP_METRICS = frozenset({Metric.ACTIVATION_BYTES, Metric.ACTIVATION_NONZERO_SHARE})
+"""Counted in the activation maps of images, once there is a file."""
 
 DEVICE_METRICS = frozenset({Metric.LATENCY_S, Metric.ENERGY_J, Metric.MEMORY_BYTES})
 """Told by a device, and only by one that can. The rest are scores: told from a network's outputs."""

@@ -8,7 +8,7 @@ device executes is listed in its capabilities, never here.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 FLOAT_BITS = 32
 CONTAINER_BITS = 8
@@ -64,6 +64,12 @@ def parse_precision(text: str) -> Precision:
     if match is None or text in ("w32a32", "k32a32"):  # One way to say it: equal precisions are equal texts.
         raise ValueError(f"{text!r} is not a precision: write fp32, or w<bits>a<bits> such as w8a8")
     return Precision(int(match["weight"]), int(match["activation"]), match["form"] == "k")
+
+
+def at_least_8_bits(precision: Precision) -> Precision:
+    """The same with both sides raised to 8 bits where they have fewer."""
+    weights, activations = (max(bits, CONTAINER_BITS) for bits in (precision.weight_bits, precision.activation_bits))
+    return replace(precision, weight_bits=weights, activation_bits=activations)
 
 
 def why_not_computable(precision: Precision) -> str:

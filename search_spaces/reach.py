@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from search_spaces.apply import apply
 from search_spaces.costs import layer_costs, symbolic_values
-from search_spaces.design import Kind
+from search_spaces.design import EVERY_LAYER, Design, Kind, decision_name
 from search_spaces.network import Network
 from search_spaces.objectives import Metric
 from search_spaces.space import Space
@@ -29,6 +29,9 @@ def symbolic_reach(space: Space) -> dict[str, Reach]:
     shape, traffic and peak grow with the activation bits, so that the extremes are among the networks
     with one choice everywhere. Size is a sum over layers, bounded by each layer's own extremes: no design
     lies outside of the bounds, and they are reached where each layer is a decision or layers agree.
+
+    A group size of the whole network becomes the nearest that divides what pruning leaves, which need not grow with
+    the channels: where both are varied, the bounds are of depthwise and of dense layers, and are not reached.
     """
     smallest = _profiles(space, smallest=True)
     largest = _profiles(space, smallest=False)
@@ -50,8 +53,21 @@ def _profiles(space: Space, *, smallest: bool) -> list[Network]:
                 indices.append(min(level, last))
             else:  # Channels descend, group sizes ascend.
                 indices.append(last if smallest == (decision.kind is Kind.CHANNELS) else 0)
-        networks.append(apply(space.network, space.design_at(indices)))
+        networks.append(apply(space.network, _bounding(space, space.design_at(indices), smallest)))
     return networks
+
+
+_DENSE = 2**31
+"""A group size that no layer has: the nearest is all of its channels."""
+
+
+def _bounding(space: Space, design: Design, smallest: bool) -> Design:
+    kinds = {decision.kind for decision in space.decisions}
+    repaired = {decision_name(kind, EVERY_LAYER) for kind in (Kind.GROUP_SIZE, Kind.GROUPS)}
+    if Kind.CHANNELS not in kinds or repaired.isdisjoint(decision.name for decision in space.decisions):
+        return design
+    kept = {name: value for name, value in design.items() if name not in repaired}
+    return Design.of({**kept, decision_name(Kind.GROUP_SIZE, EVERY_LAYER): 1 if smallest else _DENSE})
 
 
 def _size_bound(networks: list[Network], *, least: bool) -> float:

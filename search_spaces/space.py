@@ -20,7 +20,7 @@ class Decision:
 
     Attributes:
         name: `<kind>/<target>`.
-        choices: channels and bits descending, so that index 0 is nearest to the base; precisions in
+        choices: channels, bits and numbers of groups descending, so that index 0 is nearest to the base; precisions in
             the order given, and methods; group sizes ascending. Only one choice where it differs from the base's value.
     """
 
@@ -95,21 +95,32 @@ class Space:
 
 
 def base_value(network: Network, decision: Decision) -> Value | None:
-    """What holds when a design does not name the decision; None where a block's layers differ, and of methods."""
+    """What holds when a design does not name the decision; None where layers differ, and of methods."""
     structure = structure_of(network)
     match decision.kind:
         case kind if kind in METHOD_KINDS:
             return None
         case Kind.CHANNELS:
             return structure.coupling.groups[structure.group_index[decision.target]].size
-        case Kind.GROUP_SIZE:
-            return 1
+        case Kind.GROUP_SIZE | Kind.GROUPS:
+            return _base_groups(structure, decision)
         case _:
             values = {
                 _base_precision_value(structure, layer, decision.kind)
                 for layer in structure.layers_of_target[decision.target]
             }
             return values.pop() if len(values) == 1 else None
+
+
+def _base_groups(structure: Structure, decision: Decision) -> int | None:
+    """Depthwise layers stay that, however many channels are kept; others keep their number of groups, not its size."""
+    layer = decision.target
+    if decision.kind is Kind.GROUPS or layer not in structure.grouped:
+        return 1 if decision.kind is Kind.GROUP_SIZE and structure.grouped == structure.depthwise else None
+    if layer in structure.depthwise:
+        return 1
+    node = structure.layers[layer]
+    return len(structure.coupling.atoms[node.inputs[0]]) // node.groups
 
 
 def _base_precision_value(structure: Structure, layer: str, kind: Kind) -> Value:

@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, FiniteFloat, Tag, model_validator
 
-from search_spaces.objectives import DEVICE_METRICS, Direction, Metric
+from search_spaces.activation_codes import CodecName
+from search_spaces.objectives import DEVICE_METRICS, MAP_METRICS, Direction, Metric
 
 Name = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]*$")]
 Glob = Annotated[str, Field(min_length=1, max_length=200)]
@@ -113,11 +114,27 @@ class BitChoices(_Part):
 
 
 class GroupSizeChoices(_Part):
-    """G, channels per group, of depthwise layers. G = 1 is depthwise; larger G mixes channels (E2GC)."""
+    """G, channels per group, of depthwise and grouped convs. G = 1 is depthwise; larger G mixes channels.
+
+    Of scope `network` it is one G for all of them (E2GC).
+    """
 
     choices: tuple[Annotated[int, Field(ge=1, le=1024)], ...] = Field(min_length=1, max_length=32)
+    scope: Literal["layer", "network"] = "layer"
     layers: Globs = ("*",)
     exclude: Globs = ()
+
+    @model_validator(mode="after")
+    def _of_all_layers(self) -> GroupSizeChoices:
+        if self.scope == "network" and (self.layers, self.exclude) != (("*",), ()):
+            raise ValueError("scope network is of all layers that have groups; leave out `layers` and `exclude`")
+        return self
+
+
+class GroupCountChoices(_Part):
+    """g, the number of groups, one for all depthwise and grouped convs of the network (FgGC)."""
+
+    choices: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field(min_length=1, max_length=32)
 
 
 class MethodChoices(_Part):
@@ -132,8 +149,10 @@ class SpaceSpec(_Part):
     weight_bits: BitChoices | None = None
     activation_bits: BitChoices | None = None
     group_size: GroupSizeChoices | None = None
+    groups: GroupCountChoices | None = None
     importance: MethodChoices | None = None
     calibration: MethodChoices | None = None
+    activation_codec: MethodChoices | None = None
 
 
 MetricName = Annotated[str, Field(max_length=40, pattern=r"^[a-z][a-z0-9_]*$")]
@@ -303,6 +322,7 @@ class EvaluationSpec(_Part):
     importance: Name = str(ImportanceName.L1)
     calibration: Calibration = Calibration.MIN_MAX
     bias_correction: bool = False
+    activation_codec: CodecName = CodecName.NONE
     calibration_images: int | None = Field(default=None, ge=16, le=10_000, description="default: 500, or all there are")
     score_images: int | None = Field(default=None, ge=16, le=100_000, description="default: 2,000, or all there are")
     finetune_epochs: FiniteFloat = Field(default=0.0, ge=0.0, le=100.0)
@@ -362,6 +382,23 @@ class SearchSpec(_Part):
         """What the objectives and limits want to be told by the device."""
         parts: tuple[ObjectiveSpec | LimitSpec, ...] = (*self.objectives, *self.limits)
         return frozenset(Metric(part.metric) for part in parts if part.metric in DEVICE_METRICS)
+
+    @property
+    def why_maps(self) -> str:
+        """The first part that needs activation maps counted, as a JSON pointer; empty where none does."""
+        if self.evaluation.activation_codec is not CodecName.NONE:
+            return "/evaluation/activation_codec"
+        if self.space.activation_codec is not None:
+            return "/space/activation_codec"
+        judged: dict[str, tuple[ObjectiveSpec | LimitSpec, ...]]
+        judged = {"objectives": self.objectives, "limits": self.limits}
+        pointers = (
+            f"/{name}/{number}/metric"
+            for name, parts in judged.items()
+            for number, part in enumerate(parts)
+            if part.metric in MAP_METRICS
+        )
+        return next(pointers, "")
 
     @property
     def device(self) -> str | None:

@@ -42,6 +42,8 @@ UNITS: dict[Metric, Unit] = {
     Metric.PARAMETERS: Unit("parameters", "k", 1e-3, 1),
     Metric.ACTIVATION_TRAFFIC_BYTES: Unit("activation traffic", "kB", 1e-3, 1),
     Metric.PEAK_ACTIVATION_BYTES: Unit("peak activation", "kB", 1e-3, 1),
+    Metric.ACTIVATION_BYTES: Unit("coded activations", "kB", 1e-3, 1),
+    Metric.ACTIVATION_NONZERO_SHARE: Unit("non-zero activations", "%", 100.0, 2),
 }
 
 _KNOWN = frozenset(str(metric) for metric in UNITS)

@@ -2,15 +2,16 @@
 
 Each step adds its evidence to `details`, a JSON-safe dictionary that is stored with the trial: `stage_s` (seconds of
 each stage), `executed` (layer to operator), `emulated` with `emulation` (what is computed in wider arithmetic than
-declared), `measurements`, `images`. Knows nothing of limits or of rows.
+declared), `activations`, `measurements`, `images`. Knows nothing of limits or of rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from search_spaces.activation_codes import CodecName
 from search_spaces.apply import apply
 from search_spaces.costs import network_workloads, symbolic_values
 from search_spaces.design import Design, Kind
@@ -18,6 +19,7 @@ from search_spaces.methods import method_of
 from search_spaces.network import Network
 from search_spaces.objectives import DEVICE_METRICS, Direction, Metric
 from search_spaces.quantisation import why_emulated
+from workers.activation_maps import MOST_IMAGES, code_maps, count_maps, total_values
 from workers.anchor import main_precision
 from workers.candidate import Candidate, FineTune, build_candidate, timed
 from workers.fold import fold_batch_norms
@@ -29,7 +31,7 @@ from workers.progress import Progress, ignore_progress
 from workers.quantisation_aware.training import train_quantised
 from workers.recipe import fine_tuning
 from workers.score import run_file, score_intervals, score_outputs
-from workers.splits import Split
+from workers.splits import Split, normalise
 from workers.tune import tune, usual_recipe
 from workers.weights import Weights
 from workers.workbench import Workbench
@@ -59,7 +61,7 @@ def build(
             design,
             bench.observed,
             evaluation.reconstruct,
-            bench.atom_scores(method_of(design, Kind.IMPORTANCE, bench.spec)),
+            bench.atom_scores(method_of(design, Kind.IMPORTANCE, bench.spec), turn.yield_),
             bench.quantising_of(design),
             _fine_tune(bench, turn, progress, is_finalist),
             bench.threads,
@@ -143,6 +145,43 @@ def write_checked(candidate: Candidate, details: Details, metadata: Mapping[str,
     return model
 
 
+@dataclass(frozen=True)
+class Activations:
+    """What is told of a file's activation maps: metrics, and mean bits of a value of each map that is coded."""
+
+    values: Mapping[str, float] = field(default_factory=dict)
+    coded_bits: Mapping[str, float] = field(default_factory=dict)
+
+
+def count_activations(
+    bench: Workbench, design: Design, network: Network, model: bytes, split: Split, details: Details
+) -> Activations:
+    """What the maps of a file take in the design's codec; nothing when the spec has no use for it.
+
+    Codes are fitted to calibration images, and images of `split` are counted, `MOST_IMAGES` of each.
+
+    Raises:
+        DesignError: there is no such codec.
+        FloatingPointError: a map has values that are not finite.
+    """
+    if not bench.spec.why_maps:
+        return Activations()
+    codec = CodecName(method_of(design, Kind.ACTIVATION_CODEC, bench.spec))
+    images = normalise(split.first(MOST_IMAGES).images, bench.base.network.input)
+    fitted_to = bench.observed.images[:MOST_IMAGES]
+    with training(), timed(details["stage_s"], "count_activations"):
+        counted = count_maps(network, model, fitted_to, images, threads=bench.threads)
+        coded = code_maps(counted, codec)
+    details["activations"] = {
+        "codec": str(codec),
+        "fit_images": len(fitted_to),
+        "images": len(images),
+        "maps": [asdict(one) for one in coded],
+    }
+    is_coded = codec is not CodecName.NONE
+    return Activations(total_values(counted, coded), {one.tensor: one.coded_bits for one in coded} if is_coded else {})
+
+
 def measure(
     bench: Workbench,
     design: Design,
@@ -200,10 +239,12 @@ def final_values(
     bench: Workbench, design: Design, network: Network, model: bytes, split: Split, details: Details
 ) -> dict[str, float]:
     """All that is reported of a file that may be handed out; `network` is the one that it was written from."""
+    activations = count_activations(bench, design, network, model, split, details)
     values = {
         **symbolic_values(network),
         "file_bytes": len(model),
-        **measure(bench, design, Deployed(network, model), details),
+        **activations.values,
+        **measure(bench, design, Deployed(network, model, activations.coded_bits), details),
     }
     return values | score_split(bench, model, split, details, with_intervals=True) | {"images": len(split)}
 

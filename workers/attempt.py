@@ -6,11 +6,13 @@ from dataclasses import dataclass, field, replace
 
 from search_spaces.design import Design
 from search_spaces.foresight import Foresight, WhyMeasured
+from search_spaces.network import Network
 from search_spaces.objectives import Outcome, Provenance, TrialState
 from search_spaces.spec import SearchSpec
-from workers.appraise import Details, measure
+from workers.appraise import Details, count_activations, measure
 from workers.hardware.base import Deployed
 from workers.limits import missed_limits
+from workers.splits import Split
 from workers.workbench import Workbench
 
 
@@ -37,6 +39,12 @@ class Attempt:
         if self.foresight.why is None:
             self.values[self.foresight.metric] = self.foresight.value
             self.sources[self.foresight.metric] = Provenance.PREDICTED
+
+    def count(self, bench: Workbench, design: Design, network: Network, model: bytes, split: Split) -> Deployed:
+        """Count what travels between operators, where the spec wants it. Raises `FloatingPointError`."""
+        activations = count_activations(bench, design, network, model, split, self.details)
+        self.values |= activations.values
+        return Deployed(network, model, activations.coded_bits)
 
     def measure(self, bench: Workbench, design: Design, deployed: Deployed) -> None:
         """Ask the device what the spec wants to know of it."""

@@ -22,20 +22,22 @@ from search_spaces.network import Network
 from search_spaces.objectives import Outcome, TrialState
 from search_spaces.spec import SearchSpec
 from service.artifacts.store import ARTIFACTS, put_bytes
+from workers.activation_maps import MOST_IMAGES, code_maps, count_maps, total_values
 from workers.anchor import get_anchor, simulate_base
 from workers.appraise import Details, build, build_finalist, final_values, score_split
 from workers.attempt import Attempt
 from workers.base import Base, BaseUnavailableError, base_key, get_base, get_settled, load_base
 from workers.candidate import timed
 from workers.export import export_file
-from workers.hardware.base import Deployed
+from workers.fold import fold_batch_norms
 from workers.host_lock import training
 from workers.material import base_of, dataset_of, network_of, splits_of
+from workers.onnx_writer import write_onnx
 from workers.origin import score_base, warnings_about
 from workers.progress import Progress, ignore_progress
 from workers.recipe import recipe_of
 from workers.refine import refine_design
-from workers.splits import Splits
+from workers.splits import Splits, normalise
 from workers.stored_candidate import arrays_of
 from workers.weights_file import weights_as_bytes
 from workers.workbench import device_called, set_up, use_threads
@@ -64,11 +66,13 @@ def prepare(spec: SearchSpec, sources: Sources, home: Path, progress: Progress =
         progress("score", 0.0, "scoring the base")
         scored = splits.score.first(spec.evaluation.most_score_images)
         found = score_base(base, scored, scores_of(spec, dataset), home, threads)
+    with timed(seconds, "count_activations"):
+        activations = _count_base(spec, base, splits, threads)
     with timed(seconds, "anchor"):
         anchor = _anchor_report(spec, base, home, progress)
     return {
         "base_key": base.key,
-        "values": found.values,
+        "values": found.values | activations,
         "anchor": anchor,
         "seconds": sum(seconds.values()),
         "stage_s": seconds,
@@ -112,14 +116,19 @@ def evaluate(
     bench = set_up(spec, sources, base_key, home)
     progress("build", 0.0, "building the candidate")
     candidate, model = build(bench, design, attempt.details, progress)
-    deployed = Deployed(candidate.network, model)
+    split = bench.splits.score.first(spec.evaluation.most_score_images)
+    try:
+        deployed = attempt.count(bench, design, candidate.network, model, split)
+    except FloatingPointError as error:
+        return attempt.end(TrialState.FAILED, str(error))
+    if outcome := attempt.missed():
+        return outcome
     if not attempt.is_predicted:
         progress("measure", 0.0, "measuring")
         attempt.measure(bench, design, deployed)
         if outcome := attempt.missed():
             return outcome
     progress("score", 0.0, "scoring")
-    split = bench.splits.score.first(spec.evaluation.most_score_images)
     try:
         attempt.values |= score_split(bench, model, split, attempt.details)
     except FloatingPointError as error:
@@ -182,7 +191,7 @@ def export(
         progress: told each step.
 
     Returns:
-        artifact_digest, filename, size_bytes; files: programs that run it; and the report: reported, remeasured,
+        artifact_digest, filename, size_bytes; files: report, weights, programs; and the report: reported, remeasured,
         differences.
 
     Raises:
@@ -263,6 +272,20 @@ def _has_base(key: str, home: Path) -> bool:
     except BaseUnavailableError:
         return False
     return True
+
+
+def _count_base(spec: SearchSpec, base: Base, splits: Splits, threads: int) -> dict[str, float]:
+    """What is told of the base's own activation maps; empty when the spec has no use for it."""
+    if not spec.why_maps:
+        return {}
+    calibration = splits.calibrate.first(min(MOST_IMAGES, spec.evaluation.most_calibration_images))
+    fit_images, images = (
+        normalise(split.images, base.network.input) for split in (calibration, splits.score.first(MOST_IMAGES))
+    )
+    network, weights = fold_batch_norms(base.network, base.weights)
+    with training():
+        counted = count_maps(network, write_onnx(network, weights), fit_images, images, threads=threads)
+    return total_values(counted, code_maps(counted, spec.evaluation.activation_codec))
 
 
 def _anchor_report(spec: SearchSpec, base: Base, home: Path, progress: Progress) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from search_spaces.network import InputContract, Network, Op
-from search_spaces.precision import why_not_computable
+from search_spaces.precision import CONTAINER_BITS, why_not_computable
 from search_spaces.quantisation import plan_quantisation
 from workers.weight_grids import round_to_grid, weight_scales
 
@@ -49,6 +49,11 @@ class ActivationGrid:
     scale: np.float32
     zero_point: int
     top: int
+
+    def is_clipped_to(self, end: float) -> bool:
+        """Whether it has few bits, to which integers are clipped, and the largest means at most `end`."""
+        largest = (self.top - self.zero_point) * self.scale
+        return self.top < 2**CONTAINER_BITS - 1 and bool(largest <= end * (1 + 1e-6))
 
 
 def activation_grid(tensor_range: TensorRange, bits: int) -> ActivationGrid:

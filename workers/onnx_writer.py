@@ -57,8 +57,7 @@ def write_onnx(
 
     Args:
         network: with batch norms folded. Each node's name is the name of its ONNX node.
-        weights: float32, as `Weights` describes. What a layer's precision has in few bits is brought to its grid or
-            codebook here, unless it is on it; layers that compute in integers get integers, others floats.
+        weights: float32, as `Weights` describes; those in few bits are brought to their grid or codebook here.
         ranges: smallest and largest value of each of `calibrated_tensors(network)`.
         batch: "N" leaves it open; runtimes are faster when it is fixed.
         metadata: stored in the file, beside the input contract.
@@ -242,9 +241,9 @@ def _write_layer(writer: _Writer, node: Node) -> None:
 
 
 def _float_parameters(writer: _Writer, node: Node) -> list[str]:
-    weight, bias = f"{node.name}.weight", f"{node.name}.bias"
-    names = [writer.constant(weight, quantised_weight(writer.weights[weight], node.precision))]
-    return [*names, writer.constant(bias, writer.weights[bias])] if node.bias else names
+    name = f"{node.name}.weight"
+    names = [writer.constant(name, quantised_weight(writer.weights[name], node.precision))]
+    return [*names, writer.constant(f"{node.name}.bias", writer.weights[f"{node.name}.bias"])] if node.bias else names
 
 
 def _integer_parameters(writer: _Writer, node: Node) -> list[str]:
@@ -284,20 +283,13 @@ def _write_batch_norm(writer: _Writer, node: Node) -> None:
 
 
 def _write_relu6(writer: _Writer, node: Node) -> None:
-    if _is_clipped_by_grid(writer, node.name, 6.0):
-        # The container reaches beyond 6, so that a clip to 6 would stay, and its layer would not fuse.
-        writer.add("Relu", node.name, [writer.read(node.name, node.inputs[0])], node.name)
+    source = writer.read(node.name, node.inputs[0])
+    if node.name in writer.plan.integer_tensors and writer.grid(node.name).is_clipped_to(6.0):
+        # Its container reaches beyond 6, so that a clip to 6 would stay, and its layer would not fuse.
+        writer.add("Relu", node.name, [source], node.name)
         return
     bounds = [writer.constant(f"float/{value}", np.array(value, np.float32)) for value in (0, 6)]
-    writer.add("Clip", node.name, [writer.read(node.name, node.inputs[0]), *bounds], node.name)
-
-
-def _is_clipped_by_grid(writer: _Writer, tensor: str, end: float) -> bool:
-    """Whether a tensor exists in integers of few bits only, which are clipped to mean at most `end`."""
-    if tensor not in writer.plan.integer_tensors:
-        return False
-    grid = writer.grid(tensor)
-    return grid.top < 2**CONTAINER_BITS - 1 and bool((grid.top - grid.zero_point) * grid.scale <= end * (1 + 1e-6))
+    writer.add("Clip", node.name, [source, *bounds], node.name)
 
 
 def _write_hard_sigmoid(writer: _Writer, node: Node) -> None:

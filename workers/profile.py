@@ -165,7 +165,7 @@ def _anchors(profile: Profile, network: Network) -> dict[Precision, Anchor]:
         with reading(profile.engine) as session:
             known = _known(session, profile, whole)
         latency_s = _measure(profile, whole, first) if known is None else known
-        anchors[precision] = Anchor(_deploy(whole, profile.protocol), latency_s)
+        anchors[precision] = Anchor(deploy_untrained(whole, profile.protocol), latency_s)
         first = first or anchors[precision]
     return anchors
 
@@ -245,7 +245,7 @@ def _known(session: Session, profile: Profile, design: Network) -> float | None:
 
 
 def _measure(profile: Profile, design: Network, anchor: Anchor | None) -> float:
-    deployed = _deploy(design, profile.protocol)
+    deployed = deploy_untrained(design, profile.protocol)
     time.sleep(_BREATH_S)
     with measuring():
         results = profile.device.measure(deployed, anchor, profile.protocol, (Metric.LATENCY_S,))
@@ -278,7 +278,8 @@ def _store(profile: Profile, design: Network, results: Results) -> None:
         record(session, rows)
 
 
-def _deploy(design: Network, protocol: Protocol) -> Deployed:
+def deploy_untrained(design: Network, protocol: Protocol) -> Deployed:
+    """A network with random weights as it is deployed: what it takes does not depend on them."""
     folded, weights = fold_batch_norms(design, init_weights(design, seed=0))
     ranges = dict.fromkeys(calibrated_tensors(folded), _RANGE)
     return Deployed(folded, write_onnx(folded, weights, ranges, protocol.batch))

@@ -10,6 +10,10 @@ def ignore_progress(stage: str, done: float, message: str) -> None:
     """The progress of somebody who is not watching."""
 
 
+def do_nothing() -> None:
+    """What is yielded to where nobody waits."""
+
+
 def yielding(progress: Progress, yield_to: Callable[[], None]) -> Progress:
     """The same progress, for steps that let others go first whenever they tell how far they are."""
 

@@ -123,8 +123,8 @@ def _usual_recipe(dataset: DatasetInfo) -> Recipe:
     return Recipe(epochs=epochs, shift_pixels=shift)
 
 
-# A MobileNet-V1 (width 0.25) on digits gets .53, .84 and .94 right at 8, 30 and 80 % of the rate that SGD gets .91 with;
-# larger networks want less. Decay is a share of the learning rate, so that it has to be larger.
+# A MobileNet-V1 (width 0.25) on digits gets .53, .84 and .94 right at 8, 30 and 80 % of the rate that SGD gets .91
+# with; larger networks want less. Decay is a share of the learning rate, so that it has to be larger.
 _ADAMW_LEARNING_RATE, _ADAMW_WEIGHT_DECAY = 0.2, 0.01
 
 

@@ -21,6 +21,7 @@ from search_spaces.design import Design, Kind, Value, design_from_json
 from search_spaces.known import Known
 from search_spaces.objectives import Outcome, TrialState
 from search_spaces.parse import parse_document, parse_spec
+from search_spaces.precision import at_least_8_bits, parse_precision
 from search_spaces.space import Space
 from search_spaces.spec import SearchSpec
 from service.config import Settings, get_settings
@@ -77,14 +78,19 @@ def _known_here(spec: SearchSpec, settings: Settings) -> Known:
 
 
 def uniform_design(space: Space, ratio: float, precision: str | None, group_size: int | None) -> Design:
-    """The same ratio, precision and group size everywhere: of each decision's choices the nearest to the ratio."""
+    """The same ratio, precision and group size everywhere: of each decision's choices the nearest to the ratio.
+
+    First and last layer get at least 8 bits where the space leaves them no fewer.
+    """
+    offered = {choice for decision in space.decisions for choice in decision.choices}
     values: dict[str, Value] = {}
     for decision in space.decisions:
         if decision.kind is Kind.CHANNELS:
             counts = [int(count) for count in decision.choices]
             values[decision.name] = min(counts, key=lambda count: abs(count - (1 - ratio) * max(counts)))
         elif decision.kind is Kind.PRECISION and precision is not None:
-            values[decision.name] = precision
+            is_raised = precision in offered and precision not in decision.choices
+            values[decision.name] = str(at_least_8_bits(parse_precision(precision))) if is_raised else precision
         elif decision.kind is Kind.GROUP_SIZE and group_size is not None:
             values[decision.name] = group_size
     return Design.of(values)

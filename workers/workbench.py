@@ -36,6 +36,7 @@ from workers.hardware.named import offered_devices
 from workers.host_lock import training
 from workers.importance import Evidence, Importance, installed_importances
 from workers.material import base_of, dataset_of, splits_of
+from workers.progress import do_nothing
 from workers.splits import Splits, normalise
 from workers.transforms.reconstruct import Observed, observe
 
@@ -76,13 +77,26 @@ class Workbench:
         direction: Direction = look_up("metric", self.main_score, installed_scores()).info.direction
         return direction
 
-    def atom_scores(self, importance: str) -> np.ndarray:
+    def atom_scores(self, importance: str, yield_to: Callable[[], None] = do_nothing) -> np.ndarray:
         """How much each atom of the base matters, (atoms,); told once. The caller holds `training`.
+
+        Args:
+            yield_to: called between batches, where there are any; it may take its time.
 
         Raises:
             NotInstalledError: this machine has no such importance.
+            NoGradientError: it needs a gradient, and the network lets none through.
         """
-        return _atom_scores(self.base, self.observed, self.splits, importance)
+        seen = (self.splits.train.digest, self.splits.calibrate.digest, len(self.observed.images))
+        key = (self.base.key, *seen, self.threads, importance)
+        if key not in _told_scores:
+            evidence = Evidence(self.observed, self.splits.train, yield_to)
+            _told_scores[key] = _importance_called(importance).atom_scores(
+                self.base.network, self.base.weights, evidence
+            )
+            while len(_told_scores) > _MOST_SCORES:
+                del _told_scores[next(iter(_told_scores))]
+        return _told_scores[key]
 
     def quantising_of(self, design: Design) -> Quantising:
         """How a design is brought to its precisions. Raises `DesignError`: there is no such method."""
@@ -159,10 +173,14 @@ def device_called(name: str) -> Device:
     return open_device(name, offered_devices())
 
 
-@lru_cache(maxsize=16)
-def _atom_scores(base: Base, observed: Observed, splits: Splits, name: str) -> np.ndarray:
+_told_scores: dict[tuple[object, ...], np.ndarray] = {}
+"""By all that they depend on; kept without the images."""
+_MOST_SCORES = 64
+
+
+def _importance_called(name: str) -> Importance:
     importance: Importance = look_up("importance", name, installed_importances())()
-    return importance.atom_scores(base.network, base.weights, Evidence(observed, splits.train))
+    return importance
 
 
 @lru_cache(maxsize=4)

@@ -94,12 +94,15 @@ def figures(layers: Layers, array: BitFusion) -> LayerFigures:
 
 
 def _memory_bits(layers: Layers, array: BitFusion) -> Column:
-    """Bits through the port: each tensor once; where neither weights nor inputs fit, the cheaper is read again."""
+    """Bits through the port: each tensor once; where neither weights nor inputs fit, the cheaper is read again.
+
+    Coded maps are decoded behind the port: what fits into a buffer is as if nothing was coded.
+    """
     weight_parts = np.ceil(layers.weight_volume / array.weight_buffer_bits)
     input_parts = np.ceil(layers.input_volume / array.input_buffer_bits)
-    keeping_weights = layers.weight_volume + layers.input_volume * weight_parts
-    keeping_inputs = layers.input_volume + layers.weight_volume * input_parts
-    return np.minimum(keeping_weights, keeping_inputs) + layers.output_volume
+    keeping_weights = layers.weight_volume + layers.input_traffic * weight_parts
+    keeping_inputs = layers.input_traffic + layers.weight_volume * input_parts
+    return np.minimum(keeping_weights, keeping_inputs) + layers.output_traffic
 
 
 def _buffer_j(layers: Layers, array: BitFusion, passes: Column) -> Column:

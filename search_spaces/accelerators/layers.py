@@ -5,16 +5,20 @@ It must not know any accelerator.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from math import prod
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
+from search_spaces.activation_maps import coded_bits_by_name
 from search_spaces.costs import tensor_bits
 from search_spaces.network import Network, infer_shapes
 
 Column = NDArray[np.float64]
+NOT_CODED: Mapping[str, float] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,7 @@ class Layers:
         groups: of a conv.
         weight_bits, activation_bits: of the weights and of the input tensor.
         output_bits: that the result is stored at, as its readers want it.
+        input_memory_bits, output_memory_bits: of a value as it is in memory, coded or not; else as above.
     """
 
     names: tuple[str, ...]
@@ -41,6 +46,8 @@ class Layers:
     weight_bits: Column
     activation_bits: Column
     output_bits: Column
+    input_memory_bits: Column
+    output_memory_bits: Column
 
     @property
     def weights(self) -> Column:
@@ -66,10 +73,20 @@ class Layers:
         """Bits of the output tensor as it is stored."""
         return self.outputs * self.pixels * self.output_bits
 
+    @property
+    def input_traffic(self) -> Column:
+        """Bits that reading the input tensor once moves."""
+        return self.input_values * self.input_memory_bits
 
-def layers_of(network: Network) -> Layers:
-    """The layers of a network, in order."""
-    shapes, bits = infer_shapes(network), tensor_bits(network)
+    @property
+    def output_traffic(self) -> Column:
+        """Bits that writing the output tensor moves."""
+        return self.outputs * self.pixels * self.output_memory_bits
+
+
+def layers_of(network: Network, coded: Mapping[str, float] = NOT_CODED) -> Layers:
+    """The layers of a network, in order; `coded` has the mean bits of a value of each coded map, by its tensor."""
+    shapes, bits, in_memory = infer_shapes(network), tensor_bits(network), coded_bits_by_name(network, coded)
     nodes = network.compute_nodes()
     rows = []
     for node in nodes:
@@ -85,6 +102,8 @@ def layers_of(network: Network) -> Layers:
                 node.precision.weight_bits,
                 node.precision.activation_bits,
                 bits[node.name],
+                in_memory.get(node.inputs[0], node.precision.activation_bits),
+                in_memory.get(node.name, bits[node.name]),
             )
         )
     columns = np.array(rows, dtype=np.float64).reshape(len(nodes), len(fields(Layers)) - 1).T

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from search_spaces.accelerators import bit_fusion, bit_serial, roofline
-from search_spaces.accelerators.layers import layers_of
+from search_spaces.accelerators.layers import NOT_CODED, layers_of
 from search_spaces.capabilities import DeviceCapabilities, TensorFormat
 from search_spaces.costs import peak_activation_bytes, size_bytes
 from search_spaces.network import Network
@@ -31,18 +31,27 @@ Figures = dict[Metric, float]
 
 @dataclass(frozen=True)
 class Model:
-    """A simulated device: `figures` gives exactly the metrics of `capabilities`, for one inference."""
+    """A simulated device: `figures` gives exactly the metrics of `capabilities`, for one inference.
+
+    Besides the network it takes the mean bits of a value of each coded map, as `simulate` does.
+    """
 
     capabilities: DeviceCapabilities
-    figures: Callable[[Network], Figures]
+    figures: Callable[[Network, Mapping[str, float]], Figures]
 
     @cached_property
     def executed(self) -> frozenset[str]:
         return frozenset(self.capabilities.precisions)
 
 
-def simulate(name: str, network: Network) -> Figures:
+def simulate(name: str, network: Network, coded: Mapping[str, float] = NOT_CODED) -> Figures:
     """What one inference takes on a simulated device: its metrics, in their own units.
+
+    Args:
+        name: of the device.
+        network: as it is deployed.
+        coded: mean bits that a value of a coded activation map takes in memory, by its tensor. Where a model counts
+            traffic, energy and latency are those of the coded maps, and codecs themselves take nothing.
 
     Raises:
         KeyError: no model has that name.
@@ -58,7 +67,7 @@ def simulate(name: str, network: Network) -> Figures:
                 f"layer {layer.name!r} is in {layer.precision}, which {name} does not execute: "
                 f"choose from {_brief(model.capabilities.precisions)}"
             )
-    return model.figures(network)
+    return model.figures(network, coded)
 
 
 def _brief(precisions: tuple[str, ...]) -> str:
@@ -66,8 +75,8 @@ def _brief(precisions: tuple[str, ...]) -> str:
 
 
 def _bit_fusion(size: str, array: bit_fusion.BitFusion) -> Model:
-    def figures(network: Network) -> Figures:
-        found = bit_fusion.figures(layers_of(network), array)
+    def figures(network: Network, coded: Mapping[str, float]) -> Figures:
+        found = bit_fusion.figures(layers_of(network, coded), array)
         return {
             Metric.LATENCY_S: float(found.cycles.sum()) / array.clock_hz,
             Metric.ENERGY_J: float(found.energy_j.sum()),
@@ -86,8 +95,8 @@ def _bit_fusion(size: str, array: bit_fusion.BitFusion) -> Model:
 
 
 def _bit_serial(size: str, array: bit_serial.BitSerial) -> Model:
-    def figures(network: Network) -> Figures:
-        return {Metric.LATENCY_S: bit_serial.latency_s(layers_of(network), array)}
+    def figures(network: Network, coded: Mapping[str, float]) -> Figures:
+        return {Metric.LATENCY_S: bit_serial.latency_s(layers_of(network, coded), array)}
 
     images = "an image" if array.batch == 1 else f"a batch of {array.batch} images, which is one inference here"
     capabilities = _mixed(
@@ -106,8 +115,8 @@ def _bit_serial(size: str, array: bit_serial.BitSerial) -> Model:
 
 
 def _roofline(chip: str, peaks: roofline.Roofline) -> Model:
-    def figures(network: Network) -> Figures:
-        latency_s, energy_j = roofline.cost(network, peaks)
+    def figures(network: Network, coded: Mapping[str, float]) -> Figures:
+        latency_s, energy_j = roofline.cost(network, peaks, coded)
         return {
             Metric.LATENCY_S: latency_s,
             Metric.ENERGY_J: energy_j,

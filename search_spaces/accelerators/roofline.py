@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
+from search_spaces.accelerators.layers import NOT_CODED
+from search_spaces.activation_maps import coded_bits_by_name
 from search_spaces.costs import FusedOperator, fused_operators, tensor_bits
 from search_spaces.network import COMPUTE_OPS, Network, Shape, infer_shapes
 
@@ -64,13 +66,13 @@ CHIPS: Mapping[str, Roofline] = {
 }
 
 
-def cost(network: Network, chip: Roofline) -> tuple[float, float]:
-    """Seconds and joules of one image.
+def cost(network: Network, chip: Roofline, coded: Mapping[str, float] = NOT_CODED) -> tuple[float, float]:
+    """Seconds and joules of one image; `coded` has the mean bits of a value of each coded map, by its tensor.
 
     Energy is the idle power for that long, and on top of it for each MAC and each byte what makes the board reach its
     power limit when multipliers and memory both run at their peaks.
     """
-    shapes, bits = infer_shapes(network), tensor_bits(network)
+    shapes, bits = infer_shapes(network), {**tensor_bits(network), **coded_bits_by_name(network, coded)}
     latency_s = dynamic_j = 0.0
     for operator in fused_operators(network):
         compute_s = _macs(operator, shapes) / _peak(operator, chip)
@@ -93,7 +95,7 @@ def _macs(operator: FusedOperator, shapes: Mapping[str, Shape]) -> int:
     return _weights(operator, shapes) * prod(shapes[operator.nodes[0].name][1:])
 
 
-def _bytes(operator: FusedOperator, shapes: Mapping[str, Shape], bits: Mapping[str, int]) -> float:
+def _bytes(operator: FusedOperator, shapes: Mapping[str, Shape], bits: Mapping[str, float]) -> float:
     moved = sum(prod(shapes[name]) * bits[name] for name in (*operator.inputs, operator.output))
     node = operator.nodes[0]
     return node.body_bytes + (moved + _weights(operator, shapes) * node.precision.weight_bits) / BYTE_BITS

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pydantic import BaseModel
 
 from search_spaces.datasets import Task
-from search_spaces.objectives import DEVICE_METRICS, SYMBOLIC_METRICS, Direction, Metric
+from search_spaces.objectives import DEVICE_METRICS, MAP_METRICS, SYMBOLIC_METRICS, Direction, Metric
 from search_spaces.scores import BUILT_IN_SCORES, ScoreInfo
 from search_spaces.spec import ImportanceName, SamplerName
 from service.models import Offer
@@ -32,6 +32,8 @@ COSTS = {
     Metric.PARAMETERS: "weights of convolutions and linear layers",
     Metric.ACTIVATION_TRAFFIC_BYTES: "bytes of activations that are written and read",
     Metric.PEAK_ACTIVATION_BYTES: "most bytes of activations that are alive at a time",
+    Metric.ACTIVATION_BYTES: "bytes of the activation maps of one image, in the activation codec",
+    Metric.ACTIVATION_NONZERO_SHARE: "share of the values of activation maps that are not zero",
 }
 INSTALLED = "installed by this service's operator"
 
@@ -102,4 +104,4 @@ def _cost(metric: Metric, description: str) -> MetricBody:
     )
 
 
-assert COSTS.keys() == DEVICE_METRICS | SYMBOLIC_METRICS
+assert COSTS.keys() == DEVICE_METRICS | SYMBOLIC_METRICS | MAP_METRICS

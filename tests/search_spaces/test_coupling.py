@@ -219,7 +219,7 @@ def test_input_and_output_are_frozen():
         ({"channels/stem": 33}, "channels/stem", "from 1 to 32"),
         ({"channels/stem": "8"}, "channels/stem", "from 1 to 32"),
         ({"channels/classifier": 9}, "channels/classifier", "the network's output"),
-        ({"group_size/block1.pointwise": 2}, "group_size/block1.pointwise", "no depthwise layer"),
+        ({"group_size/block1.pointwise": 2}, "group_size/block1.pointwise", "no depthwise or grouped layer"),
         ({"group_size/block1.depthwise": 3}, "group_size/block1.depthwise", "groups of 3"),
         ({"group_size/block1.depthwise": 0}, "group_size/block1.depthwise", "at least 1"),
         ({"precision/block99": "w8a8"}, "precision/block99", "no block or layer"),

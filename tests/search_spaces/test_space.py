@@ -227,7 +227,7 @@ def test_the_uniform_baseline_is_every_ratio_with_every_precision_once():
         (
             {"group_size": {"choices": [1, 2], "layers": ["*", "*.pointwise"]}},
             "/space/group_size/layers/1",
-            "not depthwise",
+            "without groups, such as block1.pointwise; depthwise layers are block1.depthwise",
         ),
         ({"prune_ratio": {**RATIOS, "layers": ["clasifier"]}}, "/space/prune_ratio/layers/0", "classifier"),
         ({"prune_ratio": {**RATIOS, "layers": ["classifier"]}}, "/space/prune_ratio/layers/0", "must all stay"),

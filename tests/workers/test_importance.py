@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from search_spaces.apply import structure_of
 from search_spaces.network import InputContract, Network, Node, Op
+from search_spaces.spec import GRADIENT_IMPORTANCES
 from workers.importance import IMPORTANCES, Evidence, Importance
 from workers.importance.filters import filter_norms, sum_over_filters
 from workers.importance.flow import BiasedLossPreservation, GradientNormPreservation, GraSP, LossPreservation
@@ -145,3 +148,12 @@ def mean_loss(network: Network, weights: Weights, split: Split) -> float:
     images = torch.from_numpy(normalise(split.images, network.input)).double()
     with torch.inference_mode():
         return float(torch.nn.functional.cross_entropy(module(images), torch.from_numpy(split.labels)))
+
+
+@pytest.mark.parametrize("name", GRADIENT_IMPORTANCES)
+def test_others_get_their_turn_between_batches(network, weights, evidence, name: str) -> None:
+    turns: list[int] = []
+    alert = replace(evidence, yield_to=lambda: turns.append(1))
+    scores = IMPORTANCES[name]().atom_scores(network, weights, alert)
+    np.testing.assert_array_equal(scores, IMPORTANCES[name]().atom_scores(network, weights, evidence))
+    assert len(turns) >= 1

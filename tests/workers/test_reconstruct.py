@@ -299,3 +299,23 @@ def test_wider_groups_use_their_further_weights() -> None:
 
     assert np.count_nonzero(rebuilt["second.weight"]) > 16 * 9  # more than one channel per group has
     assert errors[8] < errors[1]
+
+
+def test_what_a_conv_loses_when_its_groups_are_cut_is_mended() -> None:
+    """Nothing is pruned, and yet the layer is no longer exact: half of what each output reads is gone."""
+    network = small_network()
+    third = replace(network.by_name()["third"], groups=2)
+    network = network.with_nodes({"third": third})
+    weights = random_float_weights(network)
+    images = np.random.default_rng(0).standard_normal((300, 1, 8, 8)).astype(np.float32)
+    expected = outputs(network, weights, images)
+
+    errors = {}
+    for method in (Reconstruct.NONE, Reconstruct.LEAST_SQUARES):
+        applied, rebuilt = brought_to(network, weights, Design.of({"groups/network": 4}), images, method)
+        errors[method] = np.square(outputs(applied, rebuilt, images) - expected).mean()
+
+    assert applied.by_name()["third"].groups == 4
+    assert errors[Reconstruct.LEAST_SQUARES] < 0.7 * errors[Reconstruct.NONE]
+    wider, kept = brought_to(network, weights, Design.of({"groups/network": 1}), images, Reconstruct.LEAST_SQUARES)
+    np.testing.assert_allclose(outputs(wider, kept, images), expected, rtol=1e-4, atol=1e-5)

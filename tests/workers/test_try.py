@@ -10,8 +10,12 @@ import torch
 import yaml
 from typer.testing import CliRunner
 
+from search_spaces.check import check_spec
+from search_spaces.parse import parse_spec
 from service.cli import app
 from tests.workers.on_digits import digits_document, half, on_local_cpu
+from workers.announce import local_known
+from workers.try_design import uniform_design
 
 STAGES = ("slice", "reconstruct", "fold", "calibrate", "write", "check", "score")
 
@@ -90,3 +94,16 @@ def test_bad_input_is_told_before_any_work(changes, options, expected, try_spec)
     assert code == 2
     assert expected in text
     assert "Traceback" not in text
+
+
+def test_few_bits_everywhere_leave_eight_to_the_first_and_last_layer():
+    document = digits_document()
+    document["space"]["precision"]["choices"] = ["fp32", "w4a4"]
+    space = check_spec(parse_spec(document), local_known()).space
+    design = uniform_design(space, 0.0, "w4a4", None)
+    assert (design["precision/stem"], design["precision/block1"], design["precision/classifier"]) == (
+        "w8a8",
+        "w4a4",
+        "w8a8",
+    )
+    assert space.contains(design)

@@ -42,7 +42,7 @@ class SimulatedAccelerator(Device):
             metric: summarise(
                 metric, np.array([value]), None, told, self._capabilities.fingerprint, Provenance.SIMULATED
             )
-            for metric, value in simulate(name, deployed.network).items()
+            for metric, value in simulate(name, deployed.network, deployed.coded_bits).items()
         }
 
 

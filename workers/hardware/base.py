@@ -26,10 +26,13 @@ class Deployed:
     Attributes:
         network: batch norms folded, each layer in its precision.
         model: the same as an ONNX file, at the protocol's batch; may be empty for a simulated device.
+        coded_bits: mean bits that a value of a coded activation map takes in memory, by tensor. Models of hardware that
+            count traffic use it; what executes a file does not code its maps.
     """
 
     network: Network
     model: bytes = b""
+    coded_bits: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

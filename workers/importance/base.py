@@ -7,11 +7,13 @@ the design that is tried.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from search_spaces.network import Network
+from workers.progress import do_nothing
 from workers.splits import Split
 from workers.transforms.reconstruct import Observed
 from workers.weights import Weights
@@ -25,10 +27,12 @@ class Evidence:
         observed: the base on the calibration images.
         train: labelled images that the base may have been trained on, none of which it is judged by.
             `workers.importance.gradients` draws from it.
+        yield_to: to be called now and then by what takes more than a second; it may take its time.
     """
 
     observed: Observed
     train: Split
+    yield_to: Callable[[], None] = do_nothing
 
 
 class Importance(ABC):

@@ -30,7 +30,8 @@ class _FirstOrder(Importance):
     temperature = 1.0
 
     def atom_scores(self, network: Network, weights: Weights, evidence: Evidence) -> np.ndarray:
-        gradient = loss_gradient(network, weights, draw_first(evidence.train), self.temperature)
+        sample = draw_first(evidence.train)
+        gradient = loss_gradient(network, weights, sample, self.temperature, evidence.yield_to)
         values = {name: self._of_elements(own_weights(weights, name), slope) for name, slope in gradient.items()}
         return sum_over_filters(network, values)
 
@@ -63,7 +64,8 @@ class _SecondOrder(Importance):
     temperature: float
 
     def atom_scores(self, network: Network, weights: Weights, evidence: Evidence) -> np.ndarray:
-        _, product = hessian_gradient(network, weights, draw_balanced(evidence.train), self.temperature)
+        sample = draw_balanced(evidence.train)
+        _, product = hessian_gradient(network, weights, sample, self.temperature, evidence.yield_to)
         values = {name: own_weights(weights, name) * slope for name, slope in product.items()}
         return self._of_atoms(sum_over_filters(network, values))
 

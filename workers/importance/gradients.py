@@ -26,6 +26,7 @@ from search_spaces.network import Network, Node, Op, infer_shapes
 from search_spaces.quantisation import foldable_norms
 from workers import opaque
 from workers.fold import batch_norm_affine, fold_batch_norms
+from workers.progress import do_nothing
 from workers.splits import Split, normalise
 from workers.torch_network import OPERATORS, HasWeights
 from workers.weights import Weights
@@ -85,13 +86,20 @@ def _sample(split: Split, rows: np.ndarray, shares: np.ndarray) -> Sample:
     return Sample(*split.take(rows), shares.astype(np.float32))
 
 
-def loss_gradient(network: Network, weights: Weights, sample: Sample, temperature: float = 1.0) -> Gradients:
+def loss_gradient(
+    network: Network,
+    weights: Weights,
+    sample: Sample,
+    temperature: float = 1.0,
+    yield_to: Callable[[], None] = do_nothing,
+) -> Gradients:
     """The gradient g of the mean loss.
 
     The same arguments give the same bits on the same machine with the same number of torch threads.
 
     Args:
         temperature: what logits are divided by before the cross entropy; values know none.
+        yield_to: called between batches.
 
     Raises:
         NoGradientError: the network has a part that is kept as it is.
@@ -99,6 +107,7 @@ def loss_gradient(network: Network, weights: Weights, sample: Sample, temperatur
     graph = _Graph(network, weights)
     for batch in _batches(graph, sample, kept=1):
         torch.autograd.backward(_loss(graph, batch, temperature))
+        yield_to()
     return {
         layer: np.zeros(leaf.shape, np.float32) if leaf.grad is None else leaf.grad.numpy().copy()
         for layer, leaf in graph.leaves.items()
@@ -106,13 +115,17 @@ def loss_gradient(network: Network, weights: Weights, sample: Sample, temperatur
 
 
 def hessian_gradient(
-    network: Network, weights: Weights, sample: Sample, temperature: float = 1.0
+    network: Network,
+    weights: Weights,
+    sample: Sample,
+    temperature: float = 1.0,
+    yield_to: Callable[[], None] = do_nothing,
 ) -> tuple[Gradients, Gradients]:
     """The gradient g of the mean loss, and Hg, in a second pass over the same images.
 
-    Raises as `loss_gradient`.
+    Arguments and errors are those of `loss_gradient`.
     """
-    gradient = loss_gradient(network, weights, sample, temperature)
+    gradient = loss_gradient(network, weights, sample, temperature, yield_to)
     graph = _Graph(network, weights)
     totals = {layer: torch.zeros_like(leaf) for layer, leaf in graph.leaves.items()}
     along = {layer: torch.from_numpy(gradient[layer]).to(leaf) for layer, leaf in graph.leaves.items()}
@@ -126,6 +139,7 @@ def hessian_gradient(
                 tangent = forward_ad.unpack_dual(slope).tangent  # type: ignore[no-untyped-call]
                 if tangent is not None:  # None where the loss does not depend on the layer, or linearly
                     totals[layer] += tangent.detach()
+        yield_to()
     return gradient, {layer: total.numpy().copy() for layer, total in totals.items()}
 
 

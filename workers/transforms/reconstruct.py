@@ -22,6 +22,7 @@ from search_spaces.spec import Reconstruct
 from workers.fold import batch_norm_affine, fold_batch_norms
 from workers.torch_network import OPERATORS
 from workers.transforms.prune import Kept
+from workers.transforms.regroup import is_exact
 from workers.transforms.sample import Window, columns_to_filters, draw_windows, filters_to_columns, sample_inputs
 from workers.weights import Weights
 
@@ -89,11 +90,14 @@ def reconstruct(
 
 
 def _exact_layers(base: Network, applied: Network, kept: Kept) -> set[str]:
-    """Nodes whose kept outputs are the base's own: neither they nor any before them lost an input."""
+    """Nodes whose kept outputs are the base's own: neither they nor any before them lost an input or had groups cut."""
     shapes, depthwise = infer_shapes(base), structure_of(base).depthwise
+    groups = {layer.name: layer.groups for layer in base.compute_nodes()}
     exact: set[str] = set()
     for node in applied.nodes:
         mixes = node.op in COMPUTE_OPS and node.name not in depthwise
+        if mixes and not is_exact(groups[node.name], node.groups):
+            continue
         if all(name in exact and not (mixes and len(kept[name]) < shapes[name][0]) for name in node.inputs):
             exact.add(node.name)
     return exact
