@@ -16,10 +16,10 @@ from search_spaces.network import InputContract, Network, Node, Op
 from search_spaces.precision import ACTIVATION_BITS, WEIGHT_BITS, Precision, parse_precision
 from search_spaces.quantisation import plan_quantisation, why_emulated
 from workers.calibrate import calibrate
-from workers.export import recount
 from workers.onnx_quantize import ActivationGrid, activation_grid, image_range, quantise_bias, quantise_weight
 from workers.onnx_session import check_executed, open_session
 from workers.onnx_writer import INPUT_NAME, write_onnx
+from workers.recount import recount
 from workers.splits import normalise
 from workers.testing import random_weights
 from workers.torch_network import build_module
