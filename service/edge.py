@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import re
 import threading
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 from urllib.parse import quote, urlsplit
 
 from fastapi import Depends, Form, Query, Request, Response
 from fastapi import Path as PathParameter
+from pydantic import BaseModel, ValidationError
 from sqlalchemy import Engine
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from search_spaces.check import Fault, SpecError
-from search_spaces.parse import parse_document
+from search_spaces.parse import parse_document, pointer_to
 from service.config import Settings
 from service.errors import (
     BodyTooLargeError,
@@ -144,6 +145,23 @@ def read_document(request: Request, body: bytes, *, allow_yaml: bool = False) ->
         return parse_document(body, yaml=media_type in YAML_TYPES)
     except SpecError as error:
         raise MalformedBodyError("the body cannot be read", faults=error.faults) from error
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def read_model(request: Request, body: bytes, model: type[Model]) -> Model:
+    """Parse a JSON body as a model.
+
+    Raises:
+        UnsupportedMediaTypeError, MalformedBodyError: as `read_document`.
+        InvalidRequestError: it has faults, each with its place.
+    """
+    try:
+        return model.model_validate(read_document(request, body))
+    except ValidationError as error:
+        faults = [Fault(pointer_to(tuple(one["loc"])), str(one["msg"])) for one in error.errors()]
+        raise InvalidRequestError("the request has faults", faults=faults) from None
 
 
 def preferred_wait_s(request: Request) -> float | None:

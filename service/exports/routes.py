@@ -5,13 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from search_spaces.check import Fault
-from search_spaces.parse import pointer_to
 from service.db import reading, transaction
-from service.edge import BodyDep, EngineDep, SearchId, answer_headers, read_document, retry_after
+from service.edge import BodyDep, EngineDep, SearchId, answer_headers, read_model, retry_after
 from service.errors import InvalidRequestError, NotFoundError, StateConflictError
 from service.exports.actions import request_export
 from service.exports.queries import get_export, list_exports
@@ -35,7 +33,7 @@ def create_export(
     request: Request, response: Response, engine: EngineDep, search_id: SearchId, body: BodyDep
 ) -> ExportBody:
     """Ask for a trial's files; without `trial`, for the knee's. Asking again answers with the same export."""
-    wanted = _parse(request, body)
+    wanted = read_model(request, body, ExportRequest)
     with transaction(engine) as session:
         trial = find_wanted(session, get_search(session, search_id), wanted.trial)
         export, _ = request_export(session, trial)
@@ -59,14 +57,6 @@ def read_export(response: Response, engine: EngineDep, export_id: SearchId) -> E
         shown = export_body(get_export(session, export_id))
     response.headers.update(retry_after(shown.state.is_final))
     return shown
-
-
-def _parse(request: Request, body: bytes) -> ExportRequest:
-    try:
-        return ExportRequest.model_validate(read_document(request, body))
-    except ValidationError as error:
-        faults = [Fault(pointer_to(tuple(one["loc"])), str(one["msg"])) for one in error.errors()]
-        raise InvalidRequestError("the request has faults", faults=faults) from None
 
 
 def find_wanted(session: Session, search: Search, number: int | None) -> Trial:

@@ -5,13 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from search_spaces.check import Fault
-from search_spaces.parse import pointer_to
 from service.db import reading, transaction
-from service.edge import BodyDep, EngineDep, SearchId, read_document, retry_after
+from service.edge import BodyDep, EngineDep, SearchId, read_model, retry_after
 from service.errors import InvalidRequestError, NotFoundError, StateConflictError
 from service.models import Search, Trial
 from service.refinements.actions import request_refinement
@@ -36,7 +34,7 @@ def create_refinements(request: Request, engine: EngineDep, search_id: SearchId,
 
     What was asked for before, with the same settings, is answered and not done again.
     """
-    wanted = _parse(request, body)
+    wanted = read_model(request, body, RefinementRequest)
     with transaction(engine) as session:
         search = get_search(session, search_id)
         trials = find_wanted(session, search, wanted.trials)
@@ -59,14 +57,6 @@ def read_refinement(response: Response, engine: EngineDep, refinement_id: Search
         shown = refinement_body(get_refinement(session, refinement_id))
     response.headers.update(retry_after(shown.state.is_final))
     return shown
-
-
-def _parse(request: Request, body: bytes) -> RefinementRequest:
-    try:
-        return RefinementRequest.model_validate(read_document(request, body))
-    except ValidationError as error:
-        faults = [Fault(pointer_to(tuple(one["loc"])), str(one["msg"])) for one in error.errors()]
-        raise InvalidRequestError("the request has faults", faults=faults) from None
 
 
 def find_wanted(session: Session, search: Search, numbers: list[int] | None) -> list[Trial]:
