@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test lint bench
+.PHONY: help setup demo up test lint report bench
 
 PYTHON ?= $(firstword $(shell command -v python3.11) python3)
 BIN := .venv/bin
@@ -39,8 +39,12 @@ lint: $(STAMP) ## Check style, types and import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/mypy --explicit-package-bases --follow-imports=silent $(wildcard benchmarks/*.py)
+	$(BIN)/mypy --explicit-package-bases --follow-imports=silent $(wildcard benchmarks/*.py benchmarks/report/*.py)
 	$(BIN)/lint-imports
+
+report: $(STAMP) ## Regenerate docs/report from real trainings, in hours; ARGS=--quick: in minutes, into build/report
+	@tests/install_system_packages.sh setup
+	@$(BIN)/python -m benchmarks.report $(ARGS)
 
 bench: $(STAMP) ## Measure what the README's figures come from; results go to benchmarks/results
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script"; done

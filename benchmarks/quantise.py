@@ -28,7 +28,7 @@ from search_spaces.network import Network
 from search_spaces.precision import FP32, Precision, parse_precision
 from search_spaces.spec import Calibration, Family, NetworkSpec
 from workers.anchor import in_precision
-from workers.candidate import finish_candidate, timed
+from workers.candidate import Quantising, finish_candidate, timed
 from workers.onnx_session import check_executed
 from workers.onnx_writer import write_onnx
 from workers.testing import random_weights
@@ -104,10 +104,9 @@ def turn(network: Network, weights: Weights, images: np.ndarray, way: Way) -> Ma
         in_precision(network, way.precision),
         weights,
         observed,
-        way.calibration,
+        Quantising(way.calibration, way.bias_correction),
         stage_s,
         THREADS,
-        bias_correction=way.bias_correction,
     )
     with timed(stage_s, "write"):
         model = write_onnx(candidate.network, candidate.weights, candidate.ranges)

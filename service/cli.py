@@ -29,7 +29,7 @@ from service.measurement_commands import measurements_app
 from service.searches.schemas import check_body
 from service.states import JobState
 from service.watch import watch_search
-from service.wording import describe_activity
+from service.wording import describe_activity, describe_file
 
 app = typer.Typer(
     name="espalier",
@@ -144,7 +144,7 @@ def export(
     knee: Annotated[bool, typer.Option("--knee", help="export the front's knee: the default")] = False,
     output: Annotated[Path, typer.Option("--output", "-o", help="file or folder to write to")] = Path(),
 ) -> None:
-    """Get one design as an ONNX file, and its reported beside its re-measured figures."""
+    """Get one design as files, with a report, and its reported beside its re-measured figures."""
     if knee and trial is not None:
         raise typer.BadParameter("give --trial or --knee, not both")
     if not output.is_dir() and not (output.suffix == ".onnx" and output.parent.is_dir()):
@@ -153,7 +153,8 @@ def export(
     with reach_service() as client:
         done = client.await_export(client.request_export(client.resolve(search), trial))
         for path in client.download(done, output):
-            console.print(f"wrote {path} ({path.stat().st_size:,} bytes)", highlight=False, soft_wrap=True)
+            told = f"wrote {path} ({path.stat().st_size:,} bytes): {describe_file(path.name)}"
+            console.print(told, highlight=False, soft_wrap=True, markup=False)
         console.print(terminal.report_table(done))
 
 

@@ -213,7 +213,7 @@ class Client:
                 time.sleep(DEFAULT_RETRY_S)
 
     def download(self, export: Json, target: Path) -> list[Path]:
-        """Write the export's file, and beside it the programs that run it, which are called `run_` and its name.
+        """Write the export's file, and beside it all that comes with it, called by the same name.
 
         Returns:
             what was written, the exported file first; in the folder `target`, if it is one.
@@ -223,7 +223,7 @@ class Client:
         path.write_bytes(self._send("GET", artifact["url"]).content)
         written = [path]
         for file in export["files"]:
-            beside = path.with_name(f"run_{path.stem}{Path(file['filename']).suffix}")
+            beside = path.with_name(_name_beside(path.stem, file["filename"]))
             beside.write_bytes(self._send("GET", file["url"]).content)
             written.append(beside)
         return written
@@ -364,6 +364,12 @@ class Client:
         if response.is_error:
             raise RefusedError(_problem(response))
         return response
+
+
+def _name_beside(stem: str, filename: str) -> str:
+    """What a file of an export is called beside one with this stem: programs find the exported file by its name."""
+    prefix = "run_" if filename.startswith("run_") else ""
+    return f"{prefix}{stem}.{Path(filename).name.partition('.')[2]}"
 
 
 def retry_after_s(response: httpx.Response) -> float:

@@ -217,7 +217,7 @@ class Export(SearchWork, Row):
 
     Attributes:
         report: reported against re-measured figures.
-        files: digests of the artifacts that come with it, which say how to run it.
+        files: digests of the artifacts that come with it: report, weights, and programs that run it.
     """
 
     __tablename__ = "exports"

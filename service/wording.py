@@ -141,6 +141,23 @@ def report_figures(report: Mapping[str, Any]) -> tuple[Figure, ...]:
     )
 
 
+FILE_KINDS = {
+    "onnx": "the network, for ONNX Runtime, OpenVINO and what else reads ONNX",
+    "safetensors": "its weights in floating point, with the network and the design as JSON",
+    "packed.safetensors": "its weights in the bits that they are declared in, and so small",
+    "html": "the report: what was decided, what it is worth, where it comes from",
+    "py": "a Python program that runs it on pictures",
+    "cpp": "the same in C++",
+}
+"""What a file of an export is, by how its name ends."""
+
+
+def describe_file(filename: str) -> str:
+    """What a file of an export is; empty where its name does not tell."""
+    endings = [ending for ending in FILE_KINDS if filename.endswith(f".{ending}")]
+    return FILE_KINDS[max(endings, key=len)] if endings else ""
+
+
 @dataclass(frozen=True, slots=True)
 class RefinedFigure:
     """One metric of a design: in the search, and on `confirm` before and after it was refined."""

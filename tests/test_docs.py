@@ -19,6 +19,7 @@ from search_spaces.spec import (
     FinalistsSpec,
     NetworkSpec,
     Optimizer,
+    QuantisationAwareSpec,
     RecipeSpec,
     RegulariserName,
     RegulariserSpec,
@@ -35,6 +36,7 @@ from service.examples import example_path
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = (
+    QuantisationAwareSpec,
     SearchSpec,
     NetworkSpec,
     SpaceSpec,

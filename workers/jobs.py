@@ -191,7 +191,7 @@ def export(
         progress: told each step.
 
     Returns:
-        artifact_digest, filename, size_bytes; files: programs that run it; and the report: reported, remeasured,
+        artifact_digest, filename, size_bytes; files: report, weights, programs; and the report: reported, remeasured,
         differences.
 
     Raises:

@@ -20,6 +20,9 @@ from search_spaces.quantisation import is_quantised_layer
 
 _INTEGER_OPERATORS = frozenset({"QLinearConv", "QGemm", "QLinearMatMul", "ConvInteger", "MatMulInteger"})
 _FLOAT_OPERATORS = frozenset({"Conv", "FusedConv", "NhwcFusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul"})
+COMPUTE_OPERATORS = _INTEGER_OPERATORS | _FLOAT_OPERATORS
+"""What a conv or linear is executed by."""
+
 _REWRITTEN = re.compile(r"(?:fused )?(?P<name>.+?)(?:_nchwc|_nhwc|_pre_q|_token_\d+)*")
 _FATAL_ONLY = 4  # errors are raised
 
@@ -53,6 +56,24 @@ def open_lean_session(path: Path) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
+def open_plain_session(model: bytes, threads: int = 1) -> onnxruntime.InferenceSession:
+    """A session that computes a file as it is written: nothing optimised, and so nothing fused or made integer."""
+    options = _options(threads)
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return _open(model, options)
+
+
+def optimise(model: bytes) -> onnx.ModelProto:
+    """The graph that ONNX Runtime executes."""
+    with tempfile.TemporaryDirectory(prefix="espalier-") as folder:
+        path = Path(folder) / "optimised.onnx"
+        options = _options(threads=1)
+        options.optimized_model_filepath = str(path)
+        _open(model, options)
+        optimised: onnx.ModelProto = onnx.ModelProto.FromString(path.read_bytes())
+        return optimised
+
+
 def check_executed(network: Network, model: bytes) -> dict[str, str]:
     """Compare what ONNX Runtime executes with what the folded network declares.
 
@@ -62,28 +83,30 @@ def check_executed(network: Network, model: bytes) -> dict[str, str]:
     Raises:
         PrecisionMismatch: naming every layer that differs.
     """
-    executed = executed_operators(network, _open_optimised(model, threads=1)[1])
+    executed = executed_operators(network, optimise(model))
     _compare(network, executed)
     return executed
 
 
 def executed_operators(network: Network, optimised: onnx.ModelProto) -> dict[str, str]:
-    """Layer name to operator, read from an optimised graph; a layer that is not found is left out.
+    """Layer name to operator, read from an optimised graph; a layer that is not found is left out."""
+    return {name: node.op_type for name, node in executed_nodes(network, optimised).items()}
 
-    An optimised node is named after the layer, or after what was fused into it.
-    """
+
+def executed_nodes(network: Network, optimised: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
+    """Layer name to what executes it. An optimised node is named after the layer, or after what was fused into it."""
     layer_of = {
         node.name: operator.nodes[0].name
         for operator in fused_operators(network)
         if operator.nodes[0].op in COMPUTE_OPS
         for node in operator.nodes
     }
-    executed: dict[str, str] = {}
+    executed: dict[str, onnx.NodeProto] = {}
     for node in optimised.graph.node:
         match = _REWRITTEN.fullmatch(node.name)
         name = layer_of.get(node.name) or layer_of.get(match["name"] if match else "")
-        if name is not None and node.op_type in _INTEGER_OPERATORS | _FLOAT_OPERATORS:
-            executed[name] = node.op_type
+        if name is not None and node.op_type in COMPUTE_OPERATORS:
+            executed[name] = node
     return executed
 
 
@@ -114,12 +137,3 @@ def _options(threads: int) -> onnxruntime.SessionOptions:
 
 def _open(model: bytes, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-
-
-def _open_optimised(model: bytes, threads: int) -> tuple[onnxruntime.InferenceSession, onnx.ModelProto]:
-    with tempfile.TemporaryDirectory(prefix="espalier-") as folder:
-        path = Path(folder) / "optimised.onnx"
-        options = _options(threads)
-        options.optimized_model_filepath = str(path)
-        session = _open(model, options)
-        return session, onnx.ModelProto.FromString(path.read_bytes())

@@ -9,8 +9,9 @@ Arrays of the file, by the names of `workers.weights`:
 - `<layer>.weight.codebook` float32 (2^bits,): a weight is codebook[code].
 - everything else, such as `<layer>.bias`: float32.
 
-Metadata: `espalier.packed`, the version of this form, and `espalier.weights`, JSON of each packed weight's bits, shape
-and form. What is unpacked are exactly the float32 weights that were packed (in 16 bits, to single precision).
+The metadata is as `workers.weights_file` has it, one JSON object. Of it `espalier.packed` is the version of this form,
+and `espalier.weights` the JSON of each packed weight's bits, shape and form. The same weights give the same bytes, and
+what is unpacked are exactly the float32 weights that were packed (in 16 bits, to single precision).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from safetensors import SafetensorError
-from safetensors.numpy import load, save
+from safetensors.numpy import load
 
 from search_spaces.network import Network
 from search_spaces.precision import CODEBOOK_BITS, FLOAT_BITS, WEIGHT_BITS, Precision
@@ -38,6 +39,7 @@ from workers.weight_grids import (
     weight_scales,
 )
 from workers.weights import Weights, WeightsError, check_weights
+from workers.weights_file import METADATA_KEY, weights_as_bytes
 
 VERSION = "1"
 _VERSION_KEY, _WEIGHTS_KEY = "espalier.packed", "espalier.weights"
@@ -93,7 +95,7 @@ def pack_weights(
             form = _Form.CODEBOOK if layer.precision.is_codebook else _Form.GRID
             table[name] = _Packed(bits=layer.precision.weight_bits, shape=weights[name].shape, form=form)
     own = {_VERSION_KEY: VERSION, _WEIGHTS_KEY: _TABLE.dump_json(table).decode()}
-    return save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, {**(metadata or {}), **own})
+    return weights_as_bytes(arrays, {**(metadata or {}), **own})
 
 
 def unpack_weights(data: bytes) -> Weights:
@@ -149,7 +151,7 @@ def _read_table(data: bytes) -> dict[str, _Packed]:
         size = int.from_bytes(data[:8], "little")
         if len(data) < 8 or not 0 < size <= min(len(data) - 8, _MOST_HEADER_BYTES):
             raise WeightsError("no whole safetensors file: its header is not all there")
-        metadata = json.loads(data[8 : 8 + size]).get("__metadata__", {})
+        metadata = json.loads(json.loads(data[8 : 8 + size]).get("__metadata__", {}).get(METADATA_KEY, "{}"))
         version, table = metadata.get(_VERSION_KEY), metadata.get(_WEIGHTS_KEY)
         if version != VERSION or not isinstance(table, str):
             raise WeightsError(f"packed weights of version {version!r}; version {VERSION} can be read")
@@ -157,7 +159,7 @@ def _read_table(data: bytes) -> dict[str, _Packed]:
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         raise WeightsError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-    except (ValueError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise error if isinstance(error, WeightsError) else WeightsError("its header is not JSON") from None
 
 

@@ -16,6 +16,9 @@ from service.models import Artifact
 
 router = APIRouter(prefix="/artifacts", tags=["artifacts"])
 Digest = Annotated[str, PathParameter(pattern=r"^[0-9a-f]{64}$")]
+_HARMLESS = "sandbox; default-src 'none'; style-src 'unsafe-inline'"
+"""A report is looked at in the browser, where it may do nothing: no scripts, no requests, no place of ours."""
+
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 
 
@@ -36,7 +39,15 @@ def download_artifact(request: Request, engine: EngineDep, settings: SettingsDep
     except FileNotFoundError:
         raise NotFoundError(f"the bytes of artifact {digest} are not on this machine; {SAME_HOME}") from None
     etag = f'"{digest}"'
-    headers = {"ETag": etag, "Cache-Control": "public, max-age=31536000, immutable"}
+    headers = {
+        "ETag": etag,
+        "Cache-Control": "public, max-age=31536000, immutable",
+        "X-Content-Type-Options": "nosniff",
+    }
+    is_page = media_type.startswith("text/html")
+    if is_page:
+        headers["Content-Security-Policy"] = _HARMLESS
     if is_known(request, etag):
         return not_modified(headers)
-    return FileResponse(path, headers=headers, media_type=media_type, filename=filename)
+    shown = "inline" if is_page else "attachment"
+    return FileResponse(path, headers=headers, media_type=media_type, filename=filename, content_disposition_type=shown)

@@ -34,7 +34,7 @@ _BODY: dict[str, Any] = {
 def create_export(
     request: Request, response: Response, engine: EngineDep, search_id: SearchId, body: BodyDep
 ) -> ExportBody:
-    """Ask for a trial's ONNX file; without `trial`, for the knee's. Asking again answers with the same export."""
+    """Ask for a trial's files; without `trial`, for the knee's. Asking again answers with the same export."""
     wanted = _parse(request, body)
     with transaction(engine) as session:
         trial = find_wanted(session, get_search(session, search_id), wanted.trial)

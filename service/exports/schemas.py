@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from service.exports.queries import ExportRow
 from service.models import Artifact
 from service.states import JobState
+from service.wording import describe_file
 
 
 class ExportRequest(BaseModel):
@@ -21,18 +22,21 @@ class ExportRequest(BaseModel):
 
 
 class ArtifactBody(BaseModel):
+    """A file to download; `description` says for people what it is."""
+
     digest: str
     filename: str
     media_type: str
     size_bytes: int
     url: str
+    description: str
 
 
 class ExportBody(BaseModel):
     """A request for a file.
 
-    Once it has succeeded, `report` has reported against re-measured figures, and `files` are programs that run the
-    artifact with the right preprocessing.
+    Once it has succeeded, `report` has reported against re-measured figures and what was checked, and `files` are a
+    report for people, the weights as safetensors, and programs that run the artifact with the right preprocessing.
     """
 
     id: str
@@ -74,4 +78,5 @@ def artifact_body(artifact: Artifact) -> ArtifactBody:
         media_type=artifact.media_type,
         size_bytes=artifact.size_bytes,
         url=f"/v1/artifacts/{artifact.digest}",
+        description=describe_file(artifact.filename),
     )

@@ -27,6 +27,7 @@ from service.wording import (
     best_values,
     describe_activity,
     describe_design,
+    describe_file,
     describe_training,
     describe_values,
     named_metrics,
@@ -93,9 +94,13 @@ class TrialRow:
 
 @dataclass(frozen=True, slots=True)
 class FileView:
+    """A file to download, or a page to look at."""
+
     url: str
     filename: str
     size: str
+    description: str
+    is_page: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +240,13 @@ def refinement_view(row: RefinementRow) -> RefinementView:
 
 
 def _file(artifact: Artifact) -> FileView:
-    return FileView(f"/v1/artifacts/{artifact.digest}", artifact.filename, f"{artifact.size_bytes:,} bytes")
+    return FileView(
+        url=f"/v1/artifacts/{artifact.digest}",
+        filename=artifact.filename,
+        size=f"{artifact.size_bytes:,} bytes",
+        description=describe_file(artifact.filename),
+        is_page=artifact.media_type.startswith("text/html"),
+    )
 
 
 def _confirmed_row(trial: Trial, finalist: Finalist, metrics: Sequence[str]) -> TrialRow:

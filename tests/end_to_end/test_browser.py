@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import onnx
+import pytest
 import yaml
 from playwright.sync_api import Browser, expect
 
 from tests.end_to_end.running import Embedded, digits_spec
 from tests.end_to_end.visits import Visit
+from workers.deployed_file import load_deployed
 
 SEARCH_MS = 120_000
 
@@ -52,6 +54,35 @@ def test_exporting(visit: Visit, first_search: str, tmp_path: Path) -> None:
     onnx.checker.check_model(onnx.load(file))
     for ending in (".py", ".cpp"):
         assert page.locator(f"#exports a[download^='run_'][download$='{ending}']").count() == 1
+    with page.expect_download() as download:
+        page.locator("#exports a[download$='.safetensors']").first.click()
+    download.value.save_as(tmp_path / "design.safetensors")
+    assert {node.name for node in load_deployed(tmp_path / "design.safetensors").network.compute_nodes()} <= {
+        node.name for node in onnx.load(file).graph.node
+    }
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_the_report_of_an_export(visit: Visit, first_search: str, width: int) -> None:
+    """It is read where it is served, and fits on a phone; nothing in it asks for anything."""
+    page = visit.page
+    page.set_viewport_size({"width": width, "height": 900})
+    page.goto(f"/searches/{first_search}")
+    page.get_by_role("button", name="Export as ONNX").click()
+    page.locator("#exports a[href^='/v1/artifacts/']:not([download])").first.click(timeout=SEARCH_MS)
+    expect(page.locator("#layers tbody tr")).to_have_count(28)
+    expect(page.locator("#checks")).to_contain_text("OpenVINO")
+    expect(page.locator("#figures")).to_contain_text("accuracy")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    bars = page.locator(".bar-of svg").first.bounding_box()
+    assert bars is not None
+    assert bars["width"] > 60
+    page.get_by_text("Spec", exact=True).click()
+    expect(page.locator("#spec")).to_contain_text("mobilenet_v1")
+    # No script runs in it, and that includes the ones that this test looks at it by.
+    blocked = [one for one in visit.complaints if one.startswith("Blocked script execution")]
+    assert visit.complaints == blocked != []
+    visit.complaints.clear()
 
 
 def test_refining(visit: Visit, first_search: str) -> None:

@@ -47,6 +47,23 @@ def test_an_exported_file_is_the_one_reported(embedded, first_search):
     file = httpx.get(f"{embedded.url}/v1/artifacts/{digest}", timeout=30)
     assert hashlib.sha256(file.content).hexdigest() == digest
     assert b"espalier" in file.content or file.content[:1] == b"\x08"  # an ONNX ModelProto
+    assert_all_files_come(embedded, export)
+
+
+def assert_all_files_come(embedded, export):
+    """Each by its link, as it was stored, and called by the name of the design."""
+    stem = export["artifact"]["filename"].removesuffix(".onnx")
+    names = [f"{stem}.html", f"{stem}.safetensors", f"run_{stem}.py", f"run_{stem}.cpp"]
+    packed = [f"{stem}.packed.safetensors"]  # where anything is in integers
+    assert [file["filename"] for file in export["files"] if file["filename"] not in packed] == names
+    for file in export["files"]:
+        answer = httpx.get(f"{embedded.url}{file['url']}", timeout=30)
+        assert hashlib.sha256(answer.content).hexdigest() == file["digest"]
+        assert len(answer.content) == file["size_bytes"]
+        assert file["description"]
+    page = httpx.get(f"{embedded.url}{export['files'][0]['url']}", timeout=30).text
+    assert all(name in page for name in (f"{stem}.onnx", *names[1:]))
+    assert [one["runtime"].split()[0] for one in export["report"]["details"]["checks"]["runtimes"]][-1] == "OpenVINO"
 
 
 def test_the_history_tells_every_trial_once_in_order(embedded, first_search):

@@ -119,6 +119,7 @@ class TestWithService:
         result = run(["export", search_id, "--trial", "1", "-o", str(tmp_path / "out.onnx")])
         assert result.exit_code == 0
         assert (tmp_path / "out.onnx").read_bytes() == b"a network"
+        assert "out.onnx (9 bytes): the network, for ONNX Runtime" in result.stdout
         assert "91.00" in result.stdout
         refused = run(["export", search_id, "--trial", "1", "-o", str(tmp_path / "out.v2")])
         assert refused.exit_code == 2

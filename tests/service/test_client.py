@@ -129,8 +129,9 @@ def test_all_pages_are_read() -> None:
 class TestExports:
     def export(self, state: str) -> dict[str, object]:
         artifact = {"filename": "a.onnx", "url": "/v1/artifacts/d", "digest": "d"}
-        program = {"filename": "run_a.py", "url": "/v1/artifacts/e", "digest": "e"}
-        return {"id": "e", "state": state, "reason": "out of disk", "artifact": artifact, "files": [program]}
+        names = ("a.html", "a.safetensors", "run_a.py")
+        files = [{"filename": name, "url": "/v1/artifacts/e", "digest": "e"} for name in names]
+        return {"id": "e", "state": state, "reason": "out of disk", "artifact": artifact, "files": files}
 
     def test_it_is_awaited(self) -> None:
         client = client_of(lambda _: httpx.Response(200, json=self.export("succeeded")))
@@ -147,11 +148,12 @@ class TestExports:
 
     def test_the_file_lands_where_it_should(self, tmp_path: Path) -> None:
         client = client_of(lambda _: httpx.Response(200, content=b"bytes"))
-        assert client.download(self.export("succeeded"), tmp_path) == [tmp_path / "a.onnx", tmp_path / "run_a.py"]
+        written = client.download(self.export("succeeded"), tmp_path)
+        assert written == [tmp_path / name for name in ("a.onnx", "a.html", "a.safetensors", "run_a.py")]
         assert (tmp_path / "a.onnx").read_bytes() == b"bytes"
         # The program finds the file by its own name.
         written = client.download(self.export("succeeded"), tmp_path / "b.onnx")
-        assert [path.name for path in written] == ["b.onnx", "run_b.py"]
+        assert [path.name for path in written] == ["b.onnx", "b.html", "b.safetensors", "run_b.py"]
         assert {path.read_bytes() for path in written} == {b"bytes"}
 
 

@@ -230,21 +230,34 @@ class TestExport:
         with transaction(engine) as session:
             digest = put_bytes(settings.artifacts_folder, content)
             program = put_bytes(settings.artifacts_folder, b"print()")
+            report = put_bytes(settings.artifacts_folder, b"<p>a page</p>")
             add_artifact(session, digest, "net.onnx", "application/onnx", len(content))
             add_artifact(session, program, "net.py", "text/x-python", 7)
+            add_artifact(session, report, "net.html", "text/html; charset=utf-8", 13)
             attempt = claim(session, Export, export["id"], "worker", 60)
             assert attempt is not None
-            report = {"reported": {"accuracy": 0.9}, "measured": {"accuracy": 0.9}}
-            files = [digest, program]
-            assert finish_export(session, export["id"], attempt, JobState.SUCCEEDED, files=files, report=report)
+            found = {"reported": {"accuracy": 0.9}, "measured": {"accuracy": 0.9}}
+            files = [digest, report, program]
+            assert finish_export(session, export["id"], attempt, JobState.SUCCEEDED, files=files, report=found)
         done = client.get(f"/v1/exports/{export['id']}").json()
-        assert (done["state"], done["report"], done["trial"]) == ("succeeded", report, 0)
+        assert (done["state"], done["report"], done["trial"]) == ("succeeded", found, 0)
         assert done["artifact"]["digest"] == hashlib.sha256(content).hexdigest()
-        assert [file["filename"] for file in done["files"]] == ["net.py"]
-        assert client.get(done["files"][0]["url"]).text == "print()"
+        assert [file["filename"] for file in done["files"]] == ["net.html", "net.py"]
+        assert done["files"][1]["description"] == "a Python program that runs it on pictures"
+        assert client.get(done["files"][1]["url"]).text == "print()"
+        self.check_page(client, done["files"][0]["url"])
         assert client.post(path, json={"trial": 0}).json()["id"] == export["id"]
         assert [item["id"] for item in client.get(path).json()["items"]] == [export["id"]]
         self.check_download(client, done["artifact"]["url"], content)
+
+    def check_page(self, client: httpx.Client, url: str) -> None:
+        """A report is looked at where it is, and may do nothing there."""
+        page = client.get(url)
+        assert page.text == "<p>a page</p>"
+        assert page.headers["Content-Type"] == "text/html; charset=utf-8"
+        assert page.headers["Content-Disposition"].startswith("inline")
+        assert page.headers["Content-Security-Policy"].startswith("sandbox; default-src 'none';")
+        assert page.headers["X-Content-Type-Options"] == "nosniff"
 
     def check_download(self, client: httpx.Client, url: str, content: bytes) -> None:
         whole = client.get(url)

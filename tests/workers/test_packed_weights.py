@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis.extra import numpy as arrays
-from safetensors.numpy import load, save
+from safetensors.numpy import load
 
 from search_spaces.costs import size_bytes
 from search_spaces.network import InputContract, Network, Node, Op
@@ -21,6 +21,7 @@ from workers.packed_weights import pack_weights, unpack_weights
 from workers.testing import random_weights
 from workers.weight_grids import quantise_weights
 from workers.weights import Weights, WeightsError
+from workers.weights_file import weights_as_bytes
 
 PRECISIONS = [Precision(bits, 32) for bits in WEIGHT_BITS] + [Precision(bits, 32, True) for bits in CODEBOOK_BITS]
 FEW = settings(max_examples=40, deadline=None)
@@ -64,6 +65,12 @@ def test_any_weights_survive(weight: np.ndarray, precision: Precision) -> None:
     assert np.isfinite(unpacked["layer.weight"]).all()
 
 
+def test_the_same_weights_are_packed_into_the_same_bytes() -> None:
+    network, weights = one_linear(np.ones((2, 5), np.float32), Precision(2, 8))
+    notes = {f"espalier.{number}": "note" for number in range(9)}
+    assert len({pack_weights(network, weights, notes) for _ in range(5)}) == 1
+
+
 @pytest.mark.parametrize("precision", [p for p in PRECISIONS if p.weight_bits < 32], ids=str)
 def test_arrays_take_the_payload_that_was_told(precision: Precision) -> None:
     weight = np.random.default_rng(0).standard_normal((9, 31)).astype(np.float32)
@@ -93,7 +100,7 @@ def packed_file() -> bytes:
 def changed(**metadata: str) -> bytes:
     table = {"layer.weight": {"bits": 2, "shape": [2, 5], "form": "grid"}}
     own = {"espalier.packed": "1", "espalier.weights": json.dumps(table)} | metadata
-    return save(load(packed_file()), own)
+    return weights_as_bytes(load(packed_file()), own)
 
 
 def said_to_be(bits: int, shape: list[int], form: str = "grid") -> bytes:

@@ -40,7 +40,7 @@ def keep_as_it_is(site: Site, node: onnx.NodeProto) -> View:
     Raises:
         UnsupportedError: it cannot be kept.
     """
-    _check_kind(node)
+    check_kind(node)
     views = [value for value in site.inputs if isinstance(value, View)]
     if any(view.lead for view in views):
         raise UnsupportedError("mixes the images of a batch, and cannot be kept as it is")
@@ -89,7 +89,8 @@ def _checked_body(site: Site, node: onnx.NodeProto) -> tuple[onnx.GraphProto, Sh
         raise UnsupportedError("cannot be kept as it is: it does not run for any number of images") from None
 
 
-def _check_kind(node: onnx.NodeProto) -> None:
+def check_kind(node: onnx.NodeProto) -> None:
+    """Whether a node is of a kind that a body may hold. Raises `UnsupportedError`."""
     if node.domain not in ("", "ai.onnx"):
         raise UnsupportedError(f"comes from {node.domain!r}; export with the plain ONNX operators")
     if node.op_type in _NEVER or any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute):

@@ -1,0 +1,89 @@
+"""What every experiment of the report is, and what they share: networks, recipes, tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from benchmarks.report.cells import Cell, Result, Scale
+from benchmarks.report.material import Bench, mean_and_interval
+from search_spaces.datasets import DATASETS
+from search_spaces.network import Network
+from search_spaces.spec import Family
+from workers.base import Base
+from workers.recipe import Recipe, recipe_for
+
+Pictures = Mapping[str, str]
+"""SVG text by file name."""
+
+DATASET = "fashion_mnist_cluttered"
+"""On the plain one, networks and bits of all sizes are right about as often."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One chapter.
+
+    Attributes:
+        cells: all that is computed.
+        page: Markdown and pictures, of whatever cells are done.
+    """
+
+    title: str
+    cells: Callable[[Scale, Bench], Sequence[Cell]]
+    page: Callable[[Sequence[Result]], tuple[str, Pictures]]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network that is trained here, small enough for two cores.
+
+    Attributes:
+        epochs: of its base in the full report.
+    """
+
+    family: Family
+    width: float
+    epochs: float
+    stem_stride: int | None = None
+
+    def network(self, bench: Bench) -> Network:
+        return bench.network(self.family, self.width, DATASET, self.stem_stride)
+
+    def recipe(self, scale: Scale, seed: int, **changes: Any) -> Recipe:
+        usual = recipe_for(DATASETS[DATASET], self.family)
+        return replace(usual, epochs=self.epochs * scale.epochs, seed=seed, shift_pixels=0, **changes)
+
+    def base(self, bench: Bench, scale: Scale, seed: int, **changes: Any) -> Base:
+        return bench.base(self.network(bench), DATASET, self.recipe(scale, seed, **changes))
+
+
+MOBILENET = Subject(Family.MOBILENET_V1, 0.25, 4.0, stem_stride=2)
+VGG = Subject(Family.VGG_13, 0.25, 2.0)
+RESNET = Subject(Family.RESNET_56, 0.5, 1.0)
+
+
+def chosen(results: Iterable[Result], **wanted: Any) -> list[Result]:
+    """Those whose parameters are as wanted."""
+    return [one for one in results if all(one.parameters.get(name) == value for name, value in wanted.items())]
+
+
+def values_of(results: Iterable[Result], name: str) -> list[float]:
+    """One figure of each result that has it."""
+    return [float(one.figures[name]) for one in results if one.figures.get(name) is not None]
+
+
+def percent(values: Sequence[float], digits: int = 1) -> str:
+    """`90.1 ± 0.4`: mean and 95% interval over seeds; nothing where there are no values."""
+    if not values:
+        return ""
+    mean, low, _ = mean_and_interval(values)
+    half = "" if len(values) < 2 else f" ± {100 * (mean - low):.{digits}f}"
+    return f"{100 * mean:.{digits}f}{half}"
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Markdown."""
+    lines = [f"| {' | '.join(headings)} |", f"|{' --- |' * len(headings)}"]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
