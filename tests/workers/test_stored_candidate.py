@@ -62,6 +62,17 @@ def test_a_finalist_is_trained_through_its_rounding_and_exported_as_it_was_confi
     assert {name: differences[name] for name in ("accuracy", "size_bytes")} == {"accuracy": 0, "size_bytes": 0}
 
 
+@pytest.mark.parametrize("weights_alone", ["w4a32", "k3a32"])
+def test_weights_in_few_bits_beside_integers_stay_in_few_bits(digits_home: DigitsHome, weights_alone: str):
+    spec = spec_with(SHORT, {})
+    design = Design.of(few_bits().to_json() | {f"precision/block{number}": weights_alone for number in range(2, 6)})
+    outcome = evaluate(spec, Sources(), design, digits_home.key, digits_home.folder)
+    assert outcome.details["stage_s"]["train_rounded"] > 0
+    exported = export(spec, Sources(), design, digits_home.key, None, outcome.values, digits_home.folder)
+    assert exported["report"]["differences"]["accuracy"] == 0
+    assert any(file["filename"].endswith(".packed.safetensors") for file in exported["files"])
+
+
 def test_candidates_are_trained_where_the_evaluation_has_epochs(digits_home: DigitsHome):
     outcome = evaluate(spec_with(SHORT, {}), Sources(), few_bits(), digits_home.key, digits_home.folder)
     assert outcome.details["stage_s"]["train_rounded"] > 0
