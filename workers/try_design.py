@@ -80,7 +80,8 @@ def _known_here(spec: SearchSpec, settings: Settings) -> Known:
 def uniform_design(space: Space, ratio: float, precision: str | None, group_size: int | None) -> Design:
     """The same ratio, precision and group size everywhere: of each decision's choices the nearest to the ratio.
 
-    What has no value of the base's own, such as a method, is as in the uniform baseline: the first choice. First and last layer get at least 8 bits where the space leaves them no fewer.
+    What has no value of the base's own, such as a method, is as in the uniform baseline: the first choice. First and
+    last layer get at least 8 bits where the space leaves them no fewer.
     """
     offered = {choice for decision in space.decisions for choice in decision.choices}
     values: dict[str, Value] = {}
