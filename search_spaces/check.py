@@ -21,6 +21,7 @@ from search_spaces.known import Known, OwnNetwork, Sources
 from search_spaces.methods import named_methods
 from search_spaces.network import Network, Op, infer_shapes
 from search_spaces.objectives import DEVICE_METRICS, MAP_METRICS, SYMBOLIC_METRICS, Metric
+from search_spaces.precision import FLOAT_BITS, Precision, parse_precision
 from search_spaces.reach import Reach, symbolic_reach
 from search_spaces.scores import MAIN_SCORE, Scale, ScoreInfo
 from search_spaces.space import Space
@@ -119,6 +120,7 @@ def check_spec(spec: SearchSpec, known: Known) -> Checked:
         raise SpecError(tuple(faults))
     warnings += [
         *_training_warnings(spec),
+        *_rounding_warnings(spec, space),
         *_budget_warnings(spec, space),
         *_origin_warnings(own, dataset),
         *_size_warnings(spec, dataset),
@@ -372,6 +374,26 @@ def _training_warnings(spec: SearchSpec) -> Iterator[str]:
     asked = {"distillation": evaluation.distillation is not None, "activation_l1": evaluation.activation_l1 > 0}
     for name in [name for name, is_asked in asked.items() if is_asked and not evaluation.fine_tunes]:
         yield f"{name} is for fine-tuning: without finetune_epochs, of trials or finalists, only refining will use it"
+
+
+def _rounding_warnings(spec: SearchSpec, space: Space) -> Iterator[str]:
+    """What is asked of roundings that no design of the space has."""
+    evaluation = spec.evaluation
+    precisions = list(_precisions_of(space))
+    trains = any(rung.epochs for rung in (evaluation.quantisation_aware, evaluation.finalists.quantisation_aware))
+    if trains and not any(precision.is_integer for precision in precisions):
+        yield "quantisation_aware is for layers that compute in integers, and none can: nothing will be trained so"
+    if evaluation.bias_correction and all(precision.weight_bits == FLOAT_BITS for precision in precisions):
+        yield "bias_correction is for rounded weights, and no layer can have any: nothing will be corrected"
+
+
+def _precisions_of(space: Space) -> Iterator[Precision]:
+    """Some precision of each choice that there is; with separate bits, those of the fewest activation bits."""
+    choices = {kind: [c for d in space.decisions if d.kind is kind for c in d.choices] for kind in Kind}
+    yield from (layer.precision for layer in space.network.compute_nodes())
+    yield from (parse_precision(str(choice)) for choice in choices[Kind.PRECISION])
+    activations = min((int(bits) for bits in choices[Kind.ACTIVATION_BITS]), default=FLOAT_BITS)
+    yield from (Precision(int(bits), activations) for bits in choices[Kind.WEIGHT_BITS])
 
 
 def _budget_warnings(spec: SearchSpec, space: Space) -> Iterator[str]:

@@ -34,6 +34,9 @@ ROUNDINGS = 3.0
 activations at all did. Measured: up to 1.6 times that, where OpenVINO keeps the sums of residual blocks in floating
 point."""
 
+MOST_IN_ONNX_RUNTIME = 0.9
+"""Whatever the bits: outputs of nothing but zeros are off by 1. Measured of this runtime: at most .03."""
+
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
@@ -76,7 +79,8 @@ def compare_runtimes(
     else:
         agreements.append(_compared(f"torch {torch.__version__}", in_torch, written, tolerance))
     name = f"ONNX Runtime {onnxruntime.__version__}"
-    agreements.append(_compared(name, _run(open_session(model, threads), images), written, tolerance))
+    optimised = _run(open_session(model, threads), images)
+    agreements.append(_compared(name, optimised, written, min(tolerance, MOST_IN_ONNX_RUNTIME)))
     return [*agreements, _in_openvino(network, model, images, written, tolerance)]
 
 

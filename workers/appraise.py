@@ -18,7 +18,7 @@ from search_spaces.design import Design, Kind
 from search_spaces.methods import method_of
 from search_spaces.network import Network
 from search_spaces.objectives import DEVICE_METRICS, Direction, Metric
-from search_spaces.quantisation import why_emulated
+from search_spaces.quantisation import is_quantised_layer, why_emulated
 from workers.activation_maps import MOST_IMAGES, code_maps, count_maps, total_values
 from workers.anchor import main_precision
 from workers.candidate import Candidate, FineTune, build_candidate, timed
@@ -88,7 +88,7 @@ def train_through_rounding(
     rung = evaluation.quantisation_aware
     if is_finalist and evaluation.finalists.quantisation_aware.epochs:
         rung = evaluation.finalists.quantisation_aware
-    if not rung.epochs or not candidate.ranges:
+    if not rung.epochs or not any(map(is_quantised_layer, candidate.network.compute_nodes())):
         return candidate
     recipe = fine_tuning(usual_recipe(bench), rung.epochs, rung.learning_rate)
     with timed(candidate.stage_s, "train_rounded"):

@@ -10,6 +10,7 @@ import torch.nn.functional as F  # noqa: N812  # everybody calls it F
 from torch import Tensor
 
 from search_spaces.network import Network, Op
+from workers import opaque
 from workers.recipe import Distillation, Recipe
 from workers.splits import Split
 from workers.weights import Weights
@@ -84,16 +85,28 @@ def _logits(outputs: Tensor) -> Tensor:
 def penalised_maps(network: Network, activation_l1: float | Mapping[str, float]) -> dict[str, float]:
     """The maps that an L1 norm is asked of, and its weight: those behind ReLUs, but for the network's output.
 
+    A map before a part that no gradient passes is left alone: nothing would hold against its norm, and it would vanish.
+
     Raises:
         ValueError: a name is no such map.
     """
-    maps = [node.name for node in network.nodes if node.op in (Op.RELU, Op.RELU6) and node.name != network.output]
+    held = _reached_by_the_loss(network) - {network.output}
+    maps = [node.name for node in network.nodes if node.op in (Op.RELU, Op.RELU6) and node.name in held]
     if not isinstance(activation_l1, Mapping):
         return dict.fromkeys(maps, activation_l1) if activation_l1 else {}
     strangers = activation_l1.keys() - set(maps)
     if strangers:
         raise ValueError(f"activation_l1: {min(strangers)!r} is no ReLU of {network.name}; known are {', '.join(maps)}")
     return {name: weight for name, weight in activation_l1.items() if weight}
+
+
+def _reached_by_the_loss(network: Network) -> set[str]:
+    """The tensors that the gradient of the outputs comes to."""
+    reached = {network.output}
+    for node in reversed(network.nodes):
+        if node.name in reached and (not node.body or opaque.is_differentiable(node.body)):
+            reached.update(node.inputs)
+    return reached
 
 
 def map_loss(maps: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:

@@ -137,7 +137,7 @@ def train_resumably(
         return run()
     except CheckpointError as error:
         _log.warning("training from the start: %s", error)
-        path.unlink()
+        path.unlink(missing_ok=True)  # another process may have been first
         return run()
     except TrainingDivergedError:
         path.unlink(missing_ok=True)

@@ -22,7 +22,7 @@ from search_spaces.known import Known
 from search_spaces.objectives import Outcome, TrialState
 from search_spaces.parse import parse_document, parse_spec
 from search_spaces.precision import at_least_8_bits, parse_precision
-from search_spaces.space import Space
+from search_spaces.space import Space, base_value
 from search_spaces.spec import SearchSpec
 from service.config import Settings, get_settings
 from service.db import make_engine, reading, upgrade
@@ -80,7 +80,8 @@ def _known_here(spec: SearchSpec, settings: Settings) -> Known:
 def uniform_design(space: Space, ratio: float, precision: str | None, group_size: int | None) -> Design:
     """The same ratio, precision and group size everywhere: of each decision's choices the nearest to the ratio.
 
-    First and last layer get at least 8 bits where the space leaves them no fewer.
+    What has no value of the base's own, such as a method, is as in the uniform baseline: the first choice. First and
+    last layer get at least 8 bits where the space leaves them no fewer.
     """
     offered = {choice for decision in space.decisions for choice in decision.choices}
     values: dict[str, Value] = {}
@@ -93,6 +94,8 @@ def uniform_design(space: Space, ratio: float, precision: str | None, group_size
             values[decision.name] = str(at_least_8_bits(parse_precision(precision))) if is_raised else precision
         elif decision.kind is Kind.GROUP_SIZE and group_size is not None:
             values[decision.name] = group_size
+        elif base_value(space.network, decision) not in decision.choices:
+            values[decision.name] = decision.choices[0]
     return Design.of(values)
 
 

@@ -174,7 +174,8 @@ def _ends(magnitudes: np.ndarray, bits: int, method: Calibration) -> np.ndarray:
     peaks: np.ndarray = magnitudes.max(axis=1).astype(np.float64)
     match method:
         case Calibration.PERCENTILE:
-            return np.asarray(np.percentile(magnitudes, PERCENTILE, axis=1))
+            ends = np.percentile(magnitudes, PERCENTILE, axis=1)
+            return np.where(ends > 0, ends, peaks)  # of a channel with hardly a weight that is not zero
         case Calibration.MSE:
             return np.asarray(peaks * _best_fractions(magnitudes, peaks, top_of(bits)))
         case _:

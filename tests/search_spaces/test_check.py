@@ -240,6 +240,23 @@ def test_all_faults_come_together(spec):
     }
 
 
+@pytest.mark.parametrize(
+    ("choices", "ignored"),
+    [
+        (["fp32", "w8a8"], []),
+        (["fp32", "k4a32"], ["quantisation_aware"]),
+        (["fp32", "w32a16"], ["quantisation_aware", "bias_correction"]),
+    ],
+)
+def test_what_no_rounding_of_the_space_is_for_is_said(spec, choices, ignored):
+    del spec["limits"]
+    spec["objectives"][1] = {"metric": "size_bytes", "direction": "minimize"}
+    spec["space"]["precision"] = {"choices": choices}
+    spec["evaluation"] = {"bias_correction": True, "finalists": {"quantisation_aware": {"epochs": 1}}}
+    told = [warning.split()[0] for warning in checked(spec, {}).warnings]
+    assert [name for name in told if name in ("quantisation_aware", "bias_correction")] == ignored
+
+
 def test_warnings_stop_nothing(spec):
     spec["budget"]["trials"] = 10
     spec["sampler"] = {"name": "random", "population": 8}

@@ -376,3 +376,15 @@ def test_quantising_and_no_more_explains_a_difference() -> None:
     assert allowed["fp32"] == agreement.FLOAT_TOLERANCE
     assert 1e-3 < 2 * allowed["w8a8"] < allowed["w4a4"]
     assert in_precision(network_in(W8A8), FP32) == network_in(FP32)
+
+
+def test_however_few_the_bits_what_was_scored_cannot_compute_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    deployed = deployed_in(Precision(2, 2))
+    images = normalise(SPLIT.images, deployed.network.input)
+    silent = {name: array * (not name.startswith("classifier")) for name, array in deployed.weights.items()}
+    nothing = written(replace(deployed, weights={name: array.astype(np.float32) for name, array in silent.items()}))
+    real = agreement.open_session
+    monkeypatch.setattr(agreement, "open_session", lambda _, threads: real(nothing, threads))
+    monkeypatch.setattr(agreement, "ROUNDINGS", 100.0)  # a deep network in 4 bits has 0.8 by itself, three times over
+    with pytest.raises(FileMismatchError, match=r"in ONNX Runtime .* outputs differ by 1.0e\+00 of their size"):
+        agreement.compare_runtimes(deployed.network, deployed.weights, written(deployed), images)

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from search_spaces.network import Network, Op
+from search_spaces.network import Network, Node, Op
 from tests.workers.small import small_network
+from tests.workers.test_opaque import body_of_two_nodes
 from tests.workers.torch_accuracy import accuracy
 from workers.datasets import load_dataset
 from workers.losses import Teacher, distilled_loss, map_loss, penalised_maps
@@ -118,3 +119,15 @@ def test_the_maps_are_those_behind_relus_and_others_are_refused(network):
         penalised_maps(network, {"elsewhere": 1.0})
     ends_with_relu = replace(network, output=list(maps)[-1])
     assert list(maps)[-1] not in penalised_maps(ends_with_relu, 1e-6)
+
+
+def test_maps_that_no_gradient_of_the_loss_comes_to_are_left_alone(splits):
+    fixed = Node("fixed", Op.OPAQUE, ("relu", "relu"), shape=(8, 6, 6), body=body_of_two_nodes(), body_bytes=4)
+    image, conv, norm, relu, conv2, *others = small_network(8).nodes
+    nodes = (image, replace(conv, padding=(0, 0, 0, 0)), norm, relu, fixed, replace(conv2, inputs=("fixed",)), *others)
+    network = replace(small_network(8), nodes=nodes)
+    assert list(penalised_maps(network, 1e-3)) == ["relu2"]
+    first = init_weights(network, seed=0)
+    after = train(network, first, splits.train, Recipe(epochs=0.2, activation_l1=1e-2), ignore_progress, lambda: None)
+    assert np.array_equal(after["conv.weight"], first["conv.weight"])
+    assert not np.array_equal(after["conv2.weight"], first["conv2.weight"])

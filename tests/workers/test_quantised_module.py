@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 
 from search_spaces.network import Network, Node, Op
-from search_spaces.precision import W8A8, Precision
+from search_spaces.precision import W8A8, Precision, parse_precision
 from search_spaces.quantisation import plan_quantisation
 from search_spaces.spec import Estimator, Family
 from tests.workers.test_parity import (
@@ -32,6 +32,7 @@ from workers.onnx_session import check_executed
 from workers.onnx_writer import write_onnx
 from workers.quantisation_aware.module import QuantisedModule, build_quantised_module
 from workers.testing import random_weights
+from workers.weight_grids import is_on_grid
 from workers.weights import Weights, WeightsError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -99,6 +100,24 @@ def test_precisions_may_differ_by_block(family):
     folded, weights, ranges, images = prepare(network)
     module = build_quantised_module(folded, weights, ranges)
     assert_same(run_module(module, images), run_onnx(write_onnx(folded, weights, ranges, batch=IMAGES), images))
+
+
+@pytest.mark.parametrize("text", ["w4a32", "k3a32", "w1a32", "w8a16"])
+def test_weights_in_few_bits_of_layers_that_compute_in_floats_are_as_in_the_file(text):
+    network = with_precision(catalog_network(Family.MOBILENET_V1), W8A8)
+    for block in blocks_of(network)[::2]:
+        network = with_precision(network, parse_precision(text), block)
+    folded, weights, ranges, images = prepare(network)
+    module = build_quantised_module(folded, weights, ranges)
+    assert_same(run_module(module, images), run_onnx(write_onnx(folded, weights, ranges, batch=IMAGES), images))
+    grow(module)
+    module(torch.from_numpy(images)).sum().backward()
+    held = [layer.name for layer in folded.compute_nodes() if str(layer.precision) == text]
+    assert all(module.named_weights()[f"{name}.weight"].grad.abs().sum() > 0 for name in held)
+    learned, learned_ranges = module.deployed()
+    assert all(is_on_grid(learned[f"{layer.name}.weight"], layer.precision) for layer in folded.compute_nodes())
+    file = write_onnx(folded, learned, learned_ranges, batch=IMAGES)
+    assert_same(run_module(module, images), run_onnx(file, images))
 
 
 @QUICK

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+import workers.checkpoint
 import workers.train
 from search_spaces.network import Network
 from search_spaces.spec import Optimizer, RegulariserName
@@ -27,7 +28,7 @@ from workers.losses import Teacher
 from workers.progress import ignore_progress
 from workers.recipe import Distillation, Recipe, Regulariser
 from workers.splits import Splits, make_splits
-from workers.train import Trained, TrainingDivergedError, train_with_report
+from workers.train import Trained, TrainingDivergedError, train_resumably, train_with_report
 from workers.weights import Weights, init_weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -207,3 +208,18 @@ def test_a_training_that_diverges_leaves_no_checkpoint(splits, tmp_path, monkeyp
     with pytest.raises(TrainingDivergedError):
         get_base(small_network(), splits, Recipe(epochs=3, learning_rate=1e20), tmp_path)
     assert [path.suffix for path in (tmp_path / "bases").iterdir()] == [".lock"]
+
+
+def test_a_checkpoint_that_another_process_removes_meanwhile_does_no_harm(splits, tmp_path, monkeypatch):
+    path = tmp_path / "shared.safetensors"
+    path.write_bytes(b"of another process, which ends just now")
+
+    def open_too_late(path: Path, **_: Any) -> None:
+        path.unlink()
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr(workers.checkpoint, "safe_open", open_too_late)
+    short = Recipe(epochs=0.2, batch_size=64)
+    arguments = (small_network(), None, splits.train, short)
+    trained = train_resumably(*arguments, path, ignore_progress, lambda: None)
+    assert are_equal(trained.weights, train_with_report(*arguments, ignore_progress, lambda: None).weights)

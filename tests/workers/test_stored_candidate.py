@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from search_spaces.design import Design
 from search_spaces.known import Sources
+from search_spaces.network import Network, Node, Op
+from search_spaces.precision import Precision
 from search_spaces.spec import SearchSpec
 from service.artifacts.store import ARTIFACTS, open_path
 from tests.workers.on_digits import DigitsHome, digits_document, half
 from workers.appraise import build
+from workers.base import Base
 from workers.jobs import confirm, evaluate, export
 from workers.stored_candidate import arrays_of, raw_weights_of, restored
-from workers.weights import WeightsError
+from workers.transforms.reconstruct import observe
+from workers.weight_grids import quantised_weight
+from workers.weights import WeightsError, init_weights
 from workers.weights_file import load_weights
 from workers.workbench import set_up
 
@@ -62,11 +69,42 @@ def test_a_finalist_is_trained_through_its_rounding_and_exported_as_it_was_confi
     assert {name: differences[name] for name in ("accuracy", "size_bytes")} == {"accuracy": 0, "size_bytes": 0}
 
 
+@pytest.mark.parametrize("weights_alone", ["w4a32", "k3a32"])
+def test_weights_in_few_bits_beside_integers_stay_in_few_bits(digits_home: DigitsHome, weights_alone: str):
+    spec = spec_with(SHORT, {})
+    design = Design.of(few_bits().to_json() | {f"precision/block{number}": weights_alone for number in range(2, 6)})
+    outcome = evaluate(spec, Sources(), design, digits_home.key, digits_home.folder)
+    assert outcome.details["stage_s"]["train_rounded"] > 0
+    exported = export(spec, Sources(), design, digits_home.key, None, outcome.values, digits_home.folder)
+    assert exported["report"]["differences"]["accuracy"] == 0
+    assert any(file["filename"].endswith(".packed.safetensors") for file in exported["files"])
+
+
 def test_candidates_are_trained_where_the_evaluation_has_epochs(digits_home: DigitsHome):
     outcome = evaluate(spec_with(SHORT, {}), Sources(), few_bits(), digits_home.key, digits_home.folder)
     assert outcome.details["stage_s"]["train_rounded"] > 0
     floats = evaluate(spec_with(SHORT, {}), Sources(), half("fp32"), digits_home.key, digits_home.folder)
     assert "train_rounded" not in floats.details["stage_s"]
+
+
+def test_a_network_of_which_only_the_image_is_rounded_is_trained_too(digits_home: DigitsHome):
+    bench = set_up(spec_with(SHORT, {}), Sources(), digits_home.key, digits_home.folder)
+    nodes = (
+        Node("image", Op.INPUT),
+        Node("flat", Op.FLATTEN, ("image",)),
+        Node("classifier", Op.LINEAR, ("flat",), 10, bias=True),
+    )
+    network = Network("linear", bench.base.network.input, nodes, "classifier")
+    weights = init_weights(network, seed=0)
+    base = Base("0" * 64, network, weights, {})
+    bench = replace(bench, base=base, observed=observe(network, weights, bench.observed.images))
+    candidate = build(bench, Design.of({"precision/classifier": "w3a8"}), {"stage_s": {}})[0]
+    assert candidate.is_rounded
+    assert candidate.ranges == {}
+    name = "classifier.weight"
+    assert not np.array_equal(candidate.weights[name], quantised_weight(weights[name], Precision(3, 8)))
+    back = restored(replace(candidate, weights={}), arrays_of(candidate))
+    assert np.array_equal(back.weights[name], candidate.weights[name])
 
 
 def test_a_candidate_comes_back_as_it_was_from_its_arrays(digits_home: DigitsHome):

@@ -107,3 +107,10 @@ def test_few_bits_everywhere_leave_eight_to_the_first_and_last_layer():
         "w8a8",
     )
     assert space.contains(design)
+
+
+@pytest.mark.parametrize("varied", [{"importance": {"choices": ["l2", "l1"]}}, {"groups": {"choices": [4, 2]}}])
+def test_what_has_no_value_of_the_base_is_as_in_the_uniform_baseline(varied):
+    space = {"prune_ratio": {"high": 0.5, "step": 0.5}} | varied
+    built = check_spec(parse_spec(digits_document(space=space)), local_known()).space
+    assert uniform_design(built, 0.5, None, None) in built.uniform

@@ -78,6 +78,14 @@ def test_least_squared_error_beats_the_peak_in_every_channel(bits: int) -> None:
         assert errors[Calibration.MSE].sum() < 0.6 * errors[Calibration.MIN_MAX].sum()
 
 
+def test_a_percentile_of_zeros_leaves_a_few_weights_what_they_are() -> None:
+    weight = np.zeros((2, 5000), np.float32)
+    weight[0, 3], weight[1] = 0.7, gaussian(5000)
+    rounded = quantised_weight(weight, Precision(8, 8), Calibration.PERCENTILE)
+    assert rounded[0, 3] == pytest.approx(0.7, rel=1e-4)
+    assert np.array_equal(rounded, quantised_weight(rounded, Precision(8, 8)))
+
+
 def test_a_percentile_lets_outliers_go() -> None:
     weight = gaussian(2, 5000)
     weight[0, 17] = 100.0

@@ -16,11 +16,13 @@ import torch
 from torch import Tensor
 
 from search_spaces.network import Network, Node, Op, infer_shapes
+from search_spaces.precision import FLOAT_BITS
 from search_spaces.quantisation import is_quantised_layer, plan_quantisation
 from search_spaces.spec import Estimator
 from workers.onnx_quantize import TensorRange, activation_grid, image_range, quantise_weight
 from workers.quantisation_aware.estimators import Levels, lsq_step_share, round_to_grid, weight_levels
 from workers.torch_network import NetworkModule, read_weights
+from workers.weight_grids import find_in_codebook, make_codebook, quantised_weight
 from workers.weights import Weights, check_weights
 
 _LEARNS_WEIGHT_STEPS = frozenset({Estimator.LSQ, Estimator.EWGS})
@@ -72,6 +74,12 @@ class QuantisedModule(NetworkModule):
         self.estimator = estimator
         self._quantisation = plan_quantisation(network)
         self._layers = {layer.name: layer for layer in network.compute_nodes() if is_quantised_layer(layer)}
+        self._held = {f"{layer.name}.weight": layer for layer in network.compute_nodes() if _is_held(layer)}
+        self._codebooks = {
+            name: make_codebook(weights[name], layer.precision.weight_bits)
+            for name, layer in self._held.items()
+            if layer.precision.is_codebook
+        }
         sites = dict(self._activation_sites(ranges))
         self._sites = sites | {f"{name}.weight": self._weight_site(layer) for name, layer in self._layers.items()}
         for name, site in self._sites.items():
@@ -158,10 +166,25 @@ class QuantisedModule(NetworkModule):
     def weight(self, name: str) -> Tensor | None:
         """As the file has it: kernels on their grid, biases in the unit of the integer accumulator."""
         value = super().weight(name)
+        if value is not None and name in self._held:
+            return self._hold(name, value)
         layer = self._layers.get(name.rpartition(".")[0])
         if value is None or layer is None:
             return value
         return self._round(name, value) if name in self._sites else self._round_bias(layer, value)
+
+    def _hold(self, name: str, value: Tensor) -> Tensor:
+        """Weights in few bits of a layer that computes in floats; the gradient passes as it is.
+
+        A grid follows the weights, a codebook keeps its values, since to find them takes longer than a step.
+        """
+        weight = value.detach().numpy()
+        if name in self._codebooks:
+            codebook = self._codebooks[name]
+            rounded = codebook[find_in_codebook(weight, codebook)]
+        else:
+            rounded = quantised_weight(weight, self._held[name].precision)
+        return torch.from_numpy(rounded) + (value - value.detach())
 
     def _round_bias(self, layer: Node, bias: Tensor) -> Tensor:
         source = self._quantisation.root[layer.inputs[0]]
@@ -197,10 +220,10 @@ class QuantisedModule(NetworkModule):
     def deployed(self) -> tuple[Weights, dict[str, TensorRange]]:
         """Float32 weights and ranges from which `write_onnx` makes the integers that this module computes with."""
         weights = read_weights(self)
-        for name in self._layers:
-            rounded = self.weight(f"{name}.weight")
+        for name in (*self._held, *(f"{layer}.weight" for layer in self._layers)):
+            rounded = self.weight(name)
             assert rounded is not None, "every layer has a weight"
-            weights[f"{name}.weight"] = np.ascontiguousarray(rounded.numpy())
+            weights[name] = np.ascontiguousarray(rounded.numpy())
         image = self.network.nodes[0].name
         return weights, {name: self._range(name) for name in self._quantisation.bits if name != image}
 
@@ -231,6 +254,11 @@ def build_quantised_module(
     module = QuantisedModule(network, weights, ranges, estimator).eval()
     module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks this form
     return module
+
+
+def _is_held(layer: Node) -> bool:
+    """Whether its weights are in few bits and it computes in floats."""
+    return layer.precision.weight_bits < FLOAT_BITS and not is_quantised_layer(layer)
 
 
 def _storable(step: Tensor) -> Tensor:
