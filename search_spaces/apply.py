@@ -249,6 +249,8 @@ def _changed_precision(kind: Kind, decision: str, before: Precision, value: Valu
     known = WEIGHT_BITS if kind is Kind.WEIGHT_BITS else ACTIVATION_BITS
     if not isinstance(value, int) or value not in known:
         raise DesignError(decision, f"bits are one of {', '.join(map(str, known))}, not {value!r}")
+    if before.is_codebook:
+        raise DesignError(decision, f"the layer has a codebook ({before}); say its bits there")
     if kind is Kind.WEIGHT_BITS:
         return replace(before, weight_bits=value)
     return replace(before, activation_bits=value)

@@ -336,9 +336,7 @@ def _training_faults(spec: SearchSpec, known: Known) -> Iterator[Fault]:
 
 def _space_faults(spec: SearchSpec, space: Space) -> Iterator[Fault]:
     if space.size() == 1:
-        message = (
-            "nothing can be varied: give prune_ratio, precision, group_size or groups more than one choice that fits"
-        )
+        message = "nothing can be varied: give a part of the space more than one choice that fits"
         yield Fault("/space", message)
     reach = symbolic_reach(space)
     for number, limit in enumerate(spec.limits):

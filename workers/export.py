@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -16,7 +17,7 @@ from typing import Any
 
 from search_spaces.apply import apply, design_key
 from search_spaces.design import Design
-from search_spaces.objectives import SYMBOLIC_METRICS
+from search_spaces.objectives import MAP_METRICS, SYMBOLIC_METRICS
 from search_spaces.precision import FLOAT_BITS
 from service.artifacts.store import open_path, put_bytes
 from workers.appraise import Details, build, final_values, write_checked
@@ -182,6 +183,8 @@ def _split_reported(bench: Workbench, weights_digest: str | None) -> Split:
 
 
 _ROUNDING = 1e-9
+_OF_MAPS = 1e-3
+"""Sums in another order move a value here and there to the next level."""
 
 
 def _compare_reported(reported: Mapping[str, float], found: Mapping[str, float], scores: tuple[str, ...]) -> None:
@@ -193,6 +196,10 @@ def _compare_reported(reported: Mapping[str, float], found: Mapping[str, float],
         if reported[metric] != found[metric]:
             told = f"{found[metric]:,.10g}, reported were {reported[metric]:,.10g}"
             raise FileMismatchError(f"the file has {metric} {told}")
+    for metric in sorted(MAP_METRICS & reported.keys() & found.keys()):
+        if not math.isclose(reported[metric], found[metric], rel_tol=_OF_MAPS):
+            told = f"{found[metric]:,.6g}, reported were {reported[metric]:,.6g}"
+            raise FileMismatchError(f"the maps of the file have {metric} {told}")
     for name in (score for score in scores if score in reported):
         low, high = found[f"{name}_low"] - _ROUNDING, found[f"{name}_high"] + _ROUNDING
         if not (low <= reported[name] <= high or reported[name] == found[name]):

@@ -76,6 +76,12 @@ _IN_TORCH: dict[str, Callable[..., Tensor]] = {
     "Sqrt": torch.sqrt,
     "Abs": torch.abs,
     "Neg": torch.neg,
+    "Log": torch.log,
+    "Reciprocal": torch.reciprocal,
+    "Sin": torch.sin,
+    "Softsign": F.softsign,
+    "Celu": lambda x, alpha=1.0: F.celu(x, alpha),
+    "Selu": lambda x, alpha=1.67326319217681884765625, gamma=1.05070102214813232421875: gamma * F.elu(x, alpha),
 }
 """By ONNX's name; attributes by ONNX's names and with its defaults."""
 

@@ -255,6 +255,12 @@ class _Run:
         if self.parts > 1:
             report["images_at_once"] = -(-batch_size // self.parts)
         learned = {} if self._weight_loss is None else self._weight_loss.report()
+        if not all(bool(torch.isfinite(value).all()) for value in self._moved.values()):
+            # The loss is told before a step, so that no loss tells what the last one did.
+            raise TrainingDivergedError(
+                f"weights are not finite after the last step; the last loss was {self.last_loss:.4g}: try a smaller "
+                "learning rate"
+            )
         return Trained(read_weights(self._module), self.seconds, report | learned)
 
 

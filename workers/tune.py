@@ -5,7 +5,10 @@ Knows nothing of what the weights are for; what is killed in between goes on fro
 
 from __future__ import annotations
 
+import time
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 from search_spaces.network import Network
 from search_spaces.spec import NetworkSpec
@@ -17,6 +20,8 @@ from workers.recipe import Distillation, Recipe, fine_tuning, recipe_for
 from workers.train import train_resumably
 from workers.weights import Weights
 from workers.workbench import Workbench
+
+ABANDONED_AFTER_S = 14 * 24 * 3600.0
 
 TUNINGS = "tunings"
 """Where checkpoints are, under the home folder."""
@@ -39,10 +44,20 @@ def tune(
     recipe = fine_tuning(_recipe(bench), epochs, learning_rate)
     teacher = None if recipe.distillation is None else Teacher(bench.base.network, bench.base.weights)
     split = bench.splits.train
+    _forget_abandoned(bench.home / TUNINGS)
     partial = bench.home / TUNINGS / f"{training_identity(network, weights, split, recipe, teacher)}.safetensors"
     trained = train_resumably(network, weights, split, recipe, partial, progress, turn.yield_, teacher)
     partial.unlink(missing_ok=True)
     return trained.weights
+
+
+def _forget_abandoned(folder: Path) -> None:
+    """Remove what cancelled searches and jobs that failed have left: nobody comes back to it after so long."""
+    oldest = time.time() - ABANDONED_AFTER_S
+    for path in folder.glob("*.safetensors") if folder.is_dir() else ():
+        with suppress(FileNotFoundError):  # another process may be doing the same
+            if path.stat().st_mtime < oldest:
+                path.unlink()
 
 
 def _recipe(bench: Workbench) -> Recipe:

@@ -325,6 +325,12 @@ def test_a_method_is_of_the_whole_network_and_has_a_name(design, message):
         apply(build_network(HALF, 10, (0.5,), (0.5,)), Design.of(design))
 
 
+def test_bits_of_a_codebook_are_said_with_it():
+    design = Design.of({"precision/block2.pointwise": "k4a32", "weight_bits/block2.pointwise": 8})
+    with pytest.raises(DesignError, match="has a codebook"):
+        apply(build_network(HALF, 10, (0.5,), (0.5,)), design)
+
+
 def test_a_design_that_is_no_point_is_refused_by_name():
     space, _ = space_of({"prune_ratio": RATIOS})
     with pytest.raises(ValueError, match=r"channels/block1\.pointwise: 31"):

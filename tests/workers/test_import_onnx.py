@@ -258,7 +258,9 @@ def test_constants_that_scale_and_shift_become_weights(layout, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "activation", [nn.LeakyReLU(0.1), nn.ELU(), nn.Softplus(), nn.SiLU()], ids=lambda one: type(one).__name__
+    "activation",
+    [nn.LeakyReLU(0.1), nn.ELU(), nn.Softplus(), nn.SiLU(), nn.SELU(), nn.CELU(2.0), nn.Softsign()],
+    ids=lambda one: type(one).__name__,
 )
 @pytest.mark.parametrize("which", [(), (1, 2), (0, 3), (0, 1, 2, 3)], ids=str)
 def test_layers_execute_as_declared_whatever_follows_them(activation, which, tmp_path):

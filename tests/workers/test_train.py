@@ -131,6 +131,12 @@ def test_training_that_diverges_says_where(network, splits):
         train(network, None, splits.train, Recipe(epochs=3, learning_rate=1e20), ignore_progress, no_wait)
 
 
+def test_a_last_step_that_spoils_the_weights_is_seen(network, splits):
+    one_step = Recipe(epochs=0.01, learning_rate=1e38, momentum=0.0, schedule=Schedule.CONSTANT)
+    with pytest.raises(TrainingDivergedError, match="weights are not finite after the last step"):
+        train(network, None, splits.train, one_step, ignore_progress, no_wait)
+
+
 def made_split(count: int, size: int) -> Split:
     images = np.random.default_rng(0).integers(1, 256, size=(count, 1, size, size)).astype(np.uint8)
     return Split("train", images, np.arange(count), "")

@@ -176,10 +176,16 @@ def _checks(exported: Exported) -> Iterator[Line]:
         yield Line(runtime["runtime"], _describe_agreement(runtime, checks["images"]))
 
 
+TELLS_NOTHING = 1.0
+"""A difference as large as the outputs: so much was allowed."""
+
+
 def _describe_agreement(runtime: Mapping[str, Any], images: int) -> str:
     if runtime["difference"] is None:
         return f"not run: {runtime['note']}"
     note = f"; {runtime['note']}" if runtime["note"] else ""
+    if runtime["tolerance"] >= TELLS_NOTHING:
+        return f"runs the file; at so few bits its outputs are too rough to be compared{note}"
     return (
         f"computes what the file says: its outputs for {images} images differ by {runtime['difference']:.1e} of their "
         f"size, and at most {runtime['tolerance']:.1e} was allowed{note}"
