@@ -6,6 +6,7 @@ Commands that do the work in this process (`try`, `worker`) come from the entry-
 
 from __future__ import annotations
 
+import math
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated
@@ -165,14 +166,26 @@ def refine(
     trial: Annotated[list[int] | None, typer.Option(help="its number; again for more; default: the front")] = None,
     learning_rate: Annotated[float, typer.Option(help="the peak")] = 0.01,
 ) -> None:
-    """Train designs of a finished search on for long, and show them before and after."""
+    """Train designs of a finished search on for long, and show them before and after; Ctrl-C stops it.
+
+    Each begins with the weights that the search has left. An export made later takes the newest refinement that helped.
+    """
+    for name, value in (("--epochs", epochs), ("--learning-rate", learning_rate)):
+        if not (math.isfinite(value) and value > 0):
+            raise typer.BadParameter(f"give a number above 0, not {value}", param_hint=name)
     with reach_service() as client:
         asked = client.request_refinements(client.resolve(search), trial or [], epochs, learning_rate)
         found = {one["id"]: one for one in asked}
-        with console.status("") as status:
-            for one in client.follow_refinements(asked):
-                status.update(f"trial {one['trial']}: {describe_activity(one['activity']) or one['state']}")
-                found[one["id"]] = one
+        try:
+            with console.status("") as status:
+                for one in client.follow_refinements(asked):
+                    status.update(f"trial {one['trial']}: {describe_activity(one['activity']) or one['state']}")
+                    found[one["id"]] = one
+        except KeyboardInterrupt:
+            for one in found.values():
+                client.cancel_refinement(one["id"])
+            errors.print("stopped; what was trained is lost")
+            raise typer.Exit(130) from None
         for one in found.values():
             console.print(terminal.refinement_table(one))
         if any(one["state"] != JobState.SUCCEEDED for one in found.values()):

@@ -202,6 +202,9 @@ class Client:
         items: list[Json] = self._json("POST", f"/v1/searches/{search_id}/refinements", json=body)["items"]
         return items
 
+    def cancel_refinement(self, refinement_id: str) -> Json:
+        return self._json("POST", f"/v1/refinements/{refinement_id}/cancel")
+
     def follow_refinements(self, refinements: Sequence[Json]) -> Iterator[Json]:
         """Each as it is now, again and again, until all have ended."""
         waiting = [one["id"] for one in refinements]

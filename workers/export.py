@@ -31,7 +31,7 @@ from workers.report import render_report
 from workers.report.facts import Exported
 from workers.snippets import MEDIA_TYPES, write_snippets
 from workers.splits import Split
-from workers.stored_candidate import raw_weights_of, restored
+from workers.stored_candidate import REFINED, raw_weights_of, restored
 from workers.verify import StoredFiles, verify
 from workers.weights import check_weights
 from workers.weights_file import load_weights, read_origin
@@ -66,7 +66,8 @@ def export_file(
     progress("build", 0.0, "building the file")
     candidate = rebuild(bench, design, weights_digest, artifacts, details)
     metadata = _metadata(bench, design, reported)
-    stem = f"{_slug(bench.spec.name)}-{design_key(bench.base.network, design)[:8]}"
+    refined = None if weights_digest is None else _refined(open_path(artifacts, weights_digest))
+    stem = _stem(bench, design, None if refined is None else weights_digest)
     deployed = _deployed(bench, design, candidate)
     model = _store(artifacts, f"{stem}.onnx", ONNX, write_checked(candidate, details, metadata))
     weights = _store(artifacts, f"{stem}.safetensors", SAFETENSORS, pack_deployed(deployed))
@@ -84,9 +85,24 @@ def export_file(
     remeasured = final_values(bench, design, candidate.network, stored.model, split, details)
     _compare_reported(reported, remeasured, bench.scores)
     files = (model, weights, *packed, *_store_snippets(bench, model.filename, artifacts))
-    exported = Exported(bench, design, candidate.network, weights_digest, reported, remeasured, details, split, files)
+    exported = Exported(
+        bench, design, candidate.network, weights_digest, reported, remeasured, details, split, files, refined
+    )
     report = _store(artifacts, f"{stem}.html", HTML, render_report(exported).encode())
     return _told(exported, model, (report, *files[1:]))
+
+
+def _stem(bench: Workbench, design: Design, refined_digest: str | None) -> str:
+    """How the files are called: after the search and the design, and the weights where these were refined."""
+    refined = "" if refined_digest is None else f"-refined-{refined_digest[:4]}"
+    return f"{_slug(bench.spec.name)}-{design_key(bench.base.network, design)[:8]}{refined}"
+
+
+def _refined(path: Path) -> Mapping[str, float] | None:
+    """What stored weights say of a training after their search; the JSON is our own."""
+    told = read_origin(path).get(REFINED)
+    settings: Mapping[str, float] | None = None if told is None else json.loads(told)
+    return settings
 
 
 def _told(exported: Exported, model: StoredFile, others: Sequence[StoredFile]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ Knows no rows and no searches. Which weights stay is decided on `score`, as for 
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from workers.candidate import Candidate, finish_candidate
 from workers.export import rebuild
 from workers.host_lock import training
 from workers.progress import Progress
-from workers.stored_candidate import arrays_of
+from workers.stored_candidate import REFINED, arrays_of
 from workers.tune import tune
 from workers.weights_file import weights_as_bytes
 from workers.workbench import Workbench
@@ -44,6 +45,8 @@ def refine_design(
     is_kept = has_helped(bench, models[0], models[1], details)
     refined, model = (trained, models[1]) if is_kept else (begun, models[0])
     origin = {"base": bench.base.key, "design": design_key(bench.base.network, design)}
+    if is_kept:
+        origin[REFINED] = json.dumps({"epochs": epochs, "learning_rate": learning_rate})
     digest = put_bytes(artifacts, weights_as_bytes(arrays_of(refined), origin))
     progress("measure", 0.0, "measuring what came of it")
     values = final_values(bench, design, refined.network, model, bench.splits.confirm, details)

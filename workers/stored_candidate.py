@@ -15,6 +15,9 @@ from workers.candidate import Candidate
 from workers.onnx_quantize import calibrated_tensors
 from workers.weights import Weights, WeightsError, check_weights
 
+REFINED = "refined"
+"""Of what stored weights say of themselves: how they were trained on, as JSON; absent where they were not."""
+
 _ROUNDED, _RANGE = "rounded/", "range/"
 
 

@@ -32,6 +32,8 @@ _DIRECTIONS = {Direction.MAXIMIZE: StudyDirection.MAXIMIZE, Direction.MINIMIZE: 
 _STUDY_ID, _STUDY_NAME = 0, "view"
 _NO_TIME = datetime.fromtimestamp(0, tz=UTC)  # Optuna wants times; none of its samplers used here reads them.
 _CONSTRAINT = "limits"
+_METHODS_DRAWN = 0.25
+"""Of all designs have methods drawn at random: the uniform baseline knows one of each only, and it comes first."""
 
 
 class OptunaSampler(IndexedSampler):
@@ -50,6 +52,7 @@ class OptunaSampler(IndexedSampler):
         self._distributions: dict[str, BaseDistribution] = {
             decision.name: _distribution_of(decision) for decision in space.decisions if len(decision.choices) > 1
         }
+        self._methods = [decision.name for decision in space.decisions if decision.kind in METHOD_KINDS]
         self._learnt = 0
 
     def _learn(self, trial: ToldTrial, indices: Indices) -> None:
@@ -69,6 +72,8 @@ class OptunaSampler(IndexedSampler):
         # What Optuna leaves open (a random start, a mutation) is drawn here: its own random sampler would start
         # from the same seed as the sampler that called it, and repeat its numbers.
         drawn = random_indices(self._levels, generator)
+        for name in self._methods if generator.random() < _METHODS_DRAWN else ():
+            chosen.pop(name, None)
         names = (decision.name for decision in self._space.decisions)
         return tuple(int(chosen.get(name, index)) for name, index in zip(names, drawn, strict=True))
 

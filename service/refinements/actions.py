@@ -6,13 +6,13 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from service import leases
-from service.errors import StateConflictError
+from service.errors import NotFoundError, StateConflictError
 from service.events.actions import append_event
-from service.models import Refinement, Search, Trial
+from service.models import Refinement, Search, Trial, utc_now
 from service.queue import TaskName, send_after_commit
 from service.searches.queries import lock_search
 from service.states import EventKind, JobState, TrialState
@@ -47,6 +47,24 @@ def request_refinement(
     send_after_commit(session, TaskName.REFINE, row.id)
     _tell(session, row.id)
     return row, True
+
+
+def cancel_refinement(session: Session, refinement_id: str) -> None:
+    """End one that waits or runs; its worker sees within seconds that its lease is gone. One that has ended stays so.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    search_id = session.scalar(select(Refinement.search_id).where(Refinement.id == refinement_id))
+    if search_id is None:
+        raise NotFoundError(f"there is no refinement {refinement_id}")
+    lock_search(session, search_id)
+    is_open = Refinement.state.in_((JobState.QUEUED, JobState.RUNNING))
+    ended = {"state": str(JobState.CANCELLED), "finished_at": utc_now(), "activity": None}
+    freed = {"lease_owner": None, "lease_expires_at": None}
+    ending = update(Refinement).where(Refinement.id == refinement_id, is_open).values(**ended, **freed)
+    if session.scalar(ending.returning(Refinement.id).execution_options(synchronize_session=False)) is not None:
+        _tell(session, refinement_id)
 
 
 def finish_refinement(

@@ -36,9 +36,16 @@ def list_refinements(session: Session, search_id: str, limit: int | None = None)
 
 
 def latest_refinement(session: Session, trial_id: int) -> Refinement | None:
-    """The newest one of a trial that has succeeded."""
+    """The newest one of a trial that has succeeded and has helped."""
     succeeded = (Refinement.trial_id == trial_id, Refinement.state == JobState.SUCCEEDED)
-    return session.scalar(select(Refinement).where(*succeeded).order_by(Refinement.finished_at.desc()).limit(1))
+    newest_first = session.scalars(select(Refinement).where(*succeeded).order_by(Refinement.finished_at.desc()))
+    return next((row for row in newest_first if is_kept(row) is not False), None)
+
+
+def is_kept(row: Refinement) -> bool | None:
+    """Whether its values are of the trained weights, or of what it began with; None until that is known."""
+    kept: bool | None = row.details.get("fine_tuning", {}).get("kept")
+    return kept
 
 
 def _query() -> Select[Refinement, Trial]:

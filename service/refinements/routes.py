@@ -12,7 +12,7 @@ from service.db import reading, transaction
 from service.edge import BodyDep, EngineDep, SearchId, read_model, retry_after
 from service.errors import InvalidRequestError, NotFoundError, StateConflictError
 from service.models import Search, Trial
-from service.refinements.actions import request_refinement
+from service.refinements.actions import cancel_refinement, request_refinement
 from service.refinements.queries import get_refinement, list_refinements
 from service.refinements.schemas import MOST_TRIALS, RefinementBody, RefinementPage, RefinementRequest, refinement_body
 from service.searches.queries import get_search
@@ -57,6 +57,14 @@ def read_refinement(response: Response, engine: EngineDep, refinement_id: Search
         shown = refinement_body(get_refinement(session, refinement_id))
     response.headers.update(retry_after(shown.state.is_final))
     return shown
+
+
+@router.post("/refinements/{refinement_id}/cancel")
+def cancel(engine: EngineDep, refinement_id: SearchId) -> RefinementBody:
+    """Stop a refinement; what it has trained is lost. Of one that has ended this changes nothing."""
+    with transaction(engine) as session:
+        cancel_refinement(session, refinement_id)
+        return refinement_body(get_refinement(session, refinement_id))
 
 
 def find_wanted(session: Session, search: Search, numbers: list[int] | None) -> list[Trial]:

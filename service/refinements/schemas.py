@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from search_spaces.objectives import Provenance
-from service.refinements.queries import RefinementRow
+from service.refinements.queries import RefinementRow, is_kept
 from service.states import JobState
 
 MOST_TRIALS = 100
@@ -76,7 +76,7 @@ def refinement_body(row: RefinementRow) -> RefinementBody:
         before=refinement.before,
         values=refinement.values,
         sources=refinement.sources,
-        kept=refinement.details.get("fine_tuning", {}).get("kept"),
+        kept=is_kept(refinement),
         created_at=refinement.created_at,
         finished_at=refinement.finished_at,
     )

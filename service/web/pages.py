@@ -33,7 +33,7 @@ from service.exports.routes import find_wanted
 from service.known import known_for
 from service.models import Search
 from service.paging import decode_token, encode_token
-from service.refinements.actions import request_refinement
+from service.refinements.actions import cancel_refinement, request_refinement
 from service.refinements.queries import list_refinements
 from service.refinements.routes import find_wanted as find_trials
 from service.refinements.schemas import RefinementRequest
@@ -161,6 +161,13 @@ def refine(engine: EngineDep, form: FormFields, search_id: SearchId) -> Response
         search = get_search(session, search_id)
         for trial in find_trials(session, search, wanted.trials):
             request_refinement(session, search, trial, wanted.settings())
+    return redirect(f"/searches/{search_id}")
+
+
+@router.post("/searches/{search_id}/refinements/{refinement_id}/cancel")
+def stop_refining(engine: EngineDep, form: FormFields, search_id: SearchId, refinement_id: SearchId) -> Response:
+    with transaction(engine) as session:
+        cancel_refinement(session, refinement_id)
     return redirect(f"/searches/{search_id}")
 
 

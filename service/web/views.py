@@ -15,7 +15,7 @@ from search_spaces.objectives import Provenance, TrialState
 from search_spaces.spec import ObjectiveSpec, SearchSpec
 from service.exports.queries import ExportRow
 from service.models import Artifact, Finalist, Search, Trial, utc_now
-from service.refinements.queries import RefinementRow
+from service.refinements.queries import RefinementRow, is_kept
 from service.states import JobState, SearchState
 from service.trials.fronts import Front, Member
 from service.trials.queries import Progress
@@ -116,7 +116,9 @@ class ExportView:
 
 @dataclass(frozen=True, slots=True)
 class RefinementView:
+    id: str
     number: int
+    is_open: bool
     settings: str
     state: str
     activity: str
@@ -229,12 +231,14 @@ def export_view(row: ExportRow) -> ExportView:
 def refinement_view(row: RefinementRow) -> RefinementView:
     refinement = row.refinement
     return RefinementView(
+        id=refinement.id,
+        is_open=not JobState(refinement.state).is_final,
         number=row.trial.number,
         settings=describe_training(refinement.settings),
         state=refinement.state,
         activity=describe_activity(refinement.activity),
         reason=refinement.reason,
-        is_kept=refinement.details.get("fine_tuning", {}).get("kept", True),
+        is_kept=is_kept(refinement) is not False,
         figures=refined_figures(row.trial.values, refinement.before, refinement.values),
     )
 

@@ -309,6 +309,29 @@ def test_trial_without_limits_counts_as_feasible_and_an_unexplained_miss_does_no
 
 
 @pytest.mark.parametrize("name", [SamplerName.TPE, SamplerName.NSGA2])
+def test_methods_that_the_baseline_does_not_know_are_tried(name: SamplerName) -> None:
+    """The baseline is told first, and has one method only."""
+    chain = chain_space([8, 8, 8, 8])
+    decision = Decision("importance/network", Kind.IMPORTANCE, "network", ("a", "b", "c"))
+    uniform = [Design.of({**design, decision.name: "a"}) for design in chain.uniform]
+    space = Space(chain.network, (*chain.decisions, decision), tuple(uniform))
+    sampler = make_sampler(contract_spec(trials=40, name=name), space)
+
+    def told(number: int, design: Design, baseline: bool) -> ToldTrial:
+        kept = sum(int(value) for kind, value in design.items() if kind.startswith("channels"))
+        values = {Metric.ACCURACY: kept / 32, Metric.MACS: kept / 32}
+        return ToldTrial(number, design, TrialState.SUCCEEDED, values, {}, {}, baseline)
+
+    sampler.tell([told(number, design, True) for number, design in enumerate(uniform)])
+    tried = []
+    for number in range(len(uniform), len(uniform) + 40):
+        (proposal,) = sampler.ask(1, number, [])
+        sampler.tell([told(number, proposal.design, False)])
+        tried.append(proposal.design[decision.name])
+    assert min(tried.count(method) for method in decision.choices) >= 2
+
+
+@pytest.mark.parametrize("name", [SamplerName.TPE, SamplerName.NSGA2])
 def test_methods_are_learnt_though_they_have_no_order(name: SamplerName) -> None:
     methods = tuple("abcdef")
     chain = chain_space([8, 8, 8, 8])

@@ -7,11 +7,12 @@ import pytest
 from sqlalchemy import Engine
 
 from service.config import Settings
-from service.db import transaction
+from service.db import reading, transaction
 from service.exports.actions import finish_export
-from service.leases import claim
-from service.models import Export, Refinement
+from service.leases import claim, renew
+from service.models import Export, Refinement, Trial
 from service.refinements.actions import finish_refinement
+from service.refinements.queries import latest_refinement
 from service.searches.actions import move
 from service.searches.queries import lock_search
 from service.states import JobState, SearchState
@@ -76,6 +77,45 @@ def test_it_is_told_when_training_did_not_help(client: httpx.Client, engine: Eng
     fulfil(engine, asked["id"], TUNED | {"details": {"fine_tuning": {"kept": False}}})
     assert client.get(f"/v1/refinements/{asked['id']}").json()["kept"] is False
     assert "so what it began with stays" in client.get(f"/searches/{search_id}").text
+
+
+def test_what_did_not_help_is_not_handed_out(client: httpx.Client, engine: Engine, search_id: str) -> None:
+    end(engine, search_id)
+    with transaction(engine) as session:
+        (trial, *_) = session.query(Trial).filter_by(search_id=search_id).order_by(Trial.number)
+    path = f"/v1/searches/{search_id}/refinements"
+    for epochs, kept in ((1, True), (2, False)):
+        (asked,) = client.post(path, json={"epochs": epochs, "trials": [0]}).json()["items"]
+        fulfil(engine, asked["id"], TUNED | {"details": {"fine_tuning": {"kept": kept}}})
+    with reading(engine) as session:
+        latest = latest_refinement(session, trial.id)
+    assert latest is not None
+    assert latest.settings["epochs"] == 1
+
+
+@pytest.mark.parametrize("is_running", [False, True])
+def test_a_refinement_can_be_stopped(client: httpx.Client, engine: Engine, search_id: str, is_running: bool) -> None:
+    end(engine, search_id)
+    (asked,) = client.post(f"/v1/searches/{search_id}/refinements", json={"epochs": 9, "trials": [0]}).json()["items"]
+    attempt = None
+    if is_running:
+        with transaction(engine) as session:
+            attempt = claim(session, Refinement, asked["id"], "worker", 60)
+    stopped = client.post(f"/v1/refinements/{asked['id']}/cancel")
+    assert (stopped.status_code, stopped.json()["state"]) == (200, "cancelled")
+    with transaction(engine) as session:
+        assert claim(session, Refinement, asked["id"], "another", 60) is None
+        if attempt is not None:
+            assert not renew(session, Refinement, asked["id"], attempt, 60), "its worker stops"
+            assert not finish_refinement(session, asked["id"], attempt, JobState.SUCCEEDED, result=TUNED)
+    assert client.post(f"/v1/refinements/{asked['id']}/cancel").json()["state"] == "cancelled"
+    assert client.post("/v1/refinements/00000000-0000-0000-0000-000000000000/cancel").status_code == 404
+    (again,) = client.post(f"/v1/searches/{search_id}/refinements", json={"epochs": 9, "trials": [0]}).json()["items"]
+    assert again["id"] != asked["id"]
+    form = f"/searches/{search_id}/refinements/{again['id']}/cancel"
+    assert form in client.get(f"/searches/{search_id}").text
+    assert client.post(form).status_code in (200, 303)
+    assert client.get(f"/v1/refinements/{again['id']}").json()["state"] == "cancelled"
 
 
 def test_what_was_asked_for_before_is_not_done_again(client: httpx.Client, engine: Engine, search_id: str) -> None:

@@ -333,6 +333,10 @@ def test_a_refined_design_is_scored_before_and_after_and_its_weights_are_handed_
     assert again["weights_digest"] == found["weights_digest"]
     result = export_half(digits_home, found["weights_digest"], found["values"])
     assert result["report"]["differences"]["accuracy"] == 0
+    assert f"-refined-{found['weights_digest'][:4]}.onnx" in result["filename"]
+    (page,) = [one for one in result["files"] if one["filename"].endswith(".html")]
+    told = open_path(digits_home.folder / ARTIFACTS, page["digest"]).read_text()
+    assert "after the search, for 2 epochs at a learning rate of 0.002" in told
 
 
 def test_training_that_makes_a_design_worse_is_not_kept(confirmed, digits_home):

@@ -21,7 +21,7 @@ from search_spaces.network import Network, Op
 from search_spaces.quantisation import why_emulated
 from search_spaces.spec import LimitSpec, NetworkSpec
 from service.units import ABSENT, show_with_unit, unit_of
-from service.wording import describe_design, describe_file, named_metrics, show_value
+from service.wording import describe_design, describe_file, describe_training, named_metrics, show_value
 from workers.report.layers import Hue, LayerRow, layer_rows, legend
 from workers.splits import Split
 from workers.workbench import Workbench
@@ -50,6 +50,7 @@ class Exported:
         details: evidence, with `checks` of `workers.verify`.
         split: whose images the reported scores are of.
         files: beside the report.
+        refined: how the weights were trained on after the search; None where they were not.
     """
 
     bench: Workbench
@@ -61,6 +62,7 @@ class Exported:
     details: Mapping[str, Any]
     split: Split
     files: Sequence[File]
+    refined: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +149,10 @@ def _methods(exported: Exported) -> Iterator[Line]:
     yield Line(
         "fine-tuning",
         f"{evaluation.finetune_epochs:g} epochs of every candidate, {evaluation.finalists.finetune_epochs:g} more of "
-        "finalists; a refinement adds its own. What made a design worse was not kept",
+        "finalists. What made a design worse was not kept",
     )
+    if exported.refined is not None:
+        yield Line("refined", f"after the search, for {describe_training(exported.refined)}")
     every, final = evaluation.quantisation_aware.epochs, evaluation.finalists.quantisation_aware.epochs
     if every or final:
         told = f"{every:g} epochs of every candidate, {final or every:g} of finalists"
