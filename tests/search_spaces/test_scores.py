@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from search_spaces.objectives import DEVICE_METRICS, SYMBOLIC_METRICS, Metric
+from search_spaces.objectives import DEVICE_METRICS, MAP_METRICS, SYMBOLIC_METRICS, Metric
 from search_spaces.scores import BUILT_IN_SCORES, Score, wilson_interval
 from search_spaces.scores.classification import Accuracy, BalancedAccuracy, MacroF1, RocAuc, Top5Accuracy
 from search_spaces.scores.regression import R2, MeanAbsoluteError
@@ -51,7 +51,7 @@ class TestR2(ScoreContract):
 
 
 def test_every_metric_is_a_cost_or_a_score() -> None:
-    assert BUILT_IN_SCORES.keys() | DEVICE_METRICS | SYMBOLIC_METRICS == set(Metric)
+    assert BUILT_IN_SCORES.keys() | DEVICE_METRICS | SYMBOLIC_METRICS | MAP_METRICS == set(Metric)
 
 
 def case(classes: int, seed: int, images: int = 150) -> tuple[np.ndarray, np.ndarray]:

@@ -121,7 +121,7 @@ def test_an_export_is_filtered_and_streamed(client: httpx.Client, engine: Engine
         record(session, [new_measurement(protocol={"batch": index}) for index in range(12_000)])
         record(session, [new_measurement(device="other")])
     params = {"format": form, "device": "local-cpu", "stale": False}
-    with client.stream("GET", "/v1/measurements/export", params=params) as response:
+    with client.stream("GET", "/v1/measurements/export", params=params, timeout=60) as response:
         pieces = list(response.iter_bytes())
     assert response.status_code == 200
     assert f'filename="measurements.{form}"' in response.headers["content-disposition"]
