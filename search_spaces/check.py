@@ -158,9 +158,12 @@ def _name_faults(spec: SearchSpec, known: Known) -> Iterator[Fault]:
 
 def unknown_name(kind: str, name: str, names: Sequence[str]) -> str:
     """For people: that nothing is called so, and what might have been meant."""
+    word = kind.replace("_", " ")
+    if not names:
+        return f"there is no {word} {name!r}; import one first"
     close = get_close_matches(name, names, n=1)
     hint = f"did you mean {close[0]}? " if close else ""
-    return f"{hint}Known {kind}s are {', '.join(names)}" if names else f"there is no {kind} yet; import one first"
+    return f"there is no {word} {name!r}: {hint}known are {', '.join(names)}"
 
 
 def _fit_faults(

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from search_spaces.objectives import Metric
 
 ABSENT = "-"
+_SMALL, _DIGITS_OF_SMALL = 0.1, 3
+"""Below, so many digits that are not leading zeros are shown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """Shown value = stored value x `factor`, with `digits` after the point."""
+    """Shown value = stored value x `factor`, with `digits` after the point; more where few would show little of it."""
 
     title: str
     symbol: str
@@ -23,7 +26,13 @@ class Unit:
         return f"{self.title} ({self.symbol})" if self.symbol else self.title
 
     def show(self, value: float | None) -> str:
-        return ABSENT if value is None else f"{value * self.factor:,.{self.digits}f}"
+        if value is None:
+            return ABSENT
+        shown = value * self.factor
+        digits = self.digits
+        if 0 < abs(shown) < _SMALL:
+            digits = max(digits, _DIGITS_OF_SMALL - 1 - math.floor(math.log10(abs(shown))))
+        return f"{shown:,.{digits}f}"
 
 
 UNITS: dict[Metric, Unit] = {

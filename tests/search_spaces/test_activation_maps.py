@@ -147,7 +147,7 @@ def test_codecs_are_choices_of_a_space():
 def test_what_is_no_codec_is_refused_with_those_that_are():
     found = faults(space={"activation_codec": {"choices": ["seg", "sag"]}})
     assert [pointer for pointer, _ in found] == ["/space/activation_codec/choices/1"]
-    assert "did you mean seg? Known activation_codecs are none, raw, zvc, huffman, eg, seg" in found[0][1]
+    assert "did you mean seg? known are none, raw, zvc, huffman, eg, seg" in found[0][1]
     with pytest.raises(ValueError, match="activation_codec"):
         SearchSpec.model_validate(document(evaluation={"activation_codec": "zip"}))
 
