@@ -59,7 +59,10 @@ class Subject:
         return bench.base(self.network(bench), DATASET, self.recipe(scale, seed, **changes))
 
 
-MOBILENET = Subject(Family.MOBILENET_V1, 0.25, 4.0, stem_stride=2)
+MOBILENET = Subject(Family.MOBILENET_V1, 0.25, 3.0, stem_stride=1)
+WIDER = Subject(Family.MOBILENET_V1, 0.5, 3.0, stem_stride=2)
+"""Wide enough for pairs of group sizes and numbers of groups with equal multiply-accumulates."""
+
 VGG = Subject(Family.VGG_13, 0.25, 2.0)
 RESNET = Subject(Family.RESNET_56, 0.5, 1.0)
 
@@ -72,6 +75,11 @@ def chosen(results: Iterable[Result], **wanted: Any) -> list[Result]:
 def values_of(results: Iterable[Result], name: str) -> list[float]:
     """One figure of each result that has it."""
     return [float(one.figures[name]) for one in results if one.figures.get(name) is not None]
+
+
+def by_seed(results: Iterable[Result], name: str) -> list[float]:
+    """A figure that does not depend on anything but the seed, once for each."""
+    return list({one.parameters["seed"]: float(one.figures[name]) for one in results if name in one.figures}.values())
 
 
 def percent(values: Sequence[float], digits: int = 1) -> str:

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from benchmarks.report.cells import Cell, Result, Scale
-from benchmarks.report.experiment import DATASET, MOBILENET, Pictures, chosen, percent, table, values_of
+from benchmarks.report.experiment import DATASET, WIDER, Pictures, chosen, percent, table, values_of
 from benchmarks.report.material import Bench, accuracy
 from benchmarks.report.quantising import SCORED
 from search_spaces.apply import apply
@@ -39,7 +39,7 @@ DEVICES = (
 
 
 def cells(scale: Scale, bench: Bench) -> list[Cell]:
-    pairs = matched_pairs(MOBILENET.network(bench), SIZES, NUMBERS)
+    pairs = matched_pairs(WIDER.network(bench), SIZES, NUMBERS)
     pairs = pairs[1:2] if scale.name == "quick" else pairs
     return [
         *(
@@ -64,10 +64,10 @@ def _cell(compute: Any, scale: Scale, bench: Bench, **parameters: Any) -> Cell:
 
 def _train(scale: Scale, bench: Bench, *, seed: int, scheme: str, number: int, start: str) -> dict[str, Any]:
     """The base's recipe from first weights; a short one, at a small rate, from the base's."""
-    network = apply(MOBILENET.network(bench), grouped_design(Scheme(scheme), number))
-    usual, splits, epochs = MOBILENET.recipe(scale, seed), bench.splits(DATASET), EPOCHS[start] * scale.epochs
+    network = apply(WIDER.network(bench), grouped_design(Scheme(scheme), number))
+    usual, splits, epochs = WIDER.recipe(scale, seed), bench.splits(DATASET), EPOCHS[start] * scale.epochs
     if start == "regrouped":
-        weights, recipe = regroup(network, MOBILENET.base(bench, scale, seed).weights), fine_tuning(usual, epochs, 0.01)
+        weights, recipe = regroup(network, WIDER.base(bench, scale, seed).weights), fine_tuning(usual, epochs, 0.01)
     else:
         weights, recipe = None, replace(usual, epochs=epochs)
     trained = train(network, weights, splits.train, recipe, ignore_progress, lambda: None)
@@ -80,7 +80,7 @@ def _train(scale: Scale, bench: Bench, *, seed: int, scheme: str, number: int, s
 
 def _simulate(scale: Scale, bench: Bench, *, device: str, precision: str, size: int, number: int) -> dict[str, Any]:
     opened = open_device(device, offered_devices())
-    (found,) = compare_groupings(MOBILENET.network(bench), [(size, number)], opened, parse_precision(precision))
+    (found,) = compare_groupings(WIDER.network(bench), [(size, number)], opened, parse_precision(precision))
     return found.to_json()
 
 

@@ -20,6 +20,7 @@ from benchmarks.report.experiment import (
     VGG,
     Pictures,
     Subject,
+    by_seed,
     chosen,
     percent,
     table,
@@ -168,7 +169,7 @@ def page(results: Sequence[Result]) -> tuple[str, Pictures]:
     pictures: dict[str, str] = {}
     for family in dict.fromkeys(one.parameters["family"] for one in trained):
         here = chosen(trained, family=family)
-        parts += [f"## {family}, trained, base {percent(values_of(here, 'base'))}", _trained_table(here)]
+        parts += [f"## {family}, trained, base {percent(by_seed(here, 'base'))}", _trained_table(here)]
         pictures[f"{family}.svg"] = _picture(family, here)
         parts.append(f"![Accuracy after pruning {family}]({family}.svg)")
     if early:

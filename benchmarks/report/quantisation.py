@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.report.cells import Cell, Result, Scale
 from benchmarks.report.charts import Curve, render_chart
-from benchmarks.report.experiment import DATASET, MOBILENET, Pictures, chosen, percent, table, values_of
+from benchmarks.report.experiment import DATASET, MOBILENET, Pictures, by_seed, chosen, percent, table, values_of
 from benchmarks.report.material import Bench, mean_and_interval
 from benchmarks.report.quantising import SCORED, after_training, of_floats, through_training
 from search_spaces.spec import Calibration, Estimator
@@ -76,7 +76,7 @@ def page(results: Sequence[Result]) -> tuple[str, Pictures]:
     parts = [
         __doc__ or "",
         f"Accuracy in % on `{SCORED}` of `{DATASET}`, mean and 95% interval over seeds; in floats "
-        f"{percent(values_of(after, 'base'))}.",
+        f"{percent(by_seed(after, 'base'))}.",
         "## After training",
         _after_table(grids),
         "![Accuracy over weight bits](weight_bits.svg)",
