@@ -23,7 +23,7 @@ from workers.recipe import fine_tuning
 from workers.splits import normalise
 from workers.train import train
 
-ALPHAS = (0.0, 1e-5, 1e-4, 3e-4, 1e-3)
+ALPHAS = (0.0, 1e-5, 3e-5, 1e-4, 2e-4)
 EPOCHS, LEARNING_RATE = 1.0, 0.01
 COUNTED_IMAGES = 1000
 BITS = (16, 8)

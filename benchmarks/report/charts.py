@@ -9,8 +9,8 @@ from html import escape
 
 from service.web.plot import nice_ticks
 
-WIDTH, HEIGHT = 640, 380
-LEFT, RIGHT, TOP, BOTTOM = 62, 168, 34, 50
+WIDTH, HEIGHT = 700, 380
+LEFT, RIGHT, TOP, BOTTOM = 62, 220, 34, 50
 COLOURS = ("#0f766e", "#b45309", "#1d4ed8", "#be185d", "#6d28d9", "#4d7c0f", "#475569", "#0e7490", "#a16207")
 _STYLE = (
     "svg{background:#fff;font-family:system-ui,sans-serif}text{fill:#1f2937;font-size:12px}"
@@ -65,7 +65,8 @@ def _range(values: Sequence[float], is_logarithmic: bool) -> tuple[float, float]
 def _frame(x: _Scale, y: _Scale, x_name: str, y_name: str, places: Sequence[float]) -> list[str]:
     bottom, right = HEIGHT - BOTTOM, WIDTH - RIGHT
     parts = [f'<path class="axis" d="M{LEFT} {TOP}V{bottom}H{right}"/>']
-    shown = places if x.is_logarithmic or len(places) <= 8 else nice_ticks(x.low, x.high)
+    are_steps = len(places) <= 8 and all(place == int(place) for place in places)
+    shown = places if x.is_logarithmic or are_steps else nice_ticks(x.low, x.high)
     for value in shown:
         parts.append(f'<text x="{x(value):.1f}" y="{bottom + 18}" text-anchor="middle">{value:g}</text>')
     for value in nice_ticks(y.low, y.high):

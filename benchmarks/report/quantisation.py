@@ -92,7 +92,7 @@ def page(results: Sequence[Result]) -> tuple[str, Pictures]:
 
 
 def _way(one: Result) -> str:
-    return f"{one.parameters['calibration']}{', biases corrected' if one.parameters['corrected'] else ''}"
+    return f"{one.parameters['calibration']}{' + biases' if one.parameters['corrected'] else ''}"
 
 
 def _after_table(results: Sequence[Result]) -> str:
