@@ -81,6 +81,10 @@ def _make_api() -> APIRouter:
     return api
 
 
+_LONGEST_GOODBYE_S = 1.0
+"""A database that does not answer must not keep the service from stopping."""
+
+
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     warming = threading.Thread(target=warm_up, args=(app.state.engine,), daemon=True)
@@ -88,7 +92,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     with noticing_signals(app.state.stopping):
         yield
     app.state.stopping.set()
-    warming.join()
+    warming.join(_LONGEST_GOODBYE_S)
     app.state.engine.dispose()
 
 

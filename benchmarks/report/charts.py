@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -32,18 +31,16 @@ class _Scale:
     high: float
     start: float
     end: float
-    is_logarithmic: bool = False
 
     def __call__(self, value: float) -> float:
-        low, high, at = (math.log(part) if self.is_logarithmic else part for part in (self.low, self.high, value))
-        return self.start + (at - low) / (high - low) * (self.end - self.start)
+        return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
 
 
-def render_chart(title: str, x_name: str, y_name: str, curves: Sequence[Curve], *, logarithmic_x: bool = False) -> str:
+def render_chart(title: str, x_name: str, y_name: str, curves: Sequence[Curve]) -> str:
     """SVG text of curves with whiskers; colours go by the order of the curves."""
     points = [point for curve in curves for point in curve.points]
-    x = _Scale(*_range([point[0] for point in points], logarithmic_x), LEFT, WIDTH - RIGHT, logarithmic_x)
-    y = _Scale(*_range([value for point in points for value in point[1:]], False), HEIGHT - BOTTOM, TOP)
+    x = _Scale(*_range([point[0] for point in points]), LEFT, WIDTH - RIGHT)
+    y = _Scale(*_range([value for point in points for value in point[1:]]), HEIGHT - BOTTOM, TOP)
     parts = [
         f'<text class="title" x="{LEFT}" y="20">{escape(title)}</text>',
         *_frame(x, y, x_name, y_name, sorted({point[0] for point in points})),
@@ -54,10 +51,8 @@ def render_chart(title: str, x_name: str, y_name: str, curves: Sequence[Curve], 
     return f"{head}<title>{escape(title)}</title><style>{_STYLE}</style>{''.join(parts)}</svg>\n"
 
 
-def _range(values: Sequence[float], is_logarithmic: bool) -> tuple[float, float]:
+def _range(values: Sequence[float]) -> tuple[float, float]:
     low, high = min(values), max(values)
-    if is_logarithmic:
-        return low / 1.1, high * 1.1
     pad = 0.06 * (high - low) or 0.05 * abs(high) or 1.0
     return low - pad, high + pad
 
@@ -66,7 +61,7 @@ def _frame(x: _Scale, y: _Scale, x_name: str, y_name: str, places: Sequence[floa
     bottom, right = HEIGHT - BOTTOM, WIDTH - RIGHT
     parts = [f'<path class="axis" d="M{LEFT} {TOP}V{bottom}H{right}"/>']
     are_steps = len(places) <= 8 and all(place == int(place) for place in places)
-    shown = places if x.is_logarithmic or are_steps else nice_ticks(x.low, x.high)
+    shown = places if are_steps else nice_ticks(x.low, x.high)
     for value in shown:
         parts.append(f'<text x="{x(value):.1f}" y="{bottom + 18}" text-anchor="middle">{value:g}</text>')
     for value in nice_ticks(y.low, y.high):
