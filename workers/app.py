@@ -12,6 +12,7 @@ import signal
 import threading
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,16 +89,23 @@ def run_worker(
     jobs.append((ANNOUNCE_EVERY_S, lambda: announce_offers(workplace.engine, offers)))
     if presence.devices:
         jobs.append((SIGN_OF_LIFE_EVERY_S, lambda: _repeat_presence(presence, is_taken)))
-    for every_s, what in jobs:
-        threading.Thread(target=_repeat, args=(workplace.stopping, every_s, what), daemon=True).start()
+    signal.signal(signal.SIGTERM, _end_early)
     try:
-        worker.start()
+        with suppress(SystemExit):
+            for every_s, what in jobs:
+                threading.Thread(target=_repeat, args=(workplace.stopping, every_s, what), daemon=True).start()
+            worker.start()
     finally:
         workplace.stopping.set()
         workplace.evaluators.end_idle()
         presence.end()
         workplace.engine.dispose()
     return 1 if is_taken.is_set() else int(worker.exitcode or 0)
+
+
+def _end_early(*_: object) -> None:
+    """Until Celery has its own handlers, SIGTERM would end this process at once, and its devices would stay taken."""
+    raise SystemExit
 
 
 def _make_consumer(celery: Celery, role: Role, queues: Sequence[str], concurrency: int) -> Any:

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 from search_spaces.objectives import Metric
-from search_spaces.precision import FP32
+from search_spaces.precision import FP32, W8A8, Precision
 from workers.hardware.base import Anchor, Deployed, Provenance, summarise
 from workers.hardware.onnxruntime_cpu import OnnxRuntimeCpu
 from workers.hardware.testing import QUICK, DeviceContract, deploy, small_network
 from workers.hardware.timing import Protocol
+from workers.onnx_session import PrecisionMismatch
 
 
 class TestOnnxRuntimeCpu(DeviceContract):
@@ -45,6 +46,17 @@ def test_a_file_that_does_not_run_leaves_the_process_as_it_was():
         OnnxRuntimeCpu().measure(Deployed(small_network(FP32), b"no model"), anchor, QUICK)
     assert os.sched_getaffinity(0) == cores
     assert gc.isenabled()
+
+
+@pytest.mark.parametrize(
+    ("declared", "deployed", "told"),
+    [(W8A8, FP32, "declared w8a8, executes as (Fused)?Conv"), (FP32, W8A8, "declared fp32, executes as QLinearConv")],
+)
+def test_another_precision_than_declared_is_no_measurement(declared: Precision, deployed: Precision, told: str):
+    """Whoever asks for it, a profile as well as a search."""
+    model = deploy(small_network(deployed)).model
+    with pytest.raises(PrecisionMismatch, match=told):
+        OnnxRuntimeCpu().measure(Deployed(small_network(declared), model), None, QUICK)
 
 
 def test_a_summary_is_of_all_values_and_keeps_an_even_selection():

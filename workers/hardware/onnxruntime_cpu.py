@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import onnxruntime
 
+from workers.hardware.base import Deployed
 from workers.hardware.processor_device import ProcessorDevice
 from workers.hardware.timing import Protocol, Run
-from workers.onnx_session import open_session
+from workers.onnx_session import check_executed, open_session
 
 NAME = "local-cpu"
 
@@ -27,3 +28,6 @@ class OnnxRuntimeCpu(ProcessorDevice):
         data = np.random.default_rng(0).standard_normal(image.shape, dtype=np.float32)
         feed = {image.name: data}
         return lambda: session.run(None, feed)
+
+    def check_executed(self, deployed: Deployed, protocol: Protocol) -> None:
+        check_executed(deployed.network, deployed.model)

@@ -7,7 +7,6 @@ it is told not to. So it is told, and what it executes is compared with what the
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
 from functools import lru_cache
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -16,9 +15,8 @@ from typing import Any
 import numpy as np
 
 from search_spaces.network import Network
-from search_spaces.objectives import DEVICE_METRICS, Metric
 from search_spaces.quantisation import is_quantised_layer
-from workers.hardware.base import Anchor, Deployed, Results
+from workers.hardware.base import Deployed
 from workers.hardware.processor_device import ProcessorDevice
 from workers.hardware.timing import DEFAULT_PROTOCOL, Protocol, Run
 from workers.onnx_session import PrecisionMismatch
@@ -47,16 +45,8 @@ class OpenVinoCpu(ProcessorDevice):
         data = np.random.default_rng(0).standard_normal(list(compiled.inputs[0].get_shape()), dtype=np.float32)
         return lambda: request.infer([data], share_inputs=True)
 
-    def measure(
-        self,
-        deployed: Deployed,
-        anchor: Anchor | None = None,
-        protocol: Protocol = DEFAULT_PROTOCOL,
-        wanted: Collection[Metric] = DEVICE_METRICS,
-    ) -> Results:
-        """See the contract. Raises `PrecisionMismatch`: layers execute in another precision than declared."""
-        check_executed(deployed.network, compile_file(deployed.model, protocol))
-        return super().measure(deployed, anchor, protocol, wanted)
+    def check_executed(self, deployed: Deployed, protocol: Protocol) -> None:
+        compare_executed(deployed.network, compile_file(deployed.model, protocol))
 
 
 def compile_file(model: bytes, protocol: Protocol = DEFAULT_PROTOCOL) -> Any:
@@ -82,7 +72,7 @@ def executed_precisions(compiled: Any) -> Counter[str]:
     return told
 
 
-def check_executed(network: Network, compiled: Any) -> None:
+def compare_executed(network: Network, compiled: Any) -> None:
     """Compare what is executed in integers with what is declared so. Raises `PrecisionMismatch`.
 
     Counts are compared: OpenVINO names what it has fused after any of its parts.

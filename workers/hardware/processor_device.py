@@ -39,6 +39,10 @@ class ProcessorDevice(Device):
     def open(self, model: bytes, protocol: Protocol) -> Run:
         """One inference of an ONNX file, opened anew, on fixed data."""
 
+    @abstractmethod
+    def check_executed(self, deployed: Deployed, protocol: Protocol) -> None:
+        """Raises `PrecisionMismatch`: layers would execute in another precision than the network declares."""
+
     def capabilities(self) -> DeviceCapabilities:
         return _capabilities(self.name, self.runtime, self.version())
 
@@ -49,6 +53,8 @@ class ProcessorDevice(Device):
         protocol: Protocol = DEFAULT_PROTOCOL,
         wanted: Collection[Metric] = DEVICE_METRICS,
     ) -> Results:
+        """See the contract. Raises `PrecisionMismatch`: what would be timed is not what the network declares."""
+        self.check_executed(deployed, protocol)
         results = {Metric.LATENCY_S: time_file(deployed, anchor, protocol, self.open, self.version())}
         if Metric.ENERGY_J in wanted and Metric.ENERGY_J in self.capabilities().metrics:
             results[Metric.ENERGY_J] = energy_of_file(deployed, protocol, self.open, self.version())
