@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, func, select
+from sqlalchemy import ColumnElement, Select, bindparam, func, select
 from sqlalchemy.orm import Session, defer
 
 from search_spaces.objectives import Provenance
@@ -107,37 +108,25 @@ def _newest(
     conditions: Collection[int],
 ) -> dict[str, Any]:
     """The newest row of each workload under any of the conditions, by digest."""
+    query = _newest_of(any_provenance=not provenances)
+    wanted = {"metric": metric, **({"provenances": [str(one) for one in provenances]} if provenances else {})}
     found: dict[str, Any] = {}
     for some in in_chunks(digests):
         for under in in_chunks(conditions):
-            for row in session.execute(_newest_of(some, metric, provenances, under)):
+            for row in session.execute(query, {"digests": some, "conditions": under, **wanted}):
                 known = found.get(row.digest)
                 if known is None or (known.created_at, known.id) < (row.created_at, row.id):
                     found[row.digest] = row
     return found
 
 
-def _newest_of(
-    digests: Collection[str], metric: str, provenances: Collection[Provenance], conditions: Collection[int]
-) -> Any:
+@cache  # to build it takes as long as the database takes to answer
+def _newest_of(*, any_provenance: bool) -> Select[Any]:
+    """Of `digests`, a `metric`, `conditions` and `provenances`, which are bound when it is executed."""
     newest_first = (Measurement.created_at.desc(), Measurement.id.desc())
     ranked = (
         select(
             Workload.digest,
-            Measurement.id,
-            func.row_number().over(partition_by=Measurement.workload_id, order_by=newest_first).label("place"),
-        )
-        .join_from(Workload, Measurement, Measurement.workload_id == Workload.id)
-        .where(Workload.digest.in_(digests), Measurement.metric == metric)
-        # A sum is in no index: what is known of the workloads is looked through, not all that is of the device.
-        .where((Measurement.conditions_id + 0).in_(conditions))
-    )
-    if provenances:
-        ranked = ranked.where(Measurement.provenance.in_([str(one) for one in provenances]))
-    first = ranked.subquery()
-    return (
-        select(
-            first.c.digest,
             Measurement.id,
             Measurement.conditions_id,
             Measurement.median,
@@ -146,10 +135,18 @@ def _newest_of(
             Measurement.count.label("values_count"),
             Measurement.provenance,
             Measurement.created_at,
+            func.row_number().over(partition_by=Measurement.workload_id, order_by=newest_first).label("place"),
         )
-        .join_from(first, Measurement, Measurement.id == first.c.id)
-        .where(first.c.place == 1)
+        .join_from(Workload, Measurement, Measurement.workload_id == Workload.id)
+        .where(Workload.digest.in_(bindparam("digests", expanding=True)))
+        .where(Measurement.metric == bindparam("metric"))
+        # A sum is in no index: what is known of the workloads is looked through, not all that is of the device.
+        .where((Measurement.conditions_id + 0).in_(bindparam("conditions", expanding=True)))
     )
+    if not any_provenance:
+        ranked = ranked.where(Measurement.provenance.in_(bindparam("provenances", expanding=True)))
+    rows = ranked.subquery()
+    return select(rows).where(rows.c.place == 1)
 
 
 def _figures(row: Any, under: _Fitting) -> Figures:
