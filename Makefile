@@ -47,4 +47,4 @@ report: $(STAMP) ## Regenerate docs/report from real trainings, in hours; ARGS=-
 	@$(BIN)/python -m benchmarks.report $(ARGS)
 
 bench: $(STAMP) ## Measure what the README's figures come from; results go to benchmarks/results
-	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+	@for name in $(basename $(notdir $(wildcard benchmarks/*.py))); do echo "== $$name"; $(BIN)/python -m "benchmarks.$$name"; done

@@ -27,6 +27,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from benchmarks.report.charts import Curve, Panel, Point, render_panels
 from search_spaces.accelerators.models import simulate
 from search_spaces.catalog import build_network
 from search_spaces.cost_models.balance import Balance, GroupedConv, conv_in, relative_errors
@@ -35,7 +36,6 @@ from search_spaces.network import InputContract, Network, Node, Op
 from search_spaces.objectives import DEVICE_METRICS, Metric
 from search_spaces.precision import FP32, W8A8, Precision, parse_precision
 from search_spaces.spec import Family, NetworkSpec
-from service.web.curves import Panel, Series, render_curves
 from workers.anchor import in_precision
 from workers.balance_fit import fit_balance
 from workers.group_comparison import compare_groupings, matched_pairs
@@ -119,7 +119,7 @@ def main(only: Annotated[Part | None, typer.Option(help="replace this part of th
         found[Part.MEASURED] = measure_comparisons()
     RESULTS.write_text(json.dumps(found, indent=1) + "\n")
     if Part.CURVES in found:
-        PICTURE.write_text(render_curves(panels_of(found[Part.CURVES]["points"])) + "\n")
+        PICTURE.write_text(render_panels(panels_of(found[Part.CURVES]["points"]), columns=2))
     points = [point for part in (Part.CURVES, Part.SIMULATED) if part in found for point in found[part]["points"]]
     show_fits(fit_curves(points))
     for part in (Part.SIMULATED, Part.MEASURED):
@@ -214,17 +214,19 @@ def panels_of(points: list[dict[str, Any]]) -> list[Panel]:
             f"{math.isqrt(fit.taps)}x{math.isqrt(fit.taps)}, {fit.precision}",
             "channels per group G",
             f"µs a conv of {CHANNELS} channels",
-            [_series(fit, side) for side in SIDES],
+            [_curve(fit, side) for side in SIDES],
+            logarithmic=True,
         )
         for fit in fit_curves(points)
     ]
 
 
-def _series(fit: Fit, side: int) -> Series:
+def _curve(fit: Fit, side: int) -> Curve:
+    """What was measured, and what the model says."""
     rows = [(conv, value) for conv, value in fit.measured if conv.pixels == side * side]
-    points = [(float(conv.group_size), 1e6 * value) for conv, value in rows]
+    points = [Point(float(conv.group_size), *(1e6 * value,) * 3) for conv, value in rows]
     line = [(float(conv.group_size), 1e6 * fit.balance.value(conv)) for conv, _ in rows if conv.group_size > 1]
-    return Series(f"{side}x{side}", points, line)
+    return Curve(f"{side}x{side}", points, line)
 
 
 def show_fits(fits: Iterator[Fit]) -> None:

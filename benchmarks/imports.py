@@ -1,6 +1,6 @@
 """Networks as ONNX files: what importing one costs, what is found in it, and whether it may be pruned and quantised.
 
-    python benchmarks/imports.py [--prune N] [FILE ...]
+    python -m benchmarks.imports [--prune N] [FILE ...]
 
 Each file is imported in a process of its own, on one thread: `import_s` is the whole import with its proof, `memory`
 the most that it takes besides, in sizes of the file. `space_ms` and `design_ms` are as in `catalog.py`. N random

@@ -31,25 +31,23 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy import Engine, func, select
 
+from search_spaces.capabilities import DeviceCapabilities
+from search_spaces.catalog import build_network
+from search_spaces.costs import Workload, workloads
+from search_spaces.objectives import Metric, Provenance
+from search_spaces.precision import Precision
+from search_spaces.spec import Family, NetworkSpec
+from search_spaces.tables.apq import conv_layer
+from service.db import make_engine, reading, transaction, upgrade
+from service.devices.actions import announce, this_process
+from service.measurements.actions import NewMeasurement, WorkloadKey, record
+from service.measurements.imports import import_table
+from service.measurements.queries import lookup
+from service.measurements.table_settings import TableSettings
+from service.models import Measurement
+from tests.servers import running_postgres
+
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
-
-from search_spaces.capabilities import DeviceCapabilities  # noqa: E402
-from search_spaces.catalog import build_network  # noqa: E402
-from search_spaces.costs import Workload, workloads  # noqa: E402
-from search_spaces.objectives import Metric, Provenance  # noqa: E402
-from search_spaces.precision import Precision  # noqa: E402
-from search_spaces.spec import Family, NetworkSpec  # noqa: E402
-from search_spaces.tables.apq import conv_layer  # noqa: E402
-from service.db import make_engine, reading, transaction, upgrade  # noqa: E402
-from service.devices.actions import announce, this_process  # noqa: E402
-from service.measurements.actions import NewMeasurement, WorkloadKey, record  # noqa: E402
-from service.measurements.imports import import_table  # noqa: E402
-from service.measurements.queries import lookup  # noqa: E402
-from service.measurements.table_settings import TableSettings  # noqa: E402
-from service.models import Measurement  # noqa: E402
-from tests.servers import running_postgres  # noqa: E402
-
 RESULTS = ROOT / "benchmarks" / "results" / "measurements.json"
 ROWS = 1_000_000
 WORKLOADS = 32_000

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from operator import attrgetter
+from statistics import median
 from typing import Any
 
 from benchmarks.report.cells import Cell, Result, Scale
-from benchmarks.report.charts import Curve, render_chart
-from benchmarks.report.experiment import DATASET, MOBILENET, Pictures, chosen, percent, table, values_of
-from benchmarks.report.material import THREADS, Bench, accuracy, mean_and_interval
+from benchmarks.report.charts import Curve, Panel, Point, render_panels
+from benchmarks.report.experiment import DATASET, MOBILENET, SPREAD, Pictures, chosen, percent, spread, table, values_of
+from benchmarks.report.material import THREADS, Bench, accuracy
 from benchmarks.report.quantising import SCORED, calibration_images
 from workers.activation_maps import compress_report
 from workers.fold import fold_batch_norms
@@ -62,7 +64,7 @@ def page(results: Sequence[Result]) -> tuple[str, Pictures]:
     parts = [
         __doc__ or "",
         f"MobileNet-V1 on `{DATASET}`; accuracy in % on `{SCORED}`, bytes of {COUNTED_IMAGES:,} images of `score`; "
-        f"mean and 95% interval over seeds, after {EPOCHS:g} epoch of training on.",
+        f"{SPREAD}, after {EPOCHS:g} epoch of training on.",
     ]
     for bits in BITS:
         parts += [f"## Maps of {bits} bits: times smaller than 32-bit floats", _table(results, bits)]
@@ -100,8 +102,8 @@ def _table(results: Sequence[Result], bits: int) -> str:
 
 
 def _times(values: Sequence[float]) -> str:
-    mean, low, _ = mean_and_interval(values)
-    return f"{mean:.2f}" + (f" ± {mean - low:.2f}" if len(values) > 1 else "")
+    middle, low, high = (f"{value:.2f}" for value in (median(values), min(values), max(values)))
+    return middle if low == high else f"{middle} ({low} to {high})"
 
 
 def _maps_table(results: Sequence[Result]) -> str:
@@ -121,10 +123,10 @@ def _picture(results: Sequence[Result]) -> str:
     """Sparse exponential-Golomb codes of 16 and 8 bits: how many times smaller, over accuracy."""
     curves = []
     for bits in BITS:
-        points = []
+        points: list[Point] = []
         for alpha in dict.fromkeys(one.parameters["alpha"] for one in results):
             here = chosen(results, alpha=alpha)
-            right = 100 * mean_and_interval(values_of(here, "accuracy"))[0]
-            points.append((right, *mean_and_interval([_gain(one, bits, "seg") for one in here])))
-        curves.append(Curve(f"SEG, {bits} bits", tuple(sorted(points))))
-    return render_chart("Activation maps", "accuracy, %", "times smaller than 32-bit floats", curves)
+            right = 100 * median(values_of(here, "accuracy"))
+            points.append(spread(right, [_gain(one, bits, "seg") for one in here]))
+        curves.append(Curve(f"SEG, {bits} bits", sorted(points, key=attrgetter("x"))))
+    return render_panels([Panel("Activation maps", "accuracy, %", "times smaller than 32-bit floats", curves)])

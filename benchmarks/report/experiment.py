@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import median
 from typing import Any
 
 from benchmarks.report.cells import Cell, Result, Scale
+from benchmarks.report.charts import Point
 from benchmarks.report.material import Bench, mean_and_interval
 from search_spaces.datasets import DATASETS
 from search_spaces.network import Network
@@ -82,13 +84,30 @@ def by_seed(results: Iterable[Result], name: str) -> list[float]:
     return list({one.parameters["seed"]: float(one.figures[name]) for one in results if name in one.figures}.values())
 
 
-def percent(values: Sequence[float], digits: int = 1) -> str:
-    """`90.1 ± 0.4`: mean and 95% interval over seeds; nothing where there are no values."""
+SPREAD = "median of the seeds, and the lowest to the highest of them"
+"""What `percent` and `spread` tell. An interval of three seeds reaches beyond all that can be where they differ."""
+
+
+def percent(values: Sequence[float]) -> str:
+    """`71.9 (71.0 to 73.0)`; nothing where there are no values."""
     if not values:
         return ""
-    mean, low, _ = mean_and_interval(values)
-    half = "" if len(values) < 2 else f" ± {100 * (mean - low):.{digits}f}"
-    return f"{100 * mean:.{digits}f}{half}"
+    middle, low, high = (f"{100 * value:.1f}" for value in (median(values), min(values), max(values)))
+    return middle if low == high else f"{middle} ({low} to {high})"
+
+
+def spread(x: float, values: Sequence[float]) -> Point:
+    """The same as a mark of a picture."""
+    return Point(x, median(values), min(values), max(values))
+
+
+def points_gained(differences: Sequence[float]) -> str:
+    """`1.4 ± 3.4`: mean of paired differences, in points, and its 95% interval; nothing where there are none."""
+    if not differences:
+        return ""
+    mean, low, _ = mean_and_interval(differences)
+    half = "" if len(differences) < 2 else f" ± {100 * (mean - low):.1f}"
+    return f"{100 * mean:+.1f}{half}"
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from benchmarks.report.cells import Cell, Result, Scale
-from benchmarks.report.experiment import DATASET, WIDER, Pictures, chosen, percent, table, values_of
+from benchmarks.report.experiment import DATASET, SPREAD, WIDER, Pictures, chosen, percent, table, values_of
 from benchmarks.report.material import Bench, accuracy
 from benchmarks.report.quantising import SCORED
 from search_spaces.apply import apply
@@ -91,7 +91,7 @@ def page(results: Sequence[Result]) -> tuple[str, Pictures]:
     trained, simulated = chosen(results, part="train"), chosen(results, part="simulate")
     parts = [
         __doc__ or "",
-        f"MobileNet-V1 on `{DATASET}`, accuracy in % on `{SCORED}`, mean and 95% interval over seeds.",
+        f"MobileNet-V1 on `{DATASET}`, accuracy in % on `{SCORED}`: {SPREAD}.",
         _trained_table(trained),
         "## What constant number takes for one that constant size takes, simulated",
         _simulated_table(simulated),

@@ -12,21 +12,23 @@ from functools import partial
 from typing import Any
 
 from benchmarks.report.cells import Cell, Result, Scale
-from benchmarks.report.charts import Curve, render_chart
+from benchmarks.report.charts import Curve, Panel, Point, render_panels
 from benchmarks.report.experiment import (
     DATASET,
     MOBILENET,
     RESNET,
+    SPREAD,
     VGG,
     Pictures,
     Subject,
     by_seed,
     chosen,
     percent,
+    spread,
     table,
     values_of,
 )
-from benchmarks.report.material import Bench, accuracy, mean_and_interval
+from benchmarks.report.material import Bench, accuracy
 from search_spaces.network import Network
 from search_spaces.ranking import Ranking, count_filters, keep_filters
 from search_spaces.spec import ImportanceName, Reconstruct
@@ -165,7 +167,7 @@ def _right(bench: Bench, network: Network, weights: Weights) -> float:
 
 def page(results: Sequence[Result]) -> tuple[str, Pictures]:
     trained, early = chosen(results, part="prune_trained"), chosen(results, part="prune_early")
-    parts = [__doc__ or "", f"Accuracy in % on `{SCORED}`, mean and 95% interval over seeds, on `{DATASET}`."]
+    parts = [__doc__ or "", f"Accuracy in % on `{SCORED}` of `{DATASET}`: {SPREAD}."]
     pictures: dict[str, str] = {}
     for family in dict.fromkeys(one.parameters["family"] for one in trained):
         here = chosen(trained, family=family)
@@ -216,12 +218,12 @@ def _picture(family: str, results: Sequence[Result]) -> str:
     """Globally ranked: accuracy after the little training, over the share of filters that are gone."""
     curves = []
     for name in dict.fromkeys(one.parameters["importance"] for one in results):
-        points: list[tuple[float, float, float, float]] = []
+        points: list[Point] = []
         for ratio in sorted({one.parameters["ratio"] for one in results}):
             found = values_of(chosen(results, ranking=str(Ranking.GLOBAL), importance=name, ratio=ratio), "tuned")
             if found:
-                mean, low, high = mean_and_interval(found)
-                points.append((100 * ratio, 100 * mean, 100 * low, 100 * high))
+                points.append(spread(100 * ratio, [100 * value for value in found]))
         if points:
-            curves.append(Curve(name, tuple(points)))
-    return render_chart(f"{family}, {TUNED_EPOCHS:g} epochs after pruning", "% of filters gone", "accuracy, %", curves)
+            curves.append(Curve(name, points))
+    title = f"{family}, {TUNED_EPOCHS:g} epochs after pruning"
+    return render_panels([Panel(title, "% of filters gone", "accuracy, %", curves)])

@@ -11,9 +11,20 @@ from functools import partial
 from typing import Any
 
 from benchmarks.report.cells import Cell, Result, Scale
-from benchmarks.report.charts import Curve, render_chart
-from benchmarks.report.experiment import DATASET, MOBILENET, Pictures, by_seed, chosen, percent, table, values_of
-from benchmarks.report.material import Bench, mean_and_interval
+from benchmarks.report.charts import Curve, Panel, Point, render_panels
+from benchmarks.report.experiment import (
+    DATASET,
+    MOBILENET,
+    SPREAD,
+    Pictures,
+    by_seed,
+    chosen,
+    percent,
+    spread,
+    table,
+    values_of,
+)
+from benchmarks.report.material import Bench
 from benchmarks.report.quantising import SCORED, after_training, of_floats, through_training
 from search_spaces.spec import Calibration, Estimator
 
@@ -75,8 +86,7 @@ def page(results: Sequence[Result]) -> tuple[str, Pictures]:
     grids = [one for one in after if one.parameters["precision"] not in CODEBOOKS]
     parts = [
         __doc__ or "",
-        f"Accuracy in % on `{SCORED}` of `{DATASET}`, mean and 95% interval over seeds; in floats "
-        f"{percent(by_seed(after, 'base'))}.",
+        f"Accuracy in % on `{SCORED}` of `{DATASET}`, {SPREAD}; in floats {percent(by_seed(after, 'base'))}.",
         "## After training",
         _after_table(grids),
         "![Accuracy over weight bits](weight_bits.svg)",
@@ -135,12 +145,12 @@ def _best_after(results: Sequence[Result], precision: str) -> list[float]:
 def _picture(results: Sequence[Result]) -> str:
     curves = []
     for way in dict.fromkeys(map(_way, results)):
-        points: list[tuple[float, float, float, float]] = []
+        points: list[Point] = []
         for bits in (8, 6, 5, 4, 3, 2, 1):
             here = [one for one in chosen(results, precision=f"w{bits}a8") if _way(one) == way]
             if found := values_of(here, "accuracy"):
-                mean, low, high = mean_and_interval(found)
-                points.append((float(bits), 100 * mean, 100 * low, 100 * high))
+                points.append(spread(bits, [100 * value for value in found]))
         if points:
-            curves.append(Curve(way, tuple(points)))
-    return render_chart("MobileNet-V1 after training, activations in 8 bits", "weight bits", "accuracy, %", curves)
+            curves.append(Curve(way, points))
+    title = "MobileNet-V1 after training, activations in 8 bits"
+    return render_panels([Panel(title, "weight bits", "accuracy, %", curves)])

@@ -12,7 +12,17 @@ from functools import partial
 from typing import Any
 
 from benchmarks.report.cells import Cell, Result, Scale
-from benchmarks.report.experiment import DATASET, MOBILENET, Pictures, chosen, percent, table, values_of
+from benchmarks.report.experiment import (
+    DATASET,
+    MOBILENET,
+    SPREAD,
+    Pictures,
+    chosen,
+    percent,
+    points_gained,
+    table,
+    values_of,
+)
 from benchmarks.report.material import Bench
 from benchmarks.report.quantising import SCORED, after_training, of_floats, through_training
 from search_spaces.spec import Calibration, Estimator, RegulariserName
@@ -87,10 +97,10 @@ def page(results: Sequence[Result]) -> tuple[str, Pictures]:
     shown = [headings[how].format(precision) for how, precision in columns]
     parts = [
         __doc__ or "",
-        f"MobileNet-V1, accuracy in % on `{SCORED}` of `{DATASET}`, mean and 95% interval over seeds. Ranges by least "
-        "squared error, biases corrected; k2a32 and k1a32 are codebooks.",
+        f"MobileNet-V1, accuracy in % on `{SCORED}` of `{DATASET}`: {SPREAD}. Ranges by least squared "
+        "error, biases corrected; k2a32 and k1a32 are codebooks.",
         table(["loss, weight", *shown], rows),
-        "## Against the plain base of the same seed, in points",
+        "## Against the plain base of the same seed: points gained, mean and 95% interval",
         table(["loss", *shown], gains),
     ]
     return "\n\n".join(parts) + "\n", {}
@@ -105,4 +115,4 @@ def _gain(results: Sequence[Result], name: str, how: str, precision: str) -> str
         for one in chosen(here, regulariser=name)
         if one.parameters["seed"] in plain
     ]
-    return percent(pairs)
+    return points_gained(pairs)
