@@ -22,7 +22,7 @@ from workers.recipe import Recipe
 from workers.score import predict
 from workers.splits import Split, Splits, make_splits
 
-THREADS = 2
+THREADS = 1
 
 
 @dataclass(frozen=True)
