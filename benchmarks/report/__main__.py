@@ -3,7 +3,8 @@
     python -m benchmarks.report --quick
     python -m benchmarks.report --only importance --only groups
 
-What is done is kept under `--home`, so that a report that was stopped goes on where it was.
+What is done is kept under `--home`, so that a report that was stopped goes on where it was. A chapter takes one core:
+two of them, each in a terminal of its own, finish sooner than one on two cores would.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from benchmarks.report.material import THREADS, Bench
 
 console = Console()
 FIGURES = "figures.json"
+READING = "reading.md"
+"""Written by people, once they have read the figures; never overwritten."""
 
 
 def main(
@@ -73,7 +76,7 @@ def document(name: str, scale: Scale, results: Sequence[Result]) -> dict[str, ob
         "commits": sorted({result.commit for result in results}),
         "versions": {package: version(package) for package in ("torch", "onnxruntime", "numpy")},
         "python": platform.python_version(),
-        "cores": THREADS,
+        "threads_per_chapter": THREADS,
         "cells": [result.to_json() for result in results],
     }
 
@@ -84,8 +87,8 @@ def provenance(scale: Scale, results: Sequence[Result], wanted: int) -> str:
     commits = ", ".join(sorted({result.commit for result in results}))
     cells = f"{len(results)} cells" if len(results) == wanted else f"{len(results)} of {wanted} cells so far"
     return (
-        f"*{scale.name} report, seeds {seeds}, {cells}, {hours:.2f} hours on {THREADS} cores (a base "
-        f"counts with the first cell that needs it), at {commits}; all figures are in [{FIGURES}]({FIGURES}).*\n"
+        f"*{scale.name} report, seeds {seeds}, {cells}, {hours:.2f} hours of cells one after the other (a base counts "
+        f"with the first cell that needs it), at {commits}; all figures are in [{FIGURES}]({FIGURES}).*\n"
     )
 
 
@@ -99,6 +102,8 @@ def write_index(target: Path) -> None:
         "",
     ]
     lines += [f"- [{EXPERIMENTS[name].title}]({name}/README.md)" for name in there]
+    if (target / READING).is_file():
+        lines += ["", f"[What the papers claim, what appeared here, and what did not]({READING})"]
     (target / "README.md").write_text("\n".join(lines) + "\n")
 
 

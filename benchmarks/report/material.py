@@ -23,6 +23,7 @@ from workers.score import predict
 from workers.splits import Split, Splits, make_splits
 
 THREADS = 1
+"""Networks this small gain a third more from a second chapter beside them than from a second thread."""
 
 
 @dataclass(frozen=True)
