@@ -28,11 +28,9 @@ from workers.host_lock import TrainingTurn, measuring, training
 from workers.onnx_session import check_executed
 from workers.onnx_writer import write_onnx
 from workers.progress import Progress, ignore_progress
-from workers.quantisation_aware.training import train_quantised
-from workers.recipe import fine_tuning
 from workers.score import run_file, score_intervals, score_outputs
 from workers.splits import Split, normalise
-from workers.tune import tune, usual_recipe
+from workers.tune import tune, tune_rounded
 from workers.weights import Weights
 from workers.workbench import Workbench
 
@@ -78,8 +76,11 @@ def train_through_rounding(
     progress: Progress,
     *,
     is_finalist: bool,
+    least_epochs: float = 0.0,
 ) -> Candidate:
     """The last transform, where the spec asks for it and something computes in integers; the caller holds `turn`.
+
+    A design that is refined is trained for `least_epochs`, if the spec asks for fewer.
 
     Raises:
         TrainingDivergedError: it diverged.
@@ -90,12 +91,10 @@ def train_through_rounding(
         rung = evaluation.finalists.quantisation_aware
     if not rung.epochs or not any(map(is_quantised_layer, candidate.network.compute_nodes())):
         return candidate
-    recipe = fine_tuning(usual_recipe(bench), rung.epochs, rung.learning_rate)
+    rung = rung.model_copy(update={"epochs": max(rung.epochs, least_epochs)})
     with timed(candidate.stage_s, "train_rounded"):
         network, weights = fold_batch_norms(apply(bench.base.network, design), candidate.raw_weights)
-        trained, ranges = train_quantised(
-            network, weights, candidate.ranges, bench.splits.train, recipe, rung.estimator, progress, turn.yield_
-        )
+        trained, ranges = tune_rounded(bench, network, weights, candidate.ranges, rung, progress, turn)
     return replace(candidate, weights=trained, ranges=ranges, is_rounded=True)
 
 

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import logging
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -25,6 +28,11 @@ from workers.splits import Split
 from workers.weights import Weights
 
 FORMAT_VERSION = "1"
+EVERY_S = 30.0
+
+_log = logging.getLogger(__name__)
+
+Made = TypeVar("Made")
 
 
 class CheckpointError(RuntimeError):
@@ -42,6 +50,23 @@ class Checkpoint:
 
     path: Path
     every_s: float
+
+
+class Clock:
+    """Seconds of training, those of earlier processes included, and since the last checkpoint."""
+
+    def __init__(self, before_s: float) -> None:
+        self._begun_s = time.perf_counter() - before_s
+        self.mark()
+
+    def seconds(self) -> float:
+        return time.perf_counter() - self._begun_s
+
+    def mark(self) -> None:
+        self._marked_s = time.perf_counter()
+
+    def since_mark_s(self) -> float:
+        return time.perf_counter() - self._marked_s
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -75,6 +100,23 @@ def training_identity(
         for name in sorted(arrays):
             digest.update(f"{kind} {name}".encode() + np.ascontiguousarray(arrays[name]).tobytes())
     return digest.hexdigest()
+
+
+def go_on(path: Path, train: Callable[[Checkpoint], Made]) -> Made:
+    """What a training makes that goes on from what is kept at `path`; what cannot be trusted there is thrown away.
+
+    A training that diverges leaves nothing to go on from.
+    """
+    checkpoint = Checkpoint(path, EVERY_S)
+    try:
+        return train(checkpoint)
+    except CheckpointError as error:
+        _log.warning("training from the start: %s", error)
+        path.unlink(missing_ok=True)  # another process may have been first
+        return train(checkpoint)
+    except ArithmeticError:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def write_checkpoint(path: Path, identity: str, state: State) -> None:

@@ -13,6 +13,7 @@ from search_spaces.network import Network, Op
 from workers import opaque
 from workers.recipe import Distillation, Recipe
 from workers.splits import Split
+from workers.torch_network import NetworkModule, build_module
 from workers.weights import Weights
 
 
@@ -41,6 +42,26 @@ class Teacher:
 
     network: Network
     weights: Weights
+
+
+def teacher_module(recipe: Recipe, teacher: Teacher | None, device: str = "cpu") -> NetworkModule | None:
+    """The teacher as it is asked; None where the recipe does not distil.
+
+    Raises:
+        ValueError: it distils, and there is no teacher.
+    """
+    if recipe.distillation is None:
+        return None
+    if teacher is None:
+        raise ValueError("the recipe distils: give it a teacher")
+    return build_module(teacher.network, teacher.weights).to(device).eval()
+
+
+def teach(teacher: NetworkModule, images: Tensor) -> Tensor:
+    """What the teacher puts out, float32, without a gradient."""
+    with torch.no_grad():
+        taught: Tensor = teacher(images)
+    return taught.float()
 
 
 def loss_of(outputs: Tensor, labels: Tensor, recipe: Recipe, target: Target) -> Tensor:

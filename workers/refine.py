@@ -62,4 +62,4 @@ def _train_on(
         finished = finish_candidate(
             applied, weights, bench.observed, bench.quantising_of(design), dict(begun.stage_s), bench.threads
         )
-        return train_through_rounding(bench, design, finished, turn, progress, is_finalist=True)
+        return train_through_rounding(bench, design, finished, turn, progress, is_finalist=True, least_epochs=epochs)

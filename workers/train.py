@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,20 @@ import torch
 from torch import Tensor
 
 from search_spaces.network import Network, Op
-from workers.arithmetic import Arithmetic, arithmetic_here, computing_in, is_out_of_memory
+from workers.arithmetic import arithmetic_here, computing_in, is_out_of_memory
 from workers.batches import draw_batches
-from workers.checkpoint import Checkpoint, CheckpointError, State, read_checkpoint, training_identity, write_checkpoint
-from workers.losses import Target, Teacher, distilled_loss, loss_of, map_loss, penalised_maps, target_of
+from workers.checkpoint import Checkpoint, Clock, State, go_on, read_checkpoint, training_identity, write_checkpoint
+from workers.losses import (
+    Target,
+    Teacher,
+    distilled_loss,
+    loss_of,
+    map_loss,
+    penalised_maps,
+    target_of,
+    teach,
+    teacher_module,
+)
 from workers.optimisers import make_optimiser, read_state, set_learning_rate, write_state
 from workers.progress import Progress
 from workers.recipe import Recipe, count_steps, learning_rate_at, size_of_batch
@@ -32,7 +43,6 @@ from workers.weights import Weights, init_weights
 
 _log = logging.getLogger(__name__)
 
-CHECKPOINT_EVERY_S = 30.0
 _PROGRESS_EVERY_S = 0.5
 _LEAST_IMAGES_OF_A_NORM = 8
 
@@ -99,7 +109,7 @@ def train_with_report(
     if state is not None:
         run.restore(state)
     steps = count_steps(len(split), recipe)
-    clock = _Clock(run.seconds)
+    clock = Clock(run.seconds)
     watch = _Watch(progress, steps, recipe, run.step, size_of_batch(len(split), recipe))
     with computing_in(run.arithmetic):
         for images, labels in draw_batches(split, network.input, recipe, steps, first=run.step):
@@ -128,20 +138,7 @@ def train_resumably(
 
     The file stays when the training is done: remove it once the weights are where they belong.
     """
-    checkpoint = Checkpoint(path, CHECKPOINT_EVERY_S)
-
-    def run() -> Trained:
-        return train_with_report(network, weights, split, recipe, progress, yield_to, teacher, checkpoint)
-
-    try:
-        return run()
-    except CheckpointError as error:
-        _log.warning("training from the start: %s", error)
-        path.unlink(missing_ok=True)  # another process may have been first
-        return run()
-    except TrainingDivergedError:
-        path.unlink(missing_ok=True)
-        raise
+    return go_on(path, partial(train_with_report, network, weights, split, recipe, progress, yield_to, teacher))
 
 
 class _Run:
@@ -158,7 +155,7 @@ class _Run:
             weights = _aimed(network, init_weights(network, recipe.seed), self._target)
         self._module = build_module(network, weights).to(self.arithmetic.device)
         self._module.train()
-        self._teacher = _teacher_module(recipe, teacher, self.arithmetic)
+        self._teacher = teacher_module(recipe, teacher, self.arithmetic.device)
         self._weight_loss = _weight_loss(network, self._module, recipe)
         learned = None if self._weight_loss is None else self._weight_loss.learned
         self._moved = self._module.named_weights() | ({} if learned is None else {_LEARNED: learned})
@@ -225,7 +222,7 @@ class _Run:
         output, products = self._network.output, self.arithmetic.products
         with torch.autocast(self.arithmetic.device, products, enabled=products is not None):
             tensors = self._module.observe(images, [output, *self._maps])
-            taught = None if self._teacher is None else _teach(self._teacher, images)
+            taught = None if self._teacher is None else teach(self._teacher, images)
         outputs = tensors[output].float()
         loss = loss_of(outputs, labels, self._recipe, self._target)
         if taught is not None and self._recipe.distillation is not None:
@@ -276,20 +273,6 @@ def _weight_loss(network: Network, module: NetworkModule, recipe: Recipe) -> Wei
     )
 
 
-def _teacher_module(recipe: Recipe, teacher: Teacher | None, arithmetic: Arithmetic) -> NetworkModule | None:
-    if recipe.distillation is None:
-        return None
-    if teacher is None:
-        raise ValueError("the recipe distils: give it a teacher")
-    return build_module(teacher.network, teacher.weights).to(arithmetic.device).eval()
-
-
-def _teach(teacher: NetworkModule, images: Tensor) -> Tensor:
-    with torch.no_grad():
-        taught: Tensor = teacher(images)
-    return taught.float()
-
-
 def head_parameters(network: Network) -> tuple[str, ...]:
     """Names of the last layer's own arrays, when the network ends with a linear layer."""
     last = network.by_name()[network.output]
@@ -302,23 +285,6 @@ def _aimed(network: Network, weights: Weights, target: Target) -> Weights:
     aimed = {name: (array * target.scale).astype(np.float32) for name, array in weights.items() if name in head[:1]}
     aimed |= {name: (array + target.mean).astype(np.float32) for name, array in weights.items() if name in head[1:]}
     return weights | aimed
-
-
-class _Clock:
-    """Seconds of training, those of earlier processes included, and since the last checkpoint."""
-
-    def __init__(self, before_s: float) -> None:
-        self._begun_s = time.perf_counter() - before_s
-        self.mark()
-
-    def seconds(self) -> float:
-        return time.perf_counter() - self._begun_s
-
-    def mark(self) -> None:
-        self._marked_s = time.perf_counter()
-
-    def since_mark_s(self) -> float:
-        return time.perf_counter() - self._marked_s
 
 
 class _Watch:

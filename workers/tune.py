@@ -6,16 +6,19 @@ Knows nothing of what the weights are for; what is killed in between goes on fro
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from search_spaces.network import Network
-from search_spaces.spec import NetworkSpec
-from workers.checkpoint import training_identity
+from search_spaces.spec import NetworkSpec, QuantisationAwareSpec
+from workers.checkpoint import Checkpoint, go_on, training_identity
 from workers.host_lock import TrainingTurn
 from workers.losses import Teacher
+from workers.onnx_quantize import TensorRange
 from workers.progress import Progress
+from workers.quantisation_aware.training import identity_of, train_quantised
 from workers.recipe import Distillation, Recipe, fine_tuning, recipe_for
 from workers.train import train_resumably
 from workers.weights import Weights
@@ -41,14 +44,51 @@ def tune(
     Raises:
         TrainingDivergedError: the learning rate does not suit the network.
     """
-    recipe = fine_tuning(_recipe(bench), epochs, learning_rate)
-    teacher = None if recipe.distillation is None else Teacher(bench.base.network, bench.base.weights)
-    split = bench.splits.train
-    _forget_abandoned(bench.home / TUNINGS)
-    partial = bench.home / TUNINGS / f"{training_identity(network, weights, split, recipe, teacher)}.safetensors"
+    usual = replace(_taught(bench), activation_l1=bench.spec.evaluation.activation_l1)
+    recipe = fine_tuning(usual, epochs, learning_rate)
+    teacher, split = _teacher(bench, recipe), bench.splits.train
+    partial = _partial(bench, training_identity(network, weights, split, recipe, teacher))
     trained = train_resumably(network, weights, split, recipe, partial, progress, turn.yield_, teacher)
     partial.unlink(missing_ok=True)
     return trained.weights
+
+
+def tune_rounded(
+    bench: Workbench,
+    network: Network,
+    weights: Weights,
+    ranges: Mapping[str, TensorRange],
+    rung: QuantisationAwareSpec,
+    progress: Progress,
+    turn: TrainingTurn,
+) -> tuple[Weights, dict[str, TensorRange]]:
+    """Train a folded network on through its rounding; see `train_quantised`.
+
+    Raises:
+        TrainingDivergedError: the learning rate does not suit the network.
+    """
+    recipe = fine_tuning(_taught(bench), rung.epochs, rung.learning_rate)
+    teacher, split, estimator = _teacher(bench, recipe), bench.splits.train, rung.estimator
+    partial = _partial(bench, identity_of(network, weights, ranges, split, recipe, estimator, teacher))
+
+    def train(checkpoint: Checkpoint) -> tuple[Weights, dict[str, TensorRange]]:
+        return train_quantised(
+            network, weights, ranges, split, recipe, estimator, progress, turn.yield_, teacher, checkpoint
+        )
+
+    trained = go_on(partial, train)
+    partial.unlink(missing_ok=True)
+    return trained
+
+
+def _teacher(bench: Workbench, recipe: Recipe) -> Teacher | None:
+    return None if recipe.distillation is None else Teacher(bench.base.network, bench.base.weights)
+
+
+def _partial(bench: Workbench, identity: str) -> Path:
+    """Where a training's checkpoint is."""
+    _forget_abandoned(bench.home / TUNINGS)
+    return bench.home / TUNINGS / f"{identity}.safetensors"
 
 
 def _forget_abandoned(folder: Path) -> None:
@@ -60,15 +100,10 @@ def _forget_abandoned(folder: Path) -> None:
                 path.unlink()
 
 
-def _recipe(bench: Workbench) -> Recipe:
-    """As usual for the data set and the family, however the base was trained; with what the spec asks for."""
-    evaluation = bench.spec.evaluation
-    taught = evaluation.distillation
-    return replace(
-        usual_recipe(bench),
-        distillation=None if taught is None else Distillation(**dict(taught)),
-        activation_l1=evaluation.activation_l1,
-    )
+def _taught(bench: Workbench) -> Recipe:
+    """As usual for the data set and the family, however the base was trained; with what the spec says of a teacher."""
+    taught = bench.spec.evaluation.distillation
+    return replace(usual_recipe(bench), distillation=None if taught is None else Distillation(**dict(taught)))
 
 
 def usual_recipe(bench: Workbench) -> Recipe:

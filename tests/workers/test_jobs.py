@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -12,6 +13,7 @@ import onnxruntime
 import pytest
 import torch
 
+import workers.checkpoint
 import workers.train
 from search_spaces.apply import DesignError, apply, design_key
 from search_spaces.catalog import build_for
@@ -31,6 +33,7 @@ from workers.appraise import build
 from workers.evaluator import JobName
 from workers.evaluator_process import Evaluator
 from workers.jobs import confirm, evaluate, export, prepare, refine
+from workers.recipe import count_steps, recipe_for
 from workers.tune import TUNINGS
 from workers.weights import check_weights
 from workers.weights_file import load_weights, save_weights
@@ -114,7 +117,7 @@ def test_a_fine_tuning_that_was_stopped_goes_on_and_ends_the_same(digits_home, m
     bench = set_up(spec, Sources(), digits_home.key, digits_home.folder)
     whole, _ = build(bench, half("fp32"), {"stage_s": {}})
     kept = digits_home.folder / TUNINGS
-    monkeypatch.setattr(workers.train, "CHECKPOINT_EVERY_S", 0.0)
+    monkeypatch.setattr(workers.checkpoint, "EVERY_S", 0.0)
     steps: list[str] = []
 
     def watch(_stage: str, done: float, message: str) -> None:
@@ -337,6 +340,20 @@ def test_a_refined_design_is_scored_before_and_after_and_its_weights_are_handed_
     (page,) = [one for one in result["files"] if one["filename"].endswith(".html")]
     told = open_path(digits_home.folder / ARTIFACTS, page["digest"]).read_text()
     assert "after the search, for 2 epochs at a learning rate of 0.002" in told
+
+
+def test_a_refinement_trains_through_the_rounding_as_long_as_it_trains_floats(digits_home):
+    spec, told = digits_spec(evaluation={"quantisation_aware": {"epochs": 0.1}}), []
+
+    def progress(stage: str, _done: float, message: str) -> None:
+        told.append((stage, message))
+
+    refine(spec, Sources(), half("w8a8"), digits_home.key, None, 0.5, 0.002, digits_home.folder, progress)
+    recipe = replace(recipe_for(DATASETS["digits"], None), epochs=0.5)
+    steps = count_steps(len(digits_home.splits.train), recipe)
+    assert steps > count_steps(len(digits_home.splits.train), replace(recipe, epochs=0.1))
+    assert [message.split(",")[0] for stage, message in told if stage == "quantise"][-1] == f"step {steps} of {steps}"
+    assert not list((digits_home.folder / TUNINGS).iterdir())
 
 
 def test_training_that_makes_a_design_worse_is_not_kept(confirmed, digits_home):

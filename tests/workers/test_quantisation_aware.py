@@ -15,14 +15,16 @@ from search_spaces.spec import Estimator, Family
 from tests.workers.on_digits import CALIBRATION_IMAGES, DigitsHome
 from workers.base import load_base
 from workers.calibrate import calibrate
+from workers.checkpoint import Checkpoint, CheckpointError
 from workers.fold import fold_batch_norms
+from workers.losses import Teacher
 from workers.onnx_quantize import TensorRange
 from workers.onnx_session import check_executed
 from workers.onnx_writer import write_onnx
 from workers.progress import ignore_progress
 from workers.quantisation_aware.module import build_quantised_module
 from workers.quantisation_aware.training import train_quantised
-from workers.recipe import Recipe, count_steps, fine_tuning, recipe_for
+from workers.recipe import Distillation, Recipe, count_steps, fine_tuning, recipe_for
 from workers.score import predict
 from workers.splits import Splits, normalise
 from workers.train import TrainingDivergedError
@@ -122,6 +124,57 @@ def test_ternary_weights_are_three_values_in_each_channel(digits_home):
     for layer in quantised.network.compute_nodes():
         for channel in weights[f"{layer.name}.weight"]:
             assert len(np.unique(np.abs(channel[channel != 0]))) <= 1
+
+
+@pytest.mark.parametrize("estimator", [Estimator.LSQ, Estimator.STE])
+@pytest.mark.parametrize("distillation", [None, Distillation(weight=0.9)])
+def test_a_training_that_was_stopped_goes_on_and_ends_the_same(estimator, distillation, few_bits, tmp_path):
+    """Steps that are not learned change too, by the largest weight: they are part of the state."""
+    recipe = replace(RECIPE, epochs=0.4, distillation=distillation)
+    teacher = Teacher(few_bits.network, few_bits.weights)
+    arguments = (few_bits.network, few_bits.weights, few_bits.ranges, few_bits.splits.train, recipe, estimator)
+    whole = train_quantised(*arguments, ignore_progress, lambda: None, teacher)
+    checkpoint = Checkpoint(tmp_path / "state.safetensors", every_s=0.0)
+    done: list[None] = []
+
+    def stop_after_some() -> None:
+        done.append(None)
+        if len(done) == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_quantised(*arguments, ignore_progress, stop_after_some, teacher, checkpoint)
+    weights, ranges = train_quantised(*arguments, ignore_progress, stop_after_some, teacher, checkpoint)
+    # The state of the step that it was stopped at had not been written.
+    assert len(done) == count_steps(len(few_bits.splits.train), recipe) + 1
+    assert ranges == whole[1]
+    assert all(np.array_equal(weights[name], array) for name, array in whole[0].items())
+
+
+def test_a_checkpoint_of_another_training_is_refused(few_bits, tmp_path):
+    recipe, checkpoint = replace(RECIPE, epochs=0.1), Checkpoint(tmp_path / "state.safetensors", every_s=0.0)
+    first = (few_bits.network, few_bits.weights, few_bits.ranges, few_bits.splits.train, recipe)
+    train_quantised(*first, Estimator.LSQ, ignore_progress, lambda: None, None, checkpoint)
+    wider = {name: (low, 2 * high) for name, (low, high) in few_bits.ranges.items()}
+    for other in ((*first, Estimator.EWGS), (*first[:2], wider, *first[3:], Estimator.LSQ)):
+        with pytest.raises(CheckpointError, match="of another"):
+            train_quantised(*other, ignore_progress, lambda: None, None, checkpoint)
+
+
+def test_a_teacher_is_followed(few_bits):
+    """A teacher that has swapped two classes is followed where it alone is asked."""
+    recipe = replace(RECIPE, distillation=Distillation(weight=1.0))
+    output, swapped = few_bits.network.output, np.array([1, 0, *range(2, 10)])
+    turned = {name: few_bits.weights[name][swapped] for name in (f"{output}.weight", f"{output}.bias")}
+    teacher = Teacher(few_bits.network, few_bits.weights | turned)
+    arguments = (few_bits.network, few_bits.weights, few_bits.ranges, few_bits.splits.train, recipe, Estimator.LSQ)
+    weights, ranges = train_quantised(*arguments, ignore_progress, lambda: None, teacher)
+    images, labels = few_bits.held_out()
+    told = predict(write_onnx(few_bits.network, weights, ranges), images, few_bits.network.input).argmax(axis=1)
+    of_two = labels < 2
+    assert (told[of_two] == 1 - labels[of_two]).mean() > 0.8
+    with pytest.raises(ValueError, match="give it a teacher"):
+        train_quantised(*arguments, ignore_progress, lambda: None)
 
 
 def test_progress_is_told_and_turns_are_given(few_bits):

@@ -155,7 +155,7 @@ KILLED_AFTER = 14
 def ask(home: Path, steps: Any) -> None:
     """In a process of its own: train the base, tell of each step, and wait at one to be killed."""
     torch.set_num_threads(1)
-    workers.train.CHECKPOINT_EVERY_S = 0.0
+    workers.checkpoint.EVERY_S = 0.0
     done = count(1)
 
     def yield_to() -> None:
@@ -204,7 +204,7 @@ def test_a_base_does_not_trust_what_is_no_checkpoint_of_it(splits, tmp_path, cap
 
 
 def test_a_training_that_diverges_leaves_no_checkpoint(splits, tmp_path, monkeypatch):
-    monkeypatch.setattr(workers.train, "CHECKPOINT_EVERY_S", 0.0)
+    monkeypatch.setattr(workers.checkpoint, "EVERY_S", 0.0)
     with pytest.raises(TrainingDivergedError):
         get_base(small_network(), splits, Recipe(epochs=3, learning_rate=1e20), tmp_path)
     assert [path.suffix for path in (tmp_path / "bases").iterdir()] == [".lock"]

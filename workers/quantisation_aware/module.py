@@ -132,6 +132,14 @@ class QuantisedModule(NetworkModule):
             return first
         return first * ratio if name in self._quantisation.bits else _storable(first * ratio)
 
+    def first_steps(self) -> dict[str, Tensor]:
+        """What steps are ratios to, by name. Of weights whose steps are not learned `settle` changes them."""
+        return {name: site.first for name, site in self._sites.items()}
+
+    def set_first_steps(self, steps: Mapping[str, Tensor]) -> None:
+        """As `first_steps` told them."""
+        self._sites = {name: replace(site, first=steps[name]) for name, site in self._sites.items()}
+
     def ratios(self) -> list[torch.nn.Parameter]:
         """What is learned beside the weights."""
         return [ratio for name in self._sites if (ratio := self._parameters.get(_ratio(name))) is not None]
