@@ -189,6 +189,27 @@ def describe_training(settings: Mapping[str, float]) -> str:
     return f"{epochs:g} epoch{'' if epochs == 1 else 's'} at a learning rate of {settings['learning_rate']:g}"
 
 
+def describe_settings(settings: Mapping[str, Any]) -> str:
+    """Such as `epochs 2, schedule one cycle, flip no, distillation (temperature 4, weight 0.5)`.
+
+    What belongs to a part, or is told by the name of a layer, stands in brackets, its names as they are.
+    """
+    return ", ".join(f"{plain_words(name)} {_setting(value)}" for name, value in settings.items())
+
+
+def _setting(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return f"({', '.join(f'{name} {_setting(one)}' for name, one in value.items())})"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.6g}" if isinstance(value, float) else plain_words(str(value))
+
+
+def plain_words(name: str) -> str:
+    """A name of code, as people read it."""
+    return name.replace("_", " ")
+
+
 _PARTS = ("images", "file_bytes")
 
 

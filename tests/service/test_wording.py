@@ -11,6 +11,7 @@ from service.wording import (
     best_values,
     describe_activity,
     describe_design,
+    describe_settings,
     plot_axes,
     report_figures,
     show_value,
@@ -57,6 +58,21 @@ def test_a_design_in_words() -> None:
     design = {"channels/a": 16, "channels/b": 48, "channels/c": 16, "precision/x": "w8a8"}
     assert describe_design(design) == "channels 2 x 16, 1 x 48; precision 1 x w8a8"
     assert describe_design({}) == "as the base"
+
+
+def test_settings_are_told_without_code() -> None:
+    recipe = {
+        "epochs": 2,
+        "flip": False,
+        "weight_decay": 5e-4,
+        "schedule": "one_cycle",
+        "regulariser": {"name": "soft_min_max", "weight": 0.01},
+        "activation_l1": {"block_1.relu": 0.1},
+    }
+    assert describe_settings(recipe) == (
+        "epochs 2, flip no, weight decay 0.0005, schedule one cycle, "
+        "regulariser (name soft min max, weight 0.01), activation l1 (block_1.relu 0.1)"
+    )
 
 
 def test_axes_are_the_cost_across_and_the_gain_upwards() -> None:
