@@ -16,13 +16,8 @@ from service.units import show_with_unit, unit_of
 
 NO_SOURCES: Mapping[str, str] = {}
 ALWAYS_SHOWN = (Metric.LATENCY_S, Metric.SIZE_BYTES, Metric.MACS)
-KIND_WORDS = {
-    "channels": "channels",
-    "group_size": "group size",
-    "groups": "number of groups",
-    "weight_bits": "weight bits",
-    "activation_bits": "activation bits",
-}
+KIND_WORDS = {"groups": "number of groups"}
+"""Of kinds of decisions whose name alone does not tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +87,7 @@ def describe_design(design: Mapping[str, Any]) -> str:
     kinds: dict[str, list[Any]] = {}
     for name, value in design.items():
         kinds.setdefault(name.partition("/")[0], []).append(value)
-    parts = [f"{KIND_WORDS.get(kind, kind)} {_spread(values)}" for kind, values in sorted(kinds.items())]
+    parts = [f"{KIND_WORDS.get(kind, plain_words(kind))} {_spread(values)}" for kind, values in sorted(kinds.items())]
     return "; ".join(parts) or "as the base"
 
 
@@ -100,7 +95,8 @@ def _spread(values: Sequence[Any]) -> str:
     if all(isinstance(value, int) for value in values) and len(set(values)) > 4:
         return f"{min(values)} to {max(values)}"
     counts = {value: sum(other == value for other in values) for value in sorted(set(values), key=str)}
-    return ", ".join(f"{count} x {value}" for value, count in counts.items())
+    named = ((f"{count} x " if count > 1 else "", plain_words(str(value))) for value, count in counts.items())
+    return ", ".join(f"{times}{value}" for times, value in named)
 
 
 def verdict(found: Sequence[Mapping[str, float]], uniform: Sequence[Mapping[str, float]], spec: SearchSpec) -> str:
@@ -118,7 +114,7 @@ def verdict(found: Sequence[Mapping[str, float]], uniform: Sequence[Mapping[str,
     gain = f" ({100 * share:+.0f} % hypervolume)" if theirs > 0 and abs(share) >= _NO_DIFFERENCE else ""
     return (
         f"The designs found are {how} the best uniform ones{gain}; "
-        f"{beaten} of {len(uniform)} uniform designs are dominated."
+        f"{beaten} of {counted(len(uniform), 'uniform design')} {'is' if beaten == 1 else 'are'} dominated."
     )
 
 
@@ -185,8 +181,13 @@ def refined_figures(
 
 def describe_training(settings: Mapping[str, float]) -> str:
     """Such as `5 epochs at a learning rate of 0.01`."""
-    epochs = settings["epochs"]
-    return f"{epochs:g} epoch{'' if epochs == 1 else 's'} at a learning rate of {settings['learning_rate']:g}"
+    return f"{counted(settings['epochs'], 'epoch')} at a learning rate of {settings['learning_rate']:g}"
+
+
+def counted(number: float, noun: str) -> str:
+    """Such as `1 epoch`, `0.5 epochs` or `1,200 trials`."""
+    told = f"{number:,}" if isinstance(number, int) else f"{number:g}"
+    return f"{told} {noun}{'' if number == 1 else 's'}"
 
 
 def describe_settings(settings: Mapping[str, Any]) -> str:

@@ -21,6 +21,7 @@ from search_spaces.quantisation import why_emulated
 from search_spaces.spec import LimitSpec, NetworkSpec
 from service.units import ABSENT, show_with_unit, unit_of
 from service.wording import (
+    counted,
     describe_design,
     describe_file,
     describe_settings,
@@ -156,16 +157,18 @@ def _methods(exported: Exported) -> Iterator[Line]:
     yield Line("calibration images", f"{len(exported.bench.observed.images):,} of the split calibrate")
     yield Line(
         "fine-tuning",
-        f"{evaluation.finetune_epochs:g} epochs of every candidate, {evaluation.finalists.finetune_epochs:g} more of "
-        "finalists. What made a design worse was not kept",
+        f"{counted(evaluation.finetune_epochs, 'epoch')} of every candidate, "
+        f"{evaluation.finalists.finetune_epochs:g} more of finalists. What made a design worse was not kept",
     )
     if exported.refined is not None:
         yield Line("refined", f"after the search, for {describe_training(exported.refined)}")
     every, final = evaluation.quantisation_aware.epochs, evaluation.finalists.quantisation_aware.epochs
     if every or final:
-        told = f"{every:g} epochs of every candidate, {final or every:g} of finalists"
+        told = f"{counted(every, 'epoch')} of every candidate, {final or every:g} of finalists"
         yield Line("training through the rounding", told)
-    yield Line("found by", f"{spec.sampler.name}, seed {spec.sampler.seed}, {spec.budget.trials:,} trials at most")
+    yield Line(
+        "found by", f"{spec.sampler.name}, seed {spec.sampler.seed}, {counted(spec.budget.trials, 'trial')} at most"
+    )
 
 
 def _checks(exported: Exported) -> Iterator[Line]:
