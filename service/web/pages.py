@@ -29,19 +29,18 @@ from service.errors import InvalidPageTokenError, InvalidRequestError, NotFoundE
 from service.examples import example_path, own_example
 from service.exports.actions import request_export
 from service.exports.queries import list_exports
-from service.exports.routes import find_wanted
 from service.known import known_for
 from service.models import Search
 from service.paging import decode_token, encode_token
 from service.refinements.actions import cancel_refinement, request_refinement
 from service.refinements.queries import list_refinements
-from service.refinements.routes import find_wanted as find_trials
 from service.refinements.schemas import RefinementRequest
 from service.searches import actions
 from service.searches.queries import get_search, list_searches, lock_search
 from service.states import EventKind
 from service.trials.fronts import find_front, list_finalists
 from service.trials.queries import list_trials, progress_of
+from service.trials.wanted import wanted_trial, wanted_trials
 from service.web import queries, views
 from service.web.brought_pages import router as brought
 from service.web.device_pages import router as devices
@@ -142,7 +141,7 @@ def export(engine: EngineDep, form: FormFields, search_id: SearchId) -> Response
     """Ask for the file of one trial; without a number, of the knee as it is now."""
     number = form.get("trial", "")
     with transaction(engine) as session:
-        trial = find_wanted(session, get_search(session, search_id), _number(number) if number else None)
+        trial = wanted_trial(session, get_search(session, search_id), _number(number) if number else None)
         request_export(session, trial)
     return redirect(f"/searches/{search_id}")
 
@@ -159,7 +158,7 @@ def refine(engine: EngineDep, form: FormFields, search_id: SearchId) -> Response
         raise InvalidRequestError(f"epochs: {error.errors()[0]['msg']}") from None
     with transaction(engine) as session:
         search = get_search(session, search_id)
-        for trial in find_trials(session, search, wanted.trials):
+        for trial in wanted_trials(session, search, wanted.trials):
             request_refinement(session, search, trial, wanted.settings())
     return redirect(f"/searches/{search_id}")
 
