@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from search_spaces import pareto
@@ -182,6 +183,23 @@ def refined_figures(
 def describe_training(settings: Mapping[str, float]) -> str:
     """Such as `5 epochs at a learning rate of 0.01`."""
     return f"{counted(settings['epochs'], 'epoch')} at a learning rate of {settings['learning_rate']:g}"
+
+
+class WeightsOrigin(StrEnum):
+    """What has left the weights that an export is of."""
+
+    SEARCHED = "searched"
+    CONFIRMED = "confirmed"
+    REFINED = "refined"
+
+
+def describe_weights(report: Mapping[str, Any]) -> str:
+    """Such as `as found` or `refined: 1.5 epochs at a learning rate of 0.01`; empty where a report does not tell."""
+    weights = report.get("weights", {})
+    origin = weights.get("origin")
+    if origin == WeightsOrigin.REFINED:
+        return f"refined: {describe_training(weights)}"
+    return {WeightsOrigin.SEARCHED: "as found", WeightsOrigin.CONFIRMED: "as confirmed"}.get(origin, "")
 
 
 def counted(number: float, noun: str) -> str:

@@ -46,6 +46,7 @@ from service.web.brought_pages import router as brought
 from service.web.device_pages import router as devices
 from service.web.editor import Editor, build_editor
 from service.web.page import HEADERS, HERE, PICTURE_POLICY, Reading, redirect, render
+from service.wording import plain_words
 
 SEARCHES_PER_PAGE = 50
 LAST_PAGE = 10_000
@@ -150,12 +151,12 @@ def export(engine: EngineDep, form: FormFields, search_id: SearchId) -> Response
 def refine(engine: EngineDep, form: FormFields, search_id: SearchId) -> Response:
     """Train one trial's design on, or without a number those of the front."""
     number = form.get("trial", "")
+    settings = {name: form[name] for name in ("epochs", "learning_rate") if form.get(name)}
     try:
-        wanted = RefinementRequest.model_validate(
-            {"epochs": form.get("epochs"), "trials": [_number(number)] if number else None}
-        )
+        wanted = RefinementRequest.model_validate({**settings, "trials": [_number(number)] if number else None})
     except ValidationError as error:
-        raise InvalidRequestError(f"epochs: {error.errors()[0]['msg']}") from None
+        fault = error.errors()[0]
+        raise InvalidRequestError(f"{plain_words(str(fault['loc'][0]))}: {fault['msg']}") from None
     with transaction(engine) as session:
         search = get_search(session, search_id)
         for trial in wanted_trials(session, search, wanted.trials):
@@ -208,8 +209,8 @@ def _read(session: Session, search: Search, page_number: int) -> views.SearchRow
         everyone=queries.all_trials(session, search.id),
         front=find_front(session, search),
         finalists=list_finalists(session, search.id),
-        exports=list_exports(session, search.id, views.EXPORTS_SHOWN),
-        refinements=list_refinements(session, search.id, views.REFINEMENTS_SHOWN),
+        exports=list_exports(session, search.id, views.MOST_LISTED),
+        refinements=list_refinements(session, search.id, views.MOST_LISTED),
         page=list_trials(session, search.id, limit=views.TRIALS_PER_PAGE, after=before),
         page_number=page_number,
     )
