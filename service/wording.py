@@ -113,9 +113,10 @@ def verdict(found: Sequence[Mapping[str, float]], uniform: Sequence[Mapping[str,
     how = "as good as" if abs(share) < _NO_DIFFERENCE else "better than" if share > 0 else "not better than"
     beaten = sum(any(_beats(one, rival, spec) for one in found) for rival in uniform)
     gain = f" ({100 * share:+.0f} % hypervolume)" if theirs > 0 and abs(share) >= _NO_DIFFERENCE else ""
+    verb = "is" if 1 in (beaten, len(uniform)) else "are"
     return (
         f"The designs found are {how} the best uniform ones{gain}; "
-        f"{beaten} of {counted(len(uniform), 'uniform design')} {'is' if beaten == 1 else 'are'} dominated."
+        f"{beaten} of {counted(len(uniform), 'uniform design')} {verb} dominated."
     )
 
 

@@ -35,7 +35,7 @@ def export_trial(workplace: Workplace, export_id: str) -> None:
         return
     with transaction(workplace.engine) as session:
         files = _add_artifacts(session, ending.result)
-        report = ending.result and {**ending.result["report"], "weights": weights}
+        report = {**ending.result["report"], "weights": weights} if ending.result else None
         finish_export(session, export_id, attempt, ending.state, ending.reason, files=files, report=report)
 
 

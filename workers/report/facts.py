@@ -288,7 +288,7 @@ def _conditions(exported: Exported) -> Iterator[Line]:
     capabilities = device.capabilities()
     yield Line("device", f"{capabilities.name}: {capabilities.description}")
     for name, value in sorted(capabilities.fingerprint.items()):
-        yield Line(f"device, {name}", value)
+        yield Line(f"device, {plain_words(name)}", value)
     for measurement in exported.details.get("measurements", ()):
         unit = unit_of(measurement["metric"])
         ends = (unit.show(measurement[end]) for end in ("lower_quartile", "upper_quartile"))
