@@ -30,7 +30,7 @@ from service.measurement_commands import measurements_app
 from service.searches.schemas import check_body
 from service.states import JobState
 from service.watch import watch_search
-from service.wording import describe_activity, describe_file
+from service.wording import counted, describe_activity, describe_file
 
 app = typer.Typer(
     name="espalier",
@@ -80,8 +80,8 @@ def check(spec: SpecPath) -> None:
     if checked["waiting_for"]:
         console.print(f"[yellow]would wait[/] {checked['waiting_for']}", highlight=False)
     console.print(
-        f"{parsed.name}: {len(checked['decisions'])} decisions, {checked['size']:.3g} designs, "
-        f"{checked['baseline_trials']} uniform ones as the baseline",
+        f"{parsed.name}: {counted(len(checked['decisions']), 'decision')}, {checked['size']:.3g} designs, "
+        f"{counted(checked['baseline_trials'], 'uniform one')} as the baseline",
         highlight=False,
         soft_wrap=True,
     )

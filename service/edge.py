@@ -164,6 +164,12 @@ def read_model(request: Request, body: bytes, model: type[Model]) -> Model:
         raise InvalidRequestError("the request has faults", faults=faults) from None
 
 
+def body_of(model: type[BaseModel]) -> dict[str, Any]:
+    """What the API's description says of a JSON body that a route reads by `read_model`."""
+    schema = {"$ref": f"#/components/schemas/{model.__name__}"}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
 def preferred_wait_s(request: Request) -> float | None:
     """`Prefer: wait=N` in seconds, at most a minute; None when nothing of the kind is asked for (RFC 7240)."""
     match = _WAIT.search(request.headers.get("prefer", ""))

@@ -18,6 +18,7 @@ from service.wording import (
     describe_design,
     describe_training,
     describe_values,
+    describe_weights,
     plot_axes,
     refined_figures,
     report_figures,
@@ -208,7 +209,8 @@ def report_table(export: Json) -> Table:
     """An export's reported figures beside those of the file itself."""
     report = export["report"]
     split = report.get("details", {}).get("images", {}).get("split", "")
-    title = f"What the file of trial {export['trial']} does" + (f", on the split {split}" if split else "")
+    which = ", ".join(filter(None, (f"trial {export['trial']}", describe_weights(report))))
+    title = f"What the file does ({which})" + (f", on the split {split}" if split else "")
     table = Table("figure", box=None, header_style="bold", title=title, title_justify="left")
     table.add_column("reported", justify="right")
     table.add_column("of the file itself", justify="right")

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from service.client import Json
 from service.units import show_with_unit, unit_of
+from service.wording import counted
 
 _MARKS = {"predicted": "~", "imported": "*", "simulated": "^"}
 _LEGEND = "~ predicted, with its interval   * imported   ^ simulated; else measured or counted"
@@ -52,13 +53,15 @@ def accuracy_view(accuracy: Json) -> RenderableType:
     for reason, found in accuracy["in_searches"].items():
         shares = f"{found['within_5_percent']:.0%} within 5 %, {found['within_10_percent']:.0%} within 10 %"
         inside = f"{found['interval_coverage']:.0%} in the interval"
-        parts.append(Text(f"in searches, measured as {reason}: {found['trials']} trials, {shares}, {inside}"))
+        parts.append(
+            Text(f"in searches, measured as {reason}: {counted(found['trials'], 'trial')}, {shares}, {inside}")
+        )
     return Group(*parts)
 
 
 def _add_model(table: Table, model: Json) -> None:
     current = " (in use)" if model["is_current"] else ""
-    name = f"version {model['version']}, batch {model['batch']}, {model['threads']} thread(s){current}"
+    name = f"version {model['version']}, batch {model['batch']}, {counted(model['threads'], 'thread')}{current}"
     errors = model["report"]["held_out"].get("all", {"networks": 0})
     repeats = model["report"].get("repeatability")
     cells = [""] * 4
@@ -78,7 +81,7 @@ def estimates_table(estimates: Json) -> RenderableType:
     for metric in metrics:
         table.add_column(unit_of(metric).title, justify="right")
     for number, item in enumerate(items):
-        name = f"{number}: {len(item['design'])} decisions" if item["design"] else f"{number}: the base"
+        name = f"{number}: {counted(len(item['design']), 'decision')}" if item["design"] else f"{number}: the base"
         table.add_row(name, *(_cell(metric, item) for metric in metrics))
     notes = [Text(note) for note in _missing(items)]
     marked = any(source != "measured" for item in items for source in item["sources"].values())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from search_spaces import pareto
@@ -16,13 +17,8 @@ from service.units import show_with_unit, unit_of
 
 NO_SOURCES: Mapping[str, str] = {}
 ALWAYS_SHOWN = (Metric.LATENCY_S, Metric.SIZE_BYTES, Metric.MACS)
-KIND_WORDS = {
-    "channels": "channels",
-    "group_size": "group size",
-    "groups": "number of groups",
-    "weight_bits": "weight bits",
-    "activation_bits": "activation bits",
-}
+KIND_WORDS = {"groups": "number of groups"}
+"""Of kinds of decisions whose name alone does not tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +88,7 @@ def describe_design(design: Mapping[str, Any]) -> str:
     kinds: dict[str, list[Any]] = {}
     for name, value in design.items():
         kinds.setdefault(name.partition("/")[0], []).append(value)
-    parts = [f"{KIND_WORDS.get(kind, kind)} {_spread(values)}" for kind, values in sorted(kinds.items())]
+    parts = [f"{KIND_WORDS.get(kind, plain_words(kind))} {_spread(values)}" for kind, values in sorted(kinds.items())]
     return "; ".join(parts) or "as the base"
 
 
@@ -100,7 +96,8 @@ def _spread(values: Sequence[Any]) -> str:
     if all(isinstance(value, int) for value in values) and len(set(values)) > 4:
         return f"{min(values)} to {max(values)}"
     counts = {value: sum(other == value for other in values) for value in sorted(set(values), key=str)}
-    return ", ".join(f"{count} x {value}" for value, count in counts.items())
+    named = ((f"{count} x " if count > 1 else "", plain_words(str(value))) for value, count in counts.items())
+    return ", ".join(f"{times}{value}" for times, value in named)
 
 
 def verdict(found: Sequence[Mapping[str, float]], uniform: Sequence[Mapping[str, float]], spec: SearchSpec) -> str:
@@ -116,9 +113,10 @@ def verdict(found: Sequence[Mapping[str, float]], uniform: Sequence[Mapping[str,
     how = "as good as" if abs(share) < _NO_DIFFERENCE else "better than" if share > 0 else "not better than"
     beaten = sum(any(_beats(one, rival, spec) for one in found) for rival in uniform)
     gain = f" ({100 * share:+.0f} % hypervolume)" if theirs > 0 and abs(share) >= _NO_DIFFERENCE else ""
+    verb = "is" if 1 in (beaten, len(uniform)) else "are"
     return (
         f"The designs found are {how} the best uniform ones{gain}; "
-        f"{beaten} of {len(uniform)} uniform designs are dominated."
+        f"{beaten} of {counted(len(uniform), 'uniform design')} {verb} dominated."
     )
 
 
@@ -185,8 +183,51 @@ def refined_figures(
 
 def describe_training(settings: Mapping[str, float]) -> str:
     """Such as `5 epochs at a learning rate of 0.01`."""
-    epochs = settings["epochs"]
-    return f"{epochs:g} epoch{'' if epochs == 1 else 's'} at a learning rate of {settings['learning_rate']:g}"
+    return f"{counted(settings['epochs'], 'epoch')} at a learning rate of {settings['learning_rate']:g}"
+
+
+class WeightsOrigin(StrEnum):
+    """What has left the weights that an export is of."""
+
+    SEARCHED = "searched"
+    CONFIRMED = "confirmed"
+    REFINED = "refined"
+
+
+def describe_weights(report: Mapping[str, Any]) -> str:
+    """Such as `as found` or `refined: 1.5 epochs at a learning rate of 0.01`; empty where a report does not tell."""
+    weights = report.get("weights", {})
+    origin = weights.get("origin")
+    if origin == WeightsOrigin.REFINED:
+        return f"refined: {describe_training(weights)}"
+    return {WeightsOrigin.SEARCHED: "as found", WeightsOrigin.CONFIRMED: "as confirmed"}.get(origin, "")
+
+
+def counted(number: float, noun: str) -> str:
+    """Such as `1 epoch`, `0.5 epochs` or `1,200 trials`."""
+    told = f"{number:,}" if isinstance(number, int) else f"{number:g}"
+    return f"{told} {noun}{'' if number == 1 else 's'}"
+
+
+def describe_settings(settings: Mapping[str, Any]) -> str:
+    """Such as `epochs 2, schedule one cycle, flip no, distillation (temperature 4, weight 0.5)`.
+
+    What belongs to a part, or is told by the name of a layer, stands in brackets, its names as they are.
+    """
+    return ", ".join(f"{plain_words(name)} {_setting(value)}" for name, value in settings.items())
+
+
+def _setting(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return f"({', '.join(f'{name} {_setting(one)}' for name, one in value.items())})"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.6g}" if isinstance(value, float) else plain_words(str(value))
+
+
+def plain_words(name: str) -> str:
+    """A name of code, as people read it."""
+    return name.replace("_", " ")
 
 
 _PARTS = ("images", "file_bytes")

@@ -63,6 +63,11 @@ def get_anchor_in(base: Base, precision: Precision, images: np.ndarray, device: 
     )[0]
 
 
+def measure_base(base: Base, device: Device, home: Path) -> Measured:
+    """What a device tells of the base itself: measured in floating point, once, or simulated."""
+    return simulate_base(base, device) if device.capabilities().simulated else get_anchor(base, device, home)[1]
+
+
 def simulate_base(base: Base, device: Device) -> Measured:
     """What a simulated device tells of the base, in the first precision that it lists: all of its figures compare."""
     folded, _ = fold_batch_norms(base.network, base.weights)

@@ -24,6 +24,7 @@ from service.db import make_engine, reading, transaction, upgrade
 from service.devices.actions import DeviceTakenError, describe, this_process
 from service.models import CostModel
 from service.networks.queries import find_network
+from service.wording import counted
 from workers.device_name import DeviceName
 
 app = typer.Typer(help="What runs networks, and what they take there.", no_args_is_help=True)
@@ -141,7 +142,7 @@ def _bar() -> Iterator[Progress]:
 
 
 def _show(fitted: CostModel, device: str, batch: int, threads: int) -> None:
-    setting = f"batch {batch}, {threads} thread{'s' if threads > 1 else ''}"
+    setting = f"batch {batch}, {counted(threads, 'thread')}"
     console.print(
         f"cost model version {fitted.version} of {device}, {setting}: fitted to {fitted.samples} networks",
         highlight=False,

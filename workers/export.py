@@ -16,14 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from search_spaces.apply import apply, design_key
+from search_spaces.costs import symbolic_values
 from search_spaces.design import Design
 from search_spaces.objectives import MAP_METRICS, SYMBOLIC_METRICS
 from search_spaces.precision import FLOAT_BITS
 from service.artifacts.store import open_path, put_bytes
+from workers.anchor import measure_base
 from workers.appraise import Details, build, final_values, write_checked
 from workers.candidate import Candidate, finish_candidate, timed
 from workers.deployed_file import DeployedNetwork, pack_deployed
 from workers.host_lock import training
+from workers.origin import score_base
 from workers.packed_weights import pack_weights
 from workers.progress import Progress
 from workers.recount import FileMismatchError
@@ -86,7 +89,17 @@ def export_file(
     _compare_reported(reported, remeasured, bench.scores)
     files = (model, weights, *packed, *_store_snippets(bench, model.filename, artifacts))
     exported = Exported(
-        bench, design, candidate.network, weights_digest, reported, remeasured, details, split, files, refined
+        bench,
+        design,
+        candidate.network,
+        weights_digest,
+        _values_of_base(bench, split),
+        reported,
+        remeasured,
+        details,
+        split,
+        files,
+        refined,
     )
     report = _store(artifacts, f"{stem}.html", HTML, render_report(exported).encode())
     return _told(exported, model, (report, *files[1:]))
@@ -196,6 +209,16 @@ def _split_reported(bench: Workbench, weights_digest: str | None) -> Split:
     if weights_digest is None:
         return bench.splits.score.first(bench.spec.evaluation.most_score_images)
     return bench.splits.confirm
+
+
+def _values_of_base(bench: Workbench, split: Split) -> dict[str, float]:
+    """The same figures of the base itself, scored on the same images; told once of each base, device and split."""
+    measured = {} if bench.device is None else measure_base(bench.base, bench.device, bench.home)
+    return {
+        **symbolic_values(bench.base.network),
+        **{metric: one["median"] for metric, one in measured.items()},
+        **score_base(bench.base, split, bench.scores, bench.home, bench.threads).values,
+    }
 
 
 _ROUNDING = 1e-9

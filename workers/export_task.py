@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from service.artifacts.actions import add_artifact
 from service.db import transaction
 from service.exports.actions import finish_export
+from service.exports.queries import final_weights, weights_of
 from service.leases import claim as claim_row
-from service.models import Export, Finalist, Search, Trial
+from service.models import Export, Finalist, Refinement, Search, Trial
 from service.queue import TaskName
-from service.refinements.queries import latest_refinement
-from service.states import JobState
 from workers.evaluator import JobName
 from workers.workplace import LEASE_S, Claim, Workplace, arguments_of, work
 
@@ -29,14 +27,15 @@ def export_trial(workplace: Workplace, export_id: str) -> None:
         if attempt is None:
             return
         export = session.get_one(Export, export_id)
-        arguments = _arguments(session, export)
+        final = final_weights(session, export.trial_id)
+        arguments, weights = _arguments(session, export, final), weights_of(final)
     claim = Claim(TaskName.EXPORT, export_id, attempt)  # an export outlives its search
     ending = work(workplace, claim, JobName.EXPORT, arguments, DEADLINE_S)
     if ending is None:
         return
     with transaction(workplace.engine) as session:
         files = _add_artifacts(session, ending.result)
-        report = ending.result.get("report")
+        report = {**ending.result["report"], "weights": weights} if ending.result else None
         finish_export(session, export_id, attempt, ending.state, ending.reason, files=files, report=report)
 
 
@@ -51,12 +50,9 @@ def _add_artifacts(session: Session, result: Mapping[str, Any]) -> list[str]:
     return [file["digest"] for file in files]
 
 
-def _arguments(session: Session, export: Export) -> dict[str, Any]:
+def _arguments(session: Session, export: Export, final: Refinement | Finalist | None) -> dict[str, Any]:
     """A refined trial is exported as it was refined last, a finalist as it was confirmed, any other as searched."""
     trial, search = session.get_one(Trial, export.trial_id), session.get_one(Search, export.search_id)
-    confirmed = select(Finalist).where(Finalist.trial_id == trial.id, Finalist.state == JobState.SUCCEEDED)
-    finalist = session.scalars(confirmed).one_or_none()
-    final = latest_refinement(session, trial.id) or finalist
     return {
         **arguments_of(search),
         "design": trial.design,

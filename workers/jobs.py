@@ -23,7 +23,7 @@ from search_spaces.objectives import Outcome, TrialState
 from search_spaces.spec import SearchSpec
 from service.artifacts.store import ARTIFACTS, put_bytes
 from workers.activation_maps import MOST_IMAGES, code_maps, count_maps, total_values
-from workers.anchor import get_anchor, simulate_base
+from workers.anchor import measure_base
 from workers.appraise import Details, build, build_finalist, final_values, score_split
 from workers.attempt import Attempt
 from workers.base import Base, BaseUnavailableError, base_key, get_base, get_settled, load_base
@@ -294,7 +294,7 @@ def _anchor_report(spec: SearchSpec, base: Base, home: Path, progress: Progress)
         return {}
     device = device_called(spec.device)
     progress("anchor", 0.0, f"measuring the base on {spec.device}")
-    measured = get_anchor(base, device, home)[1] if not device.capabilities().simulated else simulate_base(base, device)
+    measured = measure_base(base, device, home)
     return {metric: one["median"] for metric, one in measured.items()} | {
         "measurements": list(measured.values()),
         "workload_digest": network_workload(base.network).digest,

@@ -27,6 +27,7 @@ from search_spaces.spec import SearchSpec
 from service.config import Settings, get_settings
 from service.db import make_engine, reading, upgrade
 from service.known import known_for
+from service.wording import counted
 from workers.progress import Progress
 
 console = Console()
@@ -140,7 +141,7 @@ def _show(spec: SearchSpec, design: Design, of_base: Mapping[str, float], outcom
     values.add_column(spec.name, justify="right")
     for name, value in outcome.values.items():
         values.add_row(name, _number(of_base.get(name)), _number(value))
-    console.print(f"{len(design)} decisions differ from the base")
+    console.print(f"{counted(len(design), 'decision')} {'differs' if len(design) == 1 else 'differ'} from the base")
     console.print(stages, values, sep="\n")
     console.print(f"[{_STATE_STYLES[outcome.state]}]{outcome.state}[/] {outcome.reason}")
 

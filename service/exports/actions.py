@@ -6,15 +6,15 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from service import leases
 from service.errors import StateConflictError
 from service.events.actions import append_event
+from service.exports.queries import final_weights
 from service.models import Export, Trial
 from service.queue import TaskName, send_after_commit
-from service.refinements.queries import latest_refinement
 from service.searches.queries import lock_search
 from service.states import EventKind, JobState, TrialState
 
@@ -22,8 +22,8 @@ from service.states import EventKind, JobState, TrialState
 def request_export(session: Session, trial: Trial) -> tuple[Export, bool]:
     """Ask for a trial's file; returns the export, and whether it is a new one.
 
-    The file depends on the trial alone, and on how it was refined last; so a request since then that is under way or
-    fulfilled answers every later one.
+    The file depends on the trial alone, and on which weights there are of it when a worker begins. So an export that
+    waits, or that has begun since the newest weights were left, answers every later request.
 
     Raises:
         StateConflictError: the trial has not succeeded, so that there is nothing to vouch for.
@@ -34,9 +34,9 @@ def request_export(session: Session, trial: Trial) -> tuple[Export, bool]:
     lock_search(session, trial.search_id)
     useful = (JobState.QUEUED, JobState.RUNNING, JobState.SUCCEEDED)
     standing = select(Export).where(Export.trial_id == trial.id, Export.state.in_(useful)).limit(1)
-    refined = latest_refinement(session, trial.id)
-    if refined is not None and refined.finished_at is not None:
-        standing = standing.where(Export.created_at >= refined.finished_at)
+    final = final_weights(session, trial.id)
+    if final is not None and final.finished_at is not None:
+        standing = standing.where(or_(Export.started_at.is_(None), Export.started_at >= final.finished_at))
     export = session.scalars(standing).one_or_none()
     if export is not None:
         return export, False

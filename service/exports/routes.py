@@ -2,40 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastapi import APIRouter, Request, Response
-from sqlalchemy.orm import Session
 
-from search_spaces.check import Fault
 from service.db import reading, transaction
-from service.edge import BodyDep, EngineDep, SearchId, answer_headers, read_model, retry_after
-from service.errors import InvalidRequestError, NotFoundError, StateConflictError
+from service.edge import BodyDep, EngineDep, SearchId, answer_headers, body_of, read_model, retry_after
 from service.exports.actions import request_export
 from service.exports.queries import get_export, list_exports
 from service.exports.schemas import ExportBody, ExportPage, ExportRequest, export_body
-from service.models import Search, Trial
 from service.searches.queries import get_search
-from service.trials.fronts import find_front
-from service.trials.queries import get_trial
+from service.trials.wanted import wanted_trial
 
 router = APIRouter(tags=["exports"])
-_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ExportRequest"}}},
-    }
-}
 
 
-@router.post("/searches/{search_id}/exports", status_code=202, openapi_extra=_BODY)
+@router.post("/searches/{search_id}/exports", status_code=202, openapi_extra=body_of(ExportRequest))
 def create_export(
     request: Request, response: Response, engine: EngineDep, search_id: SearchId, body: BodyDep
 ) -> ExportBody:
     """Ask for a trial's files; without `trial`, for the knee's. Asking again answers with the same export."""
     wanted = read_model(request, body, ExportRequest)
     with transaction(engine) as session:
-        trial = find_wanted(session, get_search(session, search_id), wanted.trial)
+        trial = wanted_trial(session, get_search(session, search_id), wanted.trial)
         export, _ = request_export(session, trial)
         shown = export_body(get_export(session, export.id))
     response.headers.update(answer_headers(f"/v1/exports/{shown.id}", shown.state.is_final))
@@ -57,16 +44,3 @@ def read_export(response: Response, engine: EngineDep, export_id: SearchId) -> E
         shown = export_body(get_export(session, export_id))
     response.headers.update(retry_after(shown.state.is_final))
     return shown
-
-
-def find_wanted(session: Session, search: Search, number: int | None) -> Trial:
-    """The trial of that number; without one the front's knee, as it is now."""
-    if number is None:
-        number = find_front(session, search).knee
-        if number is None:
-            raise StateConflictError("the front is empty: nothing has succeeded yet", extra={"state": search.state})
-    try:
-        trial, _ = get_trial(session, search.id, number)
-    except NotFoundError as error:
-        raise InvalidRequestError(error.detail, faults=[Fault("/trial", error.detail)]) from None
-    return trial

@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 from search_spaces.objectives import Provenance
 from service.refinements.queries import RefinementRow, is_kept
 from service.states import JobState
+from service.trials.wanted import MOST_TRIALS
 
-MOST_TRIALS = 100
 TrialNumber = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
 

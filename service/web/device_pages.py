@@ -19,6 +19,7 @@ from service.edge import NameInPath
 from service.units import ABSENT, show_with_unit, unit_of
 from service.web.accuracy_plot import Comparison, render_comparison
 from service.web.page import Reading, render
+from service.wording import counted
 
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 
@@ -123,7 +124,8 @@ def _precisions(precisions: tuple[str, ...]) -> str:
 def model_rows(model: CostModelBody) -> Iterator[ModelRow]:
     """One for each group of networks held out."""
     use = ", in use" if model.is_current else ""
-    setting = f"batch {model.batch}, {model.threads} thread{'s' if (model.threads or 0) > 1 else ''}"
+    threads = f", {counted(model.threads, 'thread')}" if model.threads else ""
+    setting = f"batch {model.batch}{threads}"
     groups: Mapping[str, Mapping[str, Any]] = model.report.get("held_out", {})
     for name, errors in groups.items():
         is_first = name == next(iter(groups))
@@ -156,7 +158,7 @@ def _repeats(model: CostModelBody) -> str:
 
 def _in_searches(accuracy: AccuracyBody) -> list[str]:
     return [
-        f"Measured as {reason}: {found.trials} trials, {found.mean_error:.1%} off in the mean, "
+        f"Measured as {reason}: {counted(found.trials, 'trial')}, {found.mean_error:.1%} off in the mean, "
         f"{found.within_5_percent:.0%} within 5 %, {found.within_10_percent:.0%} within 10 %, "
         f"{found.interval_coverage:.0%} in the interval."
         for reason, found in accuracy.in_searches.items()

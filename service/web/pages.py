@@ -29,24 +29,24 @@ from service.errors import InvalidPageTokenError, InvalidRequestError, NotFoundE
 from service.examples import example_path, own_example
 from service.exports.actions import request_export
 from service.exports.queries import list_exports
-from service.exports.routes import find_wanted
 from service.known import known_for
 from service.models import Search
 from service.paging import decode_token, encode_token
 from service.refinements.actions import cancel_refinement, request_refinement
 from service.refinements.queries import list_refinements
-from service.refinements.routes import find_wanted as find_trials
 from service.refinements.schemas import RefinementRequest
 from service.searches import actions
 from service.searches.queries import get_search, list_searches, lock_search
 from service.states import EventKind
 from service.trials.fronts import find_front, list_finalists
 from service.trials.queries import list_trials, progress_of
+from service.trials.wanted import wanted_trial, wanted_trials
 from service.web import queries, views
 from service.web.brought_pages import router as brought
 from service.web.device_pages import router as devices
 from service.web.editor import Editor, build_editor
 from service.web.page import HEADERS, HERE, PICTURE_POLICY, Reading, redirect, render
+from service.wording import plain_words
 
 SEARCHES_PER_PAGE = 50
 LAST_PAGE = 10_000
@@ -142,7 +142,7 @@ def export(engine: EngineDep, form: FormFields, search_id: SearchId) -> Response
     """Ask for the file of one trial; without a number, of the knee as it is now."""
     number = form.get("trial", "")
     with transaction(engine) as session:
-        trial = find_wanted(session, get_search(session, search_id), _number(number) if number else None)
+        trial = wanted_trial(session, get_search(session, search_id), _number(number) if number else None)
         request_export(session, trial)
     return redirect(f"/searches/{search_id}")
 
@@ -151,15 +151,15 @@ def export(engine: EngineDep, form: FormFields, search_id: SearchId) -> Response
 def refine(engine: EngineDep, form: FormFields, search_id: SearchId) -> Response:
     """Train one trial's design on, or without a number those of the front."""
     number = form.get("trial", "")
+    settings = {name: form[name] for name in ("epochs", "learning_rate") if form.get(name)}
     try:
-        wanted = RefinementRequest.model_validate(
-            {"epochs": form.get("epochs"), "trials": [_number(number)] if number else None}
-        )
+        wanted = RefinementRequest.model_validate({**settings, "trials": [_number(number)] if number else None})
     except ValidationError as error:
-        raise InvalidRequestError(f"epochs: {error.errors()[0]['msg']}") from None
+        fault = error.errors()[0]
+        raise InvalidRequestError(f"{plain_words(str(fault['loc'][0]))}: {fault['msg']}") from None
     with transaction(engine) as session:
         search = get_search(session, search_id)
-        for trial in find_trials(session, search, wanted.trials):
+        for trial in wanted_trials(session, search, wanted.trials):
             request_refinement(session, search, trial, wanted.settings())
     return redirect(f"/searches/{search_id}")
 
@@ -209,8 +209,8 @@ def _read(session: Session, search: Search, page_number: int) -> views.SearchRow
         everyone=queries.all_trials(session, search.id),
         front=find_front(session, search),
         finalists=list_finalists(session, search.id),
-        exports=list_exports(session, search.id, views.EXPORTS_SHOWN),
-        refinements=list_refinements(session, search.id, views.REFINEMENTS_SHOWN),
+        exports=list_exports(session, search.id, views.MOST_LISTED),
+        refinements=list_refinements(session, search.id, views.MOST_LISTED),
         page=list_trials(session, search.id, limit=views.TRIALS_PER_PAGE, after=before),
         page_number=page_number,
     )

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from itertools import compress
+from operator import not_
+from typing import Any, TypeVar
 
 from markupsafe import Markup
 
@@ -30,6 +32,7 @@ from service.wording import (
     describe_file,
     describe_training,
     describe_values,
+    describe_weights,
     named_metrics,
     plot_axes,
     refined_figures,
@@ -40,8 +43,8 @@ from service.wording import (
 )
 
 TRIALS_PER_PAGE = 200
-EXPORTS_SHOWN = 20
-REFINEMENTS_SHOWN = 20
+NEWEST_SHOWN = 5  # of exports and refinements, and all that are under way; older ones fold away
+MOST_LISTED = 100  # of them, folded ones too
 DRAWN_POINTS = 2000  # besides fronts and baseline; more would make each refresh heavy and show nothing new
 
 
@@ -108,6 +111,7 @@ class ExportView:
     """An export; its files are the exported one, and those that come with it."""
 
     number: int
+    weights: str
     state: str
     reason: str
     files: tuple[FileView, ...]
@@ -151,8 +155,10 @@ class SearchView:
     front: tuple[TrialRow, ...]
     knee: int | None
     exports: tuple[ExportView, ...]
+    older_exports: tuple[ExportView, ...]
     is_exporting: bool
     refinements: tuple[RefinementView, ...]
+    older_refinements: tuple[RefinementView, ...]
     is_refining: bool
     trials: tuple[TrialRow, ...]
     has_predictions: bool
@@ -166,6 +172,8 @@ def search_view(rows: SearchRows) -> SearchView:
     metrics = shown_metrics(spec.objectives)
     confirmed = sorted(rows.finalists, key=lambda member: (member[0].baseline, member[0].number))
     drawing, hidden = _plot(rows, spec)
+    exports, older_exports = _fold(list(map(export_view, rows.exports)))
+    refinements, older_refinements = _fold(list(map(refinement_view, rows.refinements)))
     return SearchView(
         id=search.id,
         state=search.state,
@@ -186,15 +194,26 @@ def search_view(rows: SearchRows) -> SearchView:
         confirmed=tuple(_confirmed_row(trial, finalist, metrics) for trial, finalist in confirmed if finalist),
         front=tuple(trial_row(trial, metrics) for trial, _ in rows.front.members),
         knee=rows.front.knee,
-        exports=tuple(map(export_view, rows.exports)),
+        exports=exports,
+        older_exports=older_exports,
         is_exporting=any(row.export.state in (JobState.QUEUED, JobState.RUNNING) for row in rows.exports),
-        refinements=tuple(map(refinement_view, rows.refinements)),
+        refinements=refinements,
+        older_refinements=older_refinements,
         is_refining=any(row.refinement.state in (JobState.QUEUED, JobState.RUNNING) for row in rows.refinements),
         trials=tuple(trial_row(trial, metrics) for trial, _ in rows.page),
         has_predictions=any(Provenance.PREDICTED in trial.sources.values() for trial, _ in rows.page),
         number=rows.page_number,
         pages=max(1, -(-len(rows.everyone) // TRIALS_PER_PAGE)),
     )
+
+
+Asked = TypeVar("Asked", ExportView, RefinementView)
+
+
+def _fold(newest_first: Sequence[Asked]) -> tuple[tuple[Asked, ...], tuple[Asked, ...]]:
+    """Those to show, and those to fold away."""
+    shown = [place < NEWEST_SHOWN or not JobState(one.state).is_final for place, one in enumerate(newest_first)]
+    return tuple(compress(newest_first, shown)), tuple(compress(newest_first, map(not_, shown)))
 
 
 def verbs_of(state: SearchState) -> tuple[str, ...]:
@@ -221,6 +240,7 @@ def export_view(row: ExportRow) -> ExportView:
     files = [row.artifact, *row.files] if row.artifact else []
     return ExportView(
         number=row.number,
+        weights=describe_weights(row.export.report),
         state=row.export.state,
         reason=row.export.reason,
         files=tuple(map(_file, files)),

@@ -88,11 +88,12 @@ def test_the_report_of_an_export(visit: Visit, first_search: str, width: int) ->
 def test_refining(visit: Visit, first_search: str) -> None:
     page = visit.page
     page.goto(f"/searches/{first_search}")
-    page.select_option("#refine-trial", index=1)
+    page.select_option("#refine-trial", index=0)
     page.fill("#refine-epochs", "3")
+    page.fill("#refine-learning-rate", "0.004")
     page.get_by_role("button", name="Refine").click()
     section = page.locator("#refinements")
-    expect(section).to_contain_text("3 epochs")
+    expect(section).to_contain_text("3 epochs at a learning rate of 0.004")
     expect(section.locator(".state").first).to_have_text("succeeded", timeout=SEARCH_MS)
     expect(section).to_contain_text("refined, on confirm")
     assert section.locator("tbody tr").count() >= 2

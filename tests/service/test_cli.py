@@ -121,6 +121,7 @@ class TestWithService:
         assert (tmp_path / "out.onnx").read_bytes() == b"a network"
         assert "out.onnx (9 bytes): the network, for ONNX Runtime" in result.stdout
         assert "91.00" in result.stdout
+        assert "(trial 1, refined: 1.5 epochs at a learning rate of 0.01)" in " ".join(result.stdout.split())
         refused = run(["export", search_id, "--trial", "1", "-o", str(tmp_path / "out.v2")])
         assert refused.exit_code == 2
         assert "ends in .onnx" in refused.stderr
@@ -155,6 +156,7 @@ def fulfil_export(engine: Engine, settings: Settings, search_id: str, number: in
         attempt = claim(session, Export, export.id, "worker", 60)
         assert attempt is not None
         report = {"reported": {"accuracy": 0.91}, "remeasured": {"accuracy": 0.91}}
+        report["weights"] = {"origin": "refined", "epochs": 1.5, "learning_rate": 0.01}
         add_artifact(session, digest, "a.onnx", "application/onnx", len(data))
         finish_export(session, export.id, attempt, JobState.SUCCEEDED, files=[digest], report=report)
 

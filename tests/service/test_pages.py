@@ -137,7 +137,7 @@ class TestSearchPage:
         text = text_of(client.get(f"/searches/{search_id}"))
         assert "90.50 (89.50-91.50)" in text
         assert "are better than the best uniform ones" in text
-        assert "1 of 1 uniform designs are dominated" in text
+        assert "1 of 1 uniform design is dominated" in text
 
     def test_a_uniform_design_that_has_no_result_says_why(self, client: httpx.Client, engine: Engine) -> None:
         search_id = add_running_search(engine)
@@ -153,7 +153,7 @@ class TestSearchPage:
         add_trial_rows(engine, search_id, 201)
         first, second = (client.get(f"/searches/{search_id}?page={page}").text for page in (1, 2))
         assert "page 1 of 2" in first
-        assert second.count("channels 1 x") == 1
+        assert second.count('wide">channels ') == 1
 
     def test_nothing_from_elsewhere_is_allowed(self, client: httpx.Client, search_id: str) -> None:
         page = client.get(f"/searches/{search_id}")

@@ -9,8 +9,10 @@ from sqlalchemy import Engine
 from service.config import Settings
 from service.db import reading, transaction
 from service.exports.actions import finish_export
+from service.exports.queries import final_weights, weights_of
+from service.finalists.actions import finish_finalist
 from service.leases import claim, renew
-from service.models import Export, Refinement, Trial
+from service.models import Export, Finalist, Refinement, Trial
 from service.refinements.actions import finish_refinement
 from service.refinements.queries import latest_refinement
 from service.searches.actions import move
@@ -170,10 +172,81 @@ def test_an_export_after_a_refinement_is_another_one(client: httpx.Client, engin
     before = client.post(exports, json={"trial": 0}).json()["id"]
     (asked,) = client.post(f"/v1/searches/{search_id}/refinements", json={"epochs": 1, "trials": [0]}).json()["items"]
     assert client.post(exports, json={"trial": 0}).json()["id"] == before
+    with transaction(engine) as session:
+        assert claim(session, Export, before, "worker", 60) is not None
     fulfil(engine, asked["id"])
     after = client.post(exports, json={"trial": 0}).json()["id"]
     assert after != before
     assert client.post(exports, json={"trial": 0}).json()["id"] == after
+
+
+def test_an_export_that_waited_for_longer_has_the_newest_weights(
+    client: httpx.Client, engine: Engine, search_id: str
+) -> None:
+    """A worker takes what there is when it begins, so that one file is enough."""
+    end(engine, search_id)
+    exports = f"/v1/searches/{search_id}/exports"
+    waiting = client.post(exports, json={"trial": 0}).json()["id"]
+    (asked,) = client.post(f"/v1/searches/{search_id}/refinements", json={"epochs": 1, "trials": [0]}).json()["items"]
+    fulfil(engine, asked["id"])
+    assert client.post(exports, json={"trial": 0}).json()["id"] == waiting
+    with transaction(engine) as session:
+        attempt = claim(session, Export, waiting, "worker", 60)
+        assert attempt is not None
+        final = final_weights(session, session.get_one(Export, waiting).trial_id)
+        assert weights_of(final) == {"origin": "refined", "epochs": 1.0, "learning_rate": 0.01}
+    assert client.post(exports, json={"trial": 0}).json()["id"] == waiting
+    with transaction(engine) as session:
+        told = {"weights": weights_of(final)}
+        assert finish_export(session, waiting, attempt, JobState.SUCCEEDED, report=told)
+    assert client.post(exports, json={"trial": 0}).json()["id"] == waiting
+    assert "Trial 0, refined: 1 epoch at a learning rate of 0.01:" in client.get(f"/searches/{search_id}").text
+
+
+def test_once_a_finalist_is_confirmed_its_own_weights_are_exported(
+    client: httpx.Client, engine: Engine, search_id: str
+) -> None:
+    exports = f"/v1/searches/{search_id}/exports"
+    early = client.post(exports, json={"trial": 0}).json()["id"]
+    with transaction(engine) as session:
+        trial_id = session.get_one(Export, early).trial_id
+        attempt = claim(session, Export, early, "worker", 60)
+        assert attempt is not None
+        assert weights_of(final_weights(session, trial_id)) == {"origin": "searched"}
+        told = {"weights": {"origin": "searched"}}
+        assert finish_export(session, early, attempt, JobState.SUCCEEDED, report=told)
+    assert client.post(exports, json={"trial": 0}).json()["id"] == early
+    with transaction(engine) as session:
+        finalist = Finalist(search_id=search_id, trial_id=trial_id)
+        session.add(finalist)
+        session.flush()
+        attempt = claim(session, Finalist, finalist.id, "worker", 60)
+        assert attempt is not None
+        assert finish_finalist(session, finalist.id, attempt, JobState.SUCCEEDED, values={"accuracy": 0.92})
+    late = client.post(exports, json={"trial": 0}).json()["id"]
+    assert late != early
+    with reading(engine) as session:
+        final = final_weights(session, trial_id)
+    assert weights_of(final) == {"origin": "confirmed"}
+    page = client.get(f"/searches/{search_id}").text
+    assert "Trial 0, as found:" in page
+    assert "Trial 0: <span" in page, "of the one that waits nobody knows it yet"
+
+
+def test_older_ones_fold_away_and_those_under_way_do_not(client: httpx.Client, engine: Engine, search_id: str) -> None:
+    end(engine, search_id)
+    path = f"/v1/searches/{search_id}/refinements"
+    for epochs in range(1, 9):
+        (asked,) = client.post(path, json={"epochs": epochs, "trials": [0]}).json()["items"]
+        if epochs != 2:
+            fulfil(engine, asked["id"])
+    shown, _, folded = client.get(f"/searches/{search_id}").text.partition('<details id="older-refinements">')
+    assert [f"Trial 0, {epochs} epoch" in shown for epochs in range(1, 9)] == [
+        epochs in (2, 4, 5, 6, 7, 8) for epochs in range(1, 9)
+    ]
+    assert "<summary>2 older</summary>" in folded
+    assert "Trial 0, 1 epoch at" in folded
+    assert "Trial 0, 3 epochs at" in folded
 
 
 def test_the_page_asks_for_it(client: httpx.Client, engine: Engine, search_id: str) -> None:
@@ -184,6 +257,13 @@ def test_the_page_asks_for_it(client: httpx.Client, engine: Engine, search_id: s
     assert client.post(form, data={"trial": "", "epochs": "2.5"}).status_code in (200, 303)
     items = client.get(f"/v1/searches/{search_id}/refinements").json()["items"]
     assert {item["settings"]["epochs"] for item in items} == {2.5}
+    slow = {"trial": "0", "epochs": "2.5", "learning_rate": "0.002"}
+    assert client.post(form, data=slow).status_code in (200, 303)
+    items = client.get(f"/v1/searches/{search_id}/refinements").json()["items"]
+    assert {item["settings"]["learning_rate"] for item in items} == {0.01, 0.002}
+    refused = client.post(form, data=slow | {"learning_rate": "99"})
+    assert refused.status_code == 422
+    assert "learning rate: " in refused.text
     assert "data-refining" in client.get(f"/searches/{search_id}").text
     assert client.post(form, data={"trial": "0", "epochs": "-1"}).status_code == 422
     assert client.post(form, data={"trial": "x", "epochs": "1"}).status_code == 404

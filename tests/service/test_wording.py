@@ -9,8 +9,10 @@ from search_spaces.parse import parse_spec
 from service.units import UNITS, show_seconds, show_with_unit
 from service.wording import (
     best_values,
+    counted,
     describe_activity,
     describe_design,
+    describe_settings,
     plot_axes,
     report_figures,
     show_value,
@@ -55,8 +57,33 @@ def test_an_accuracy_is_shown_with_its_interval() -> None:
 
 def test_a_design_in_words() -> None:
     design = {"channels/a": 16, "channels/b": 48, "channels/c": 16, "precision/x": "w8a8"}
-    assert describe_design(design) == "channels 2 x 16, 1 x 48; precision 1 x w8a8"
+    assert describe_design(design) == "channels 2 x 16, 48; precision w8a8"
+    methods = {"activation_codec/network": "exp_golomb", "importance/network": "l2", "groups/a": 2}
+    assert describe_design(methods) == "activation codec exp golomb; number of groups 2; importance l2"
     assert describe_design({}) == "as the base"
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(1, "1 epoch"), (1.0, "1 epoch"), (0.5, "0.5 epochs"), (0, "0 epochs"), (1_234_567, "1,234,567 epochs")],
+)
+def test_one_is_no_plural(number: float, text: str) -> None:
+    assert counted(number, "epoch") == text
+
+
+def test_settings_are_told_without_code() -> None:
+    recipe = {
+        "epochs": 2,
+        "flip": False,
+        "weight_decay": 5e-4,
+        "schedule": "one_cycle",
+        "regulariser": {"name": "soft_min_max", "weight": 0.01},
+        "activation_l1": {"block_1.relu": 0.1},
+    }
+    assert describe_settings(recipe) == (
+        "epochs 2, flip no, weight decay 0.0005, schedule one cycle, "
+        "regulariser (name soft min max, weight 0.01), activation l1 (block_1.relu 0.1)"
+    )
 
 
 def test_axes_are_the_cost_across_and_the_gain_upwards() -> None:
@@ -82,7 +109,7 @@ class TestVerdict:
     def test_better(self) -> None:
         text = verdict([values(0.9, 1e-3)], [values(0.8, 2e-3)], SPEC)
         assert "are better than" in text
-        assert "1 of 1 uniform designs are dominated" in text
+        assert "1 of 1 uniform design is dominated" in text
 
     def test_worse_is_said(self) -> None:
         text = verdict([values(0.8, 2e-3)], [values(0.9, 1e-3)], SPEC)

@@ -25,7 +25,8 @@ from search_spaces.network import InputContract, Network, Node, Op
 from search_spaces.precision import Precision
 from search_spaces.spec import SearchSpec
 from service.artifacts.store import ARTIFACTS, open_path, path_of, put_bytes
-from tests.workers.on_digits import DigitsHome, digits_spec, half
+from tests.workers.on_digits import DigitsHome, digits_spec, half, on_local_cpu
+from tests.workers.torch_accuracy import accuracy
 from workers import export as exporting
 from workers.base import load_base
 from workers.deployed_file import load_deployed
@@ -306,12 +307,31 @@ def test_the_report_says_where_all_comes_from(page, exported, digits_home, confi
     digests = [digits_home.key, exported["artifact_digest"], confirmed["weights_digest"]]
     assert all(digest in text for digest in [*digests, *digits_home.splits.digests().values()])
     assert onnxruntime.__version__ in text
-    assert "epochs 20" in text
-    accuracy = 100 * confirmed["values"]["accuracy"]
-    assert text.count(f"{accuracy:.2f} (") == 2
+    assert "epochs 20, batch size 32, learning rate 0.05" in text
+    assert "schedule one cycle" in text
+    assert "flip no" in text
+    found = 100 * confirmed["values"]["accuracy"]
+    assert text.count(f"{found:.2f} (") == 2
     assert "size at most 1.0 kB" in text
     assert "which misses it" in text
     assert "No device was named" in text
+
+
+def test_the_report_shows_the_base_beside_it_on_the_same_images(page, digits_home):
+    """Scored here by torch, which has no part in how the report gets it."""
+    base, split = load_base(digits_home.key, digits_home.folder), digits_home.splits.confirm
+    cells = re.search(r'<td>accuracy[^<]*</td><td class="number">([\d.]+) \(', page)
+    assert cells is not None
+    assert float(cells[1]) == pytest.approx(100 * accuracy(base.network, base.weights, split), abs=0.006)
+
+
+def test_the_base_is_measured_on_the_device_of_the_report(digits_home):
+    spec, design = SearchSpec.model_validate(on_local_cpu()), half("fp32")
+    outcome = evaluate(spec, Sources(), design, digits_home.key, digits_home.folder)
+    result = again(digits_home, spec, design, None, dict(outcome.values))
+    page = open_path(digits_home.folder / ARTIFACTS, result["files"][0]["digest"]).read_text()
+    told = re.findall(r'<tr><td>(?:accuracy|latency)[^<]*</td><td class="number">([^<]*)</td>', page)
+    assert [float(value.split(" ")[0]) > 0 for value in told] == [True, True]
 
 
 def test_the_design_can_be_tried_again_from_the_report(page, spec, design):

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -114,6 +115,43 @@ def test_the_python_program_runs_as_it_is(folder):
     assert all(name in ran.stdout for name in CLASSES)
 
 
+BAD_PICTURES = {
+    "empty": b"",
+    "text": b"no picture at all",
+    "damaged": b"\x89PNG\r\n\x1a\n" + b"\0" * 60,
+}
+
+
+@pytest.mark.parametrize("kind", ["missing", "a folder", "cut off", *BAD_PICTURES])
+def test_a_picture_that_cannot_be_read_is_told_in_one_line(folder, kind):
+    """The others are answered all the same."""
+    good = pictures(folder)[0]
+    bad = folder / f"{kind}.png"
+    if kind == "a folder":
+        bad.mkdir()
+    elif kind == "cut off":
+        whole = (folder / "3-colour.png").read_bytes()
+        bad.write_bytes(whole[: len(whole) // 2])
+    elif kind != "missing":
+        bad.write_bytes(BAD_PICTURES[kind])
+    command = [sys.executable, folder / "run_my-net.py", bad, good]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ran.returncode == 1
+    (line,) = ran.stderr.splitlines()
+    assert line.startswith(f"{bad}: ")
+    assert "object at" not in line
+    assert len(line) > len(f"{bad}: ") + 5
+    assert ran.stdout.startswith(f"{good}: ")
+
+
+def test_a_program_without_its_model_says_so(folder):
+    (folder / "my-net.onnx").unlink()
+    command = [sys.executable, folder / "run_my-net.py", pictures(folder)[0]]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert ran.stderr == f"{folder / 'my-net.onnx'}: there is no such file; it belongs beside this program\n"
+
+
 def test_one_output_tells_two_classes_and_a_number_is_a_number(tmp_path):
     contract = CONTRACTS["grey"]
     for name, task in (("two", Task.CLASSIFICATION), ("value", Task.REGRESSION)):
@@ -175,6 +213,33 @@ def test_the_cpp_program_names_classes_as_they_are_called(folder):
     ran = subprocess.run([program, "my-net.onnx", picture], capture_output=True, check=True)
     # The stand-in answers with descending outputs.
     assert [line.rsplit(b" ", 1)[0].decode() for line in ran.stdout.splitlines()] == list(CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "cannot be opened"),
+        (b"", "no binary PPM or PGM file"),
+        (b"P6 0 5 255 ", "a picture without pixels"),
+        (b"P6 -4 5 255 ", "a picture without pixels"),
+        (b"P6 4 5 65535 ", "not 8 bits a channel"),
+        (b"P6 4 5 255 abc", "the file ends too early"),
+    ],
+)
+def test_the_cpp_program_tells_what_is_wrong_with_a_picture(tmp_path_factory, content, reason):
+    program = cpp_program(tmp_path_factory.getbasetemp())
+    picture = tmp_path_factory.mktemp("bad") / "picture.ppm"
+    if content is not None:
+        picture.write_bytes(content)
+    ran = subprocess.run([program, "my-net.onnx", picture], capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (1, "", f"{picture}: {reason}\n")
+
+
+@cache
+def cpp_program(folder: Path) -> Path:
+    text = write_snippets("my-net.onnx", CONTRACTS["grey"], CLASSES, Task.CLASSIFICATION)["run_my-net.cpp"]
+    (folder / "run_my-net.cpp").write_text(text)
+    return compile_program(folder, f"-I{STUB}")
 
 
 def find_headers() -> Path:

@@ -14,14 +14,22 @@ from typing import Any, Protocol
 import yaml
 
 from search_spaces.apply import design_key
-from search_spaces.costs import symbolic_values
 from search_spaces.design import METHOD_KINDS, Design
 from search_spaces.methods import method_of
 from search_spaces.network import Network, Op
 from search_spaces.quantisation import why_emulated
 from search_spaces.spec import LimitSpec, NetworkSpec
 from service.units import ABSENT, show_with_unit, unit_of
-from service.wording import describe_design, describe_file, describe_training, named_metrics, show_value
+from service.wording import (
+    counted,
+    describe_design,
+    describe_file,
+    describe_settings,
+    describe_training,
+    named_metrics,
+    plain_words,
+    show_value,
+)
 from workers.report.layers import Hue, LayerRow, layer_rows, legend
 from workers.splits import Split
 from workers.workbench import Workbench
@@ -47,6 +55,7 @@ class Exported:
     Attributes:
         network: as deployed.
         weights_digest: of the trained weights that it was rebuilt from; None where the base's own were taken.
+        of_base: values of the base itself, with scores on `split`.
         details: evidence, with `checks` of `workers.verify`.
         split: whose images the reported scores are of.
         files: beside the report.
@@ -57,6 +66,7 @@ class Exported:
     design: Design
     network: Network
     weights_digest: str | None
+    of_base: Mapping[str, float]
     reported: Mapping[str, float]
     remeasured: Mapping[str, float]
     details: Mapping[str, Any]
@@ -133,31 +143,32 @@ def _network_name(bench: Workbench) -> str:
 
 
 def _figures(exported: Exported) -> Iterator[FigureLine]:
-    of_base = symbolic_values(exported.bench.base.network)
     for metric in named_metrics(exported.remeasured):
-        texts = (show_value(metric, values) for values in (of_base, exported.reported, exported.remeasured))
+        texts = (show_value(metric, values) for values in (exported.of_base, exported.reported, exported.remeasured))
         yield FigureLine(unit_of(metric).heading, *texts)
 
 
 def _methods(exported: Exported) -> Iterator[Line]:
     spec, evaluation = exported.bench.spec, exported.bench.spec.evaluation
     for kind in sorted(METHOD_KINDS):
-        yield Line(kind.replace("_", " "), method_of(exported.design, kind, spec))
-    yield Line("reconstruction", str(evaluation.reconstruct))
+        yield Line(plain_words(kind), plain_words(method_of(exported.design, kind, spec)))
+    yield Line("reconstruction", plain_words(evaluation.reconstruct))
     yield Line("bias correction", "yes" if evaluation.bias_correction else "no")
     yield Line("calibration images", f"{len(exported.bench.observed.images):,} of the split calibrate")
     yield Line(
         "fine-tuning",
-        f"{evaluation.finetune_epochs:g} epochs of every candidate, {evaluation.finalists.finetune_epochs:g} more of "
-        "finalists. What made a design worse was not kept",
+        f"{counted(evaluation.finetune_epochs, 'epoch')} of every candidate, "
+        f"{evaluation.finalists.finetune_epochs:g} more of finalists. What made a design worse was not kept",
     )
     if exported.refined is not None:
         yield Line("refined", f"after the search, for {describe_training(exported.refined)}")
     every, final = evaluation.quantisation_aware.epochs, evaluation.finalists.quantisation_aware.epochs
     if every or final:
-        told = f"{every:g} epochs of every candidate, {final or every:g} of finalists"
+        told = f"{counted(every, 'epoch')} of every candidate, {final or every:g} of finalists"
         yield Line("training through the rounding", told)
-    yield Line("found by", f"{spec.sampler.name}, seed {spec.sampler.seed}, {spec.budget.trials:,} trials at most")
+    yield Line(
+        "found by", f"{spec.sampler.name}, seed {spec.sampler.seed}, {counted(spec.budget.trials, 'trial')} at most"
+    )
 
 
 def _checks(exported: Exported) -> Iterator[Line]:
@@ -267,8 +278,7 @@ def _describe_training(report: Mapping[str, Any]) -> str:
     recipe = report.get("recipe")
     if not recipe:
         return "elsewhere; its file was imported"
-    told = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in recipe.items())
-    return f"here, by the recipe: {told}"
+    return f"here, by the recipe: {describe_settings(recipe)}"
 
 
 def _conditions(exported: Exported) -> Iterator[Line]:
@@ -278,7 +288,7 @@ def _conditions(exported: Exported) -> Iterator[Line]:
     capabilities = device.capabilities()
     yield Line("device", f"{capabilities.name}: {capabilities.description}")
     for name, value in sorted(capabilities.fingerprint.items()):
-        yield Line(f"device, {name}", value)
+        yield Line(f"device, {plain_words(name)}", value)
     for measurement in exported.details.get("measurements", ()):
         unit = unit_of(measurement["metric"])
         ends = (unit.show(measurement[end]) for end in ("lower_quartile", "upper_quartile"))
