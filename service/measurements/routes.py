@@ -190,6 +190,10 @@ def _position(position: dict[str, Any]) -> int:
 def _network(session: Session, query: CoverageQuery) -> Network:
     if (query.network is None) == (query.family is None):
         raise InvalidRequestError("name one network: `network`, an imported one, or `family` and `input`")
+    of_family = {"width", "input", "stem_stride", "classes"} & query.model_fields_set
+    if query.network is not None and of_family:
+        named = ", ".join(f"`{name}`" for name in sorted(of_family))
+        raise InvalidRequestError(f"an imported network brings its own shape: leave {named} out")
     try:
         precision = parse_precision(query.precision)
         if query.network is not None:
