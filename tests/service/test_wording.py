@@ -97,7 +97,7 @@ class TestVerdict:
             (
                 (0.81, 1e-3),
                 [(0.8, 1.9e-3), (0.79, 1e-3)],
-                "ones, which reach less than a fifth of their hypervolume; 2",
+                "ones, which reach less than a fifth of their",
             ),
         ],
     )
