@@ -120,7 +120,11 @@ def test_separate_bits_are_decisions_of_layers():
     assert choices(space)["activation_bits/block1.pointwise"] == (8, 4)
     assert len(space.uniform) == 4
     spec["activation_bits"]["layers"] = ["stem"]
-    assert "block1.depthwise could get w" in faults_of(spec, on=takes_bits)["/space/weight_bits"]
+    with pytest.raises(SpaceError) as caught:
+        space_of(spec, on=takes_bits)
+    ((pointer, message),) = caught.value.faults  # one fault, however many pairs there are
+    assert pointer == "/space/weight_bits"
+    assert message.startswith("block1.depthwise could get w8a32: cpu does not execute w8a32, w4a32; it executes fp32,")
     both = {**spec, "precision": {"choices": ["fp32"]}}
     assert "not both" in faults_of(both)["/space/weight_bits"]
 
