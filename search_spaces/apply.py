@@ -5,8 +5,6 @@ It must not know weights: which channels stay is the slicer's business, how many
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -14,7 +12,7 @@ from functools import lru_cache
 from search_spaces.coupling import ChannelGroup, Coupling, derive_coupling, follows_input
 from search_spaces.design import EVERY_LAYER, METHOD_KINDS, METHOD_TARGET, Design, Kind, Value, split_decision_name
 from search_spaces.grouping import nearest_group_count, nearest_group_size, possible_group_counts
-from search_spaces.network import Network, Node, Op, infer_shapes, network_digest
+from search_spaces.network import Network, Node, Op, infer_shapes
 from search_spaces.precision import ACTIVATION_BITS, WEIGHT_BITS, Precision, parse_precision
 
 
@@ -101,23 +99,6 @@ def apply(network: Network, design: Design) -> Network:
         if (channels, start) != (node.channels, node.start):
             changed[name] = replace(node, channels=channels, start=start)
     return network.with_nodes(changed) if changed else network
-
-
-def design_key(network: Network, design: Design) -> str:
-    """Digest of the network that the design leads to: designs that lead to one network are one design.
-
-    Unless they are made by other methods, where they name any.
-    """
-    return realised_key(apply(network, design), design)
-
-
-def realised_key(applied: Network, design: Design) -> str:
-    """As `design_key`, of the network that the design has led to."""
-    digest = network_digest(applied)
-    methods = {name: value for name, value in design.items_ if _split(name)[0] in METHOD_KINDS}
-    if not methods:
-        return digest
-    return hashlib.sha256(json.dumps({"network": digest, "methods": methods}, sort_keys=True).encode()).hexdigest()
 
 
 def atoms_kept(network: Network, design: Design) -> dict[str, int]:

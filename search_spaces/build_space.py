@@ -194,10 +194,12 @@ def _check_bits(
             message = f"{device.name} does not take weight and activation bits separately; use `precision`"
             builder.faults.append((f"/space/{kind}", message))
     if kinds and device is not None and device.separate_bits:
-        for precision, layer in _pairs_of_bits(builder, decisions).items():
-            if precision not in device.precisions:
-                message = f"{layer} could get {precision}: {_not_executed(precision, device)}"
-                builder.faults.append((f"/space/{kinds[0]}", message))
+        pairs = _pairs_of_bits(builder, decisions)
+        refused = [precision for precision in pairs if precision not in device.precisions]
+        if refused:
+            first = f"{pairs[refused[0]]} could get {refused[0]}"
+            message = f"{first}: {_not_executed(', '.join(refused), device)}; leave out the bits that lead to others"
+            builder.faults.append((f"/space/{kinds[0]}", message))
 
 
 def _pairs_of_bits(builder: _Builder, decisions: Sequence[Decision]) -> dict[str, str]:

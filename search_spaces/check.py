@@ -18,7 +18,7 @@ from search_spaces.catalog import build_for
 from search_spaces.datasets import DatasetInfo
 from search_spaces.design import Kind
 from search_spaces.known import Known, OwnNetwork, Sources
-from search_spaces.methods import named_methods
+from search_spaces.methods import named_methods, unused_methods
 from search_spaces.network import Network, Op, infer_shapes
 from search_spaces.objectives import DEVICE_METRICS, MAP_METRICS, SYMBOLIC_METRICS, Metric
 from search_spaces.precision import FLOAT_BITS, Precision, parse_precision
@@ -119,6 +119,8 @@ def check_spec(spec: SearchSpec, known: Known) -> Checked:
     if faults:
         raise SpecError(tuple(faults))
     warnings += [
+        *unused_methods(spec),
+        *_codec_warnings(spec, known.devices),
         *_training_warnings(spec),
         *_rounding_warnings(spec, space),
         *_budget_warnings(spec, space),
@@ -368,6 +370,15 @@ def _unreachable(pointer: str, limit: LimitSpec, reach: Reach) -> Iterator[Fault
     if limit.min is not None and limit.min > reach.greatest:
         message = f"no design can meet this: the greatest {limit.metric} in this space is {reach.greatest:,.0f}"
         yield Fault(f"{pointer}/min", message)
+
+
+def _codec_warnings(spec: SearchSpec, devices: Mapping[str, DeviceCapabilities]) -> Iterator[str]:
+    """Codecs change what is told of maps, and what a simulated device moves; nothing else of a design."""
+    device = devices.get(spec.device) if spec.device else None
+    is_told = any(part.metric in MAP_METRICS for _, part in _judged(spec)) or (device is not None and device.simulated)
+    varied = spec.space.activation_codec
+    if varied is not None and len(set(varied.choices)) > 1 and not is_told:
+        yield "no objective or limit is told of activation maps: designs that differ in their codec will look alike"
 
 
 def _training_warnings(spec: SearchSpec) -> Iterator[str]:

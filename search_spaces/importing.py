@@ -42,6 +42,8 @@ class ImportSettings(BaseModel):
             raise ValueError("each std must be greater than 0")
         if self.family is not None and self.input is None:
             raise ValueError("give `input` for a catalog network: channels, height and width")
+        if self.family is None and (self.width, self.stem_stride) != (1.0, None):
+            raise ValueError("`width` and `stem_stride` are of a catalog network: give `family`, or leave them out")
         if len(set(self.class_names)) != len(self.class_names):
             raise ValueError("each class needs a name of its own")
         unfit = next((name for name in self.class_names if not is_class_name(name)), None)

@@ -11,9 +11,9 @@ from enum import StrEnum
 
 from search_spaces.activation_codes import CodecName
 from search_spaces.apply import DesignError
-from search_spaces.design import METHOD_TARGET, Design, Kind, decision_name
+from search_spaces.design import METHOD_KINDS, METHOD_TARGET, Design, Kind, decision_name
 from search_spaces.known import Known
-from search_spaces.spec import Calibration, MethodChoices, SearchSpec
+from search_spaces.spec import Calibration, EvaluationSpec, MethodChoices, SearchSpec
 
 CLOSED: Mapping[Kind, type[StrEnum]] = {Kind.CALIBRATION: Calibration, Kind.ACTIVATION_CODEC: CodecName}
 """Kinds of which no more can be installed."""
@@ -49,6 +49,17 @@ def named_methods(spec: SearchSpec, known: Known) -> Iterator[NamedMethod]:
         choices: MethodChoices | None = getattr(spec.space, kind)
         for number, name in enumerate(() if choices is None else choices.choices):
             yield NamedMethod(f"/space/{kind}/choices/{number}", kind, name, names)
+
+
+def unused_methods(spec: SearchSpec) -> Iterator[str]:
+    """For people: what the evaluation names of a kind that the space varies. The usual method counts as not named."""
+    usual = EvaluationSpec()
+    for kind in (kind for kind in Kind if kind in METHOD_KINDS):
+        choices: MethodChoices | None = getattr(spec.space, kind)
+        named = getattr(spec.evaluation, kind)
+        if choices is not None and named != getattr(usual, kind):
+            varied = ", ".join(choices.choices)
+            yield f"evaluation.{kind} is not used: space.{kind} makes it a decision among {varied}; leave one out"
 
 
 def _known_methods(known: Known) -> dict[Kind, Sequence[str]]:

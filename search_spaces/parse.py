@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from difflib import get_close_matches
 from typing import Any, NoReturn
 
 import yaml as pyyaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from search_spaces import spec as spec_module
 from search_spaces.check import Fault, SpecError
-from search_spaces.spec import CATALOG_TAG, OWN_TAG, SearchSpec
+from search_spaces.refusals import plain_faults, pointer_to
+from search_spaces.spec import SearchSpec
 
 MAX_BYTES = 2**20
 MAX_DEPTH = 50
@@ -68,13 +67,7 @@ def parse_spec(data: Any) -> SearchSpec:
     try:
         return SearchSpec.model_validate(data)
     except ValidationError as error:
-        details = error.errors(include_url=False, include_context=False, include_input=False)
-        raise SpecError(tuple(_as_fault(detail) for detail in details[:MAX_FAULTS])) from None
-
-
-def pointer_to(path: tuple[str | int, ...]) -> str:
-    """RFC 6901 pointer."""
-    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
+        raise SpecError(plain_faults(error.errors(include_url=False))[:MAX_FAULTS]) from None
 
 
 def _refuse(message: str, pointer: str = "") -> NoReturn:
@@ -147,21 +140,3 @@ def _is_storable(text: str) -> bool:
         return b"\x00" not in text.encode()
     except UnicodeEncodeError:
         return False
-
-
-def _as_fault(detail: Any) -> Fault:
-    path = tuple(part for part in detail["loc"] if part not in (CATALOG_TAG, OWN_TAG))
-    message = str(detail["msg"])
-    if detail["type"] == "extra_forbidden":
-        close = get_close_matches(str(path[-1]), _known_keys(), n=1)
-        message = f"unknown key; did you mean {close[0]}?" if close else "unknown key; leave it out"
-    elif detail["type"] == "missing":
-        message = "this is missing"
-    elif detail["type"] == "model_type":
-        message = "write an object here"
-    return Fault(pointer_to(path), message.removeprefix("Value error, "))
-
-
-def _known_keys() -> list[str]:
-    models = [value for value in vars(spec_module).values() if isinstance(value, type) and issubclass(value, BaseModel)]
-    return sorted({name for model in models for name in model.model_fields})

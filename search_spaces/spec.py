@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, FiniteFloat, T
 from search_spaces.activation_codes import CodecName
 from search_spaces.objectives import DEVICE_METRICS, MAP_METRICS, Direction, Metric
 
-Name = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]*$")]
+NAME_PATTERN, METRIC_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._ -]*$", r"^[a-z][a-z0-9_]*$"
+Name = Annotated[str, Field(min_length=1, max_length=100, pattern=NAME_PATTERN)]
 Glob = Annotated[str, Field(min_length=1, max_length=200)]
 
 
@@ -155,7 +156,7 @@ class SpaceSpec(_Part):
     activation_codec: MethodChoices | None = None
 
 
-MetricName = Annotated[str, Field(max_length=40, pattern=r"^[a-z][a-z0-9_]*$")]
+MetricName = Annotated[str, Field(max_length=40, pattern=METRIC_PATTERN)]
 """One of `Metric`, or of a score that is installed; which there are is checked later."""
 
 
@@ -374,7 +375,7 @@ class SearchSpec(_Part):
     def _objectives_differ(self) -> SearchSpec:
         metrics = [objective.metric for objective in self.objectives]
         if len(set(metrics)) != len(metrics):
-            raise ValueError("each objective needs a metric of its own")
+            raise ValueError("each objective needs a metric of its own: leave out those that come again")
         return self
 
     @property

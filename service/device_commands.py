@@ -42,14 +42,16 @@ def estimate(
     spec: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="a search spec, YAML or JSON")],
     design: Annotated[list[str] | None, typer.Option(help="a JSON object of decisions, or a file with one")] = None,
     sample: Annotated[int, typer.Option(min=0, max=100, help="designs to draw from the space of the spec")] = 0,
-    seed: Annotated[int, typer.Option(min=0, help="of the sample")] = 0,
+    seed: Annotated[int | None, typer.Option(min=0, help="of the sample; default: 0")] = None,
     device: Annotated[str | None, typer.Option(help="another device than the spec's")] = None,
 ) -> None:
     """Tell what designs of a spec cost, now, without a search; the base where none is given."""
+    if seed is not None and not sample:
+        raise typer.BadParameter("a seed is of a sample: give --sample, or leave --seed out")
     with failures_explained():
         document = parse_document(spec.read_bytes(), yaml=spec.suffix != ".json")
     designs = [_read_design(text) for text in design or []]
-    request = {"spec": document, "designs": designs, "sample": sample, "seed": seed, "device": device}
+    request = {"spec": document, "designs": designs, "sample": sample, "seed": seed or 0, "device": device}
     with reach_service() as client:
         console.print(estimates_table(client.estimate(request)))
 

@@ -15,7 +15,8 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from search_spaces.check import Fault, SpecError
-from search_spaces.parse import parse_document, pointer_to
+from search_spaces.parse import parse_document
+from search_spaces.refusals import plain_faults
 from service.config import Settings
 from service.errors import (
     BodyTooLargeError,
@@ -160,8 +161,7 @@ def read_model(request: Request, body: bytes, model: type[Model]) -> Model:
     try:
         return model.model_validate(read_document(request, body))
     except ValidationError as error:
-        faults = [Fault(pointer_to(tuple(one["loc"])), str(one["msg"])) for one in error.errors()]
-        raise InvalidRequestError("the request has faults", faults=faults) from None
+        raise InvalidRequestError("the request has faults", faults=plain_faults(error.errors())) from None
 
 
 def body_of(model: type[BaseModel]) -> dict[str, Any]:

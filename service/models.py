@@ -122,7 +122,7 @@ class Search(Row):
         sources: what the spec's names stood for when it was accepted; see `search_spaces.known.Sources`.
         resume_to: the state that a paused search goes back to.
         activity: the last progress report, {stage, share, message}; None when nothing has been said yet.
-        waiting_for: for people, why a search does not go on: no live worker has its device. Empty when one has.
+        waiting_for: for people, why a search does not go on: no live worker has its device, or none is free.
         event_count, finished_count: the last `Event.seq` and the last `Trial.finish_number` given out.
         planner, planner_expires_at: who plans, until when. See `service.leases.claim_planning`.
         is_plan_wanted: somebody wanted to plan while another did; that one plans once more.

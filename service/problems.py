@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from search_spaces.check import Fault, SpecError
-from search_spaces.parse import pointer_to
+from search_spaces.refusals import plain_message, pointer_to
 from service.errors import (
     MEDIA_TYPE,
     InvalidRequestError,
@@ -75,7 +75,7 @@ async def _handle_validation(request: Request, error: Exception) -> Response:
     if all(one["loc"][:1] == ("path",) for one in error.errors()):
         # An id that cannot be one names nothing.
         return await _handle_problem(request, NotFoundError(f"there is nothing at {request.url.path}"))
-    faults = [Fault(pointer_to(_place(one["loc"])), str(one["msg"])) for one in error.errors()]
+    faults = [Fault(pointer_to(_place(one["loc"])), plain_message(one)) for one in error.errors()]
     return await _handle_problem(request, InvalidRequestError("a parameter is not as it should be", faults=faults))
 
 

@@ -13,7 +13,7 @@ from search_spaces.objectives import TrialState
 from search_spaces.spec import ObjectiveSpec, SearchSpec
 from service.client import Json, RefusedError
 from service.states import JobState
-from service.units import show_with_unit, unit_of
+from service.units import ABSENT, show_with_unit, unit_of
 from service.wording import (
     describe_design,
     describe_training,
@@ -37,6 +37,7 @@ STATE_STYLES = {
     "confirming": "cyan",
 }
 PLOT_WIDTH, PLOT_HEIGHT = 64, 16
+_LEAST_OF_DESIGN = 18
 
 
 def state_text(state: str) -> Text:
@@ -72,17 +73,36 @@ def search_summary(search: Json) -> RenderableType:
 
 
 def trial_table(title: str, trials: Sequence[Json], objectives: Sequence[ObjectiveSpec]) -> Table:
-    """One row per trial; a finalist's values are those on `confirm`, with the accuracy's interval."""
-    metrics = shown_metrics(objectives)
-    table = Table(title=title, title_justify="left", box=None, header_style="bold")
+    """One row per trial; a finalist's values are those on `confirm`, with the accuracy's interval.
+
+    The objectives have columns, and of what is shown besides all that differs: 80 columns have to hold a design, too.
+    """
+    columns = {
+        metric: [show_value(metric, trial["values"], trial["sources"]) for trial in trials]
+        for metric in shown_metrics(objectives)
+    }
+    besides = columns.keys() - {objective.metric for objective in objectives}
+    alike = {metric: columns[metric][0] for metric in columns if metric in besides and _says_nothing(columns[metric])}
+    shown = {metric: cells for metric, cells in columns.items() if metric not in alike}
+    table = Table(title=title, title_justify="left", box=None, header_style="bold", caption_justify="left")
+    table.caption = ", ".join(_of_all(metric, cell) for metric, cell in alike.items() if cell != ABSENT) or None
     table.add_column("trial", justify="right", no_wrap=True)
-    for metric in metrics:
-        table.add_column(unit_of(metric).heading, justify="right", no_wrap=True)
-    table.add_column("design")
-    for trial in trials:
-        cells = [show_value(metric, trial["values"], trial["sources"]) for metric in metrics]
+    for metric in shown:
+        unit = unit_of(metric)
+        table.add_column(f"{unit.title}\n({unit.symbol})" if unit.symbol else unit.title, justify="right", no_wrap=True)
+    table.add_column("design", min_width=_LEAST_OF_DESIGN)
+    for number, trial in enumerate(trials):
+        cells = [column[number] for column in shown.values()]
         table.add_row(str(trial["number"]), *cells, Text(describe_design(trial["design"])))
     return table
+
+
+def _says_nothing(cells: Sequence[str]) -> bool:
+    return len(set(cells)) == 1 and (len(cells) > 1 or cells[0] == ABSENT)
+
+
+def _of_all(metric: str, cell: str) -> str:
+    return f"{unit_of(metric).title} of all: {cell} {unit_of(metric).symbol}".strip()
 
 
 def harmless(text: str, style: str = "") -> Text:

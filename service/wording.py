@@ -112,16 +112,26 @@ def verdict(found: Sequence[Mapping[str, float]], uniform: Sequence[Mapping[str,
     share = ours / theirs - 1 if theirs > 0 else float(ours > 0)
     how = "as good as" if abs(share) < _NO_DIFFERENCE else "better than" if share > 0 else "not better than"
     beaten = sum(any(_beats(one, rival, spec) for one in found) for rival in uniform)
-    gain = f" ({100 * share:+.0f} % hypervolume)" if theirs > 0 and abs(share) >= _NO_DIFFERENCE else ""
     verb = "is" if 1 in (beaten, len(uniform)) else "are"
     return (
-        f"The designs found are {how} the best uniform ones{gain}; "
+        f"The designs found are {how} the best uniform ones{_gain(share, theirs)}; "
         f"{beaten} of {counted(len(uniform), 'uniform design')} {verb} dominated."
     )
 
 
 _NO_DIFFERENCE = 0.005
 """Of hypervolumes: less is not worth a word."""
+_DOUBLE, _FIVEFOLD = 1.0, 4.0
+"""A share of a small number is a large one, and says more of that number than of the search."""
+
+
+def _gain(share: float, theirs: float) -> str:
+    """How much more hypervolume there is than the uniform designs', which have `theirs`."""
+    if abs(share) < _NO_DIFFERENCE:
+        return ""
+    if theirs <= 0 or share > _FIVEFOLD:
+        return ", which reach less than a fifth of their hypervolume"
+    return f" ({1 + share:.1f} times the hypervolume)" if share > _DOUBLE else f" ({100 * share:+.0f} % hypervolume)"
 
 
 def _beats(one: Mapping[str, float], other: Mapping[str, float], spec: SearchSpec) -> bool:

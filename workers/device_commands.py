@@ -30,6 +30,7 @@ from workers.device_name import DeviceName
 app = typer.Typer(help="What runs networks, and what they take there.", no_args_is_help=True)
 console = Console()
 
+_USUAL_INPUT = "3,32,32"
 _CLASSES = 10
 """Of a catalog network that is profiled: the last layer is a small part of it."""
 
@@ -38,13 +39,17 @@ _CLASSES = 10
 def profile(
     device: Annotated[str, typer.Argument(metavar="NAME[=KIND]", help="as specs call it, such as local-cpu")],
     network: Annotated[list[str], typer.Option(help="a family of the catalog, or a network that you have imported")],
-    input: Annotated[str, typer.Option(help="channels,height,width of catalog networks")] = "3,32,32",
-    width: Annotated[float, typer.Option(min=0.05, max=4.0, help="of catalog networks")] = 1.0,
+    input: Annotated[
+        str | None, typer.Option(help="channels,height,width of catalog networks; default: 3,32,32")
+    ] = None,
+    width: Annotated[float | None, typer.Option(min=0.05, max=4.0, help="of catalog networks; default: 1")] = None,
     minutes: Annotated[float, typer.Option(min=0.1, help="to measure for, all networks together")] = 5.0,
     batch: Annotated[list[int] | None, typer.Option(help="images at a time; each is a profile of its own")] = None,
     threads: Annotated[list[int] | None, typer.Option(help="likewise; default: as searches measure")] = None,
 ) -> None:
     """Measure what networks take on a device of this machine, and fit its cost model; can be stopped and resumed."""
+    if (input, width) != (None, None) and not any(name in set(Family) for name in network):
+        raise typer.BadParameter("--input and --width are of catalog networks, and none is named: leave them out")
     # Imported here: the runtimes take seconds, and `--help` needs none.
     from workers.hardware.timing import DEFAULT_PROTOCOL
     from workers.host_lock import HostBusyError, HostLockError, measuring_for_long
@@ -55,7 +60,7 @@ def profile(
     engine = make_engine(settings.resolved_database_url)
     found, named = _find_device(device)
     capabilities = found.capabilities()
-    networks = [_find_network(engine, name, input, width) for name in network]
+    networks = [_find_network(engine, name, input or _USUAL_INPUT, width or 1.0) for name in network]
     batches, thread_counts = batch or [capabilities.batch], threads or [capabilities.threads]
     combinations = list(dict.fromkeys(product(batches, thread_counts)))
     _check_offered(capabilities, combinations)

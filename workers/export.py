@@ -15,9 +15,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from search_spaces.apply import apply, design_key
+from search_spaces.apply import apply
 from search_spaces.costs import symbolic_values
 from search_spaces.design import Design
+from search_spaces.design_keys import design_key
 from search_spaces.objectives import MAP_METRICS, SYMBOLIC_METRICS
 from search_spaces.precision import FLOAT_BITS
 from service.artifacts.store import open_path, put_bytes

@@ -11,11 +11,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from search_spaces.apply import apply, design_key
+from search_spaces.apply import apply
 from search_spaces.check import scores_of
 from search_spaces.costs import network_workload, symbolic_values
 from search_spaces.datasets import DatasetInfo
 from search_spaces.design import Design
+from search_spaces.design_keys import design_key
 from search_spaces.foresight import Foresight
 from search_spaces.known import Sources
 from search_spaces.network import Network

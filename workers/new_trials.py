@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from search_spaces.apply import apply, realised_key
+from search_spaces.apply import apply
 from search_spaces.costs import symbolic_values
+from search_spaces.design_keys import realised_key
 from search_spaces.network import Network
 from search_spaces.objectives import Outcome, TrialState
 from search_spaces.samplers import Proposal
@@ -35,7 +36,7 @@ def add_designs(
     applied = {}
     for proposal in proposals:
         realised = apply(network, proposal.design)
-        applied[realised_key(realised, proposal.design)] = (proposal, realised)
+        applied[realised_key(network, realised, proposal.design)] = (proposal, realised)
     known = select(Trial.design_key).where(Trial.search_id == search.id, Trial.design_key.in_(list(applied)))
     for key in session.scalars(known):
         del applied[key]

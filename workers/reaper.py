@@ -20,7 +20,7 @@ from search_spaces.spec import SearchSpec
 from service import leases
 from service.datasets.actions import IndexFailedError, fail_index
 from service.db import reading, transaction
-from service.devices.actions import find_stranded, note_absence
+from service.devices.actions import find_stranded, note_absence, note_held_up, wake_waiting
 from service.devices.queries import absent_devices
 from service.exports.actions import finish_export
 from service.finalists.actions import finish_finalist
@@ -30,6 +30,7 @@ from service.preparations.actions import fail_preparation
 from service.queue import MODEL_OF, TaskName, send_after_commit
 from service.refinements.actions import finish_refinement
 from service.searches.actions import WORK, cancel_queued, settle
+from service.searches.busy import find_held_up
 from service.searches.queries import lock_search, searches_in
 from service.states import JobState, SearchState
 from service.trials.actions import finish_trial
@@ -58,6 +59,7 @@ class Reaper:
             self._free_expired(task, model)
         self._end_what_is_over()
         self._note_absence()
+        self._note_held_up()
         for task, model in MODEL_OF.items():
             self._repeat_lost(task, model)
         self._replan_idle()
@@ -89,6 +91,14 @@ class Reaper:
         for search_id in stranded:
             with transaction(self.engine) as session:
                 note_absence(session, search_id)
+
+    def _note_held_up(self) -> None:
+        wake_waiting(self.engine)
+        with reading(self.engine) as session:
+            held_up = find_held_up(session)
+        for search_id in held_up:
+            with transaction(self.engine) as session:
+                note_held_up(session, search_id)
 
     def _repeat_lost(self, task: TaskName, model: type[Claimable]) -> None:
         with reading(self.engine) as session:

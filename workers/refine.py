@@ -10,8 +10,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from search_spaces.apply import apply, design_key
+from search_spaces.apply import apply
 from search_spaces.design import Design
+from search_spaces.design_keys import design_key
 from service.artifacts.store import put_bytes
 from workers.appraise import Details, final_values, has_helped, score_split, train_through_rounding, write_checked
 from workers.candidate import Candidate, finish_candidate

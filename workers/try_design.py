@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -32,18 +32,24 @@ from workers.progress import Progress
 
 console = Console()
 
+_OPTIONS = {Kind.CHANNELS: "--ratio", Kind.PRECISION: "--precision", Kind.GROUP_SIZE: "--group-size"}
 _STATE_STYLES = {TrialState.SUCCEEDED: "green", TrialState.INFEASIBLE: "yellow", TrialState.FAILED: "red"}
 
 
 def try_design(
     spec_path: Annotated[Path, typer.Argument(metavar="SPEC", exists=True, dir_okay=False, help="YAML or JSON")],
     design: Annotated[str | None, typer.Option(help="a JSON object of decisions, or a file with one")] = None,
-    ratio: Annotated[float, typer.Option(min=0.0, max=0.99, help="prune every layer by this ratio")] = 0.0,
+    ratio: Annotated[float | None, typer.Option(min=0.0, max=0.99, help="prune every layer by this ratio")] = None,
     precision: Annotated[str | None, typer.Option(help="of every block, such as w8a8")] = None,
     group_size: Annotated[int | None, typer.Option(min=1, help="of every depthwise layer")] = None,
     home: Annotated[Path | None, typer.Option(help="default: ESPALIER_HOME, or ~/.espalier")] = None,
 ) -> None:
     """Try one design of a spec here: build, measure and score it, and show what each stage takes."""
+    asked = {Kind.CHANNELS: ratio, Kind.PRECISION: precision, Kind.GROUP_SIZE: group_size}
+    given = {kind: value for kind, value in asked.items() if value is not None}
+    if design is not None and given:
+        names = " or ".join(_OPTIONS[kind] for kind in given)
+        raise typer.BadParameter(f"a design says all that differs from the base: give --design, or {names}, not both")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch's threads leave the cores to whoever else works here
     # Imported here: torch and ONNX Runtime take seconds, and `--help` needs neither.
     from workers import jobs
@@ -52,7 +58,11 @@ def try_design(
     with _faults_shown():
         spec = parse_spec(parse_document(spec_path.read_bytes(), yaml=spec_path.suffix != ".json"))
         checked = check_spec(spec, _known_here(spec, settings))
-        chosen = _read_design(design) if design else uniform_design(checked.space, ratio, precision, group_size)
+        _check_varied(checked.space, given)
+        if design is None:
+            chosen = uniform_design(checked.space, ratio or 0.0, precision, group_size)
+        else:
+            chosen = _read_design(design)
         checked.space.indices_of(chosen)
     for warning in checked.warnings:
         console.print(f"[yellow]warning[/] {warning}")
@@ -63,6 +73,13 @@ def try_design(
         console.print(f"[yellow]warning[/] {warning}")
     _show(spec, chosen, prepared["values"], outcome)
     raise typer.Exit(1 if outcome.state is TrialState.FAILED else 0)
+
+
+def _check_varied(space: Space, kinds: Iterable[Kind]) -> None:
+    """Raises `ValueError` for an option that would change nothing."""
+    for kind in kinds:
+        if not any(decision.kind is kind for decision in space.decisions):
+            raise ValueError(f"{_OPTIONS[kind]}: the space of this spec does not vary that; leave the option out")
 
 
 def _known_here(spec: SearchSpec, settings: Settings) -> Known:

@@ -63,8 +63,10 @@ class Sampler(ABC):
     **Chance.** Randomness comes from the spec's seed and the number of the trial asked for, and from nothing else.
     Asking for two trials is asking for one, and then for the next with the first among the open designs.
 
-    **Repeats.** A design that was told or is open is never proposed again while the space has another. Open designs
-    are those that are planned or running: they have no result yet and may never get one.
+    **Repeats.** A design that was told or is open is never proposed again while the space has another. Nor is one that
+    leads to the same file, such as by another way of ranking where nothing is pruned: all of those are one design
+    (`search_spaces.design_keys.same_designs`). Open designs are those that are planned or running: they have no
+    result yet and may never get one.
 
     **Limits.** A sampler may look at what a design costs before it proposes it, as far as that is known without any
     work (`search_spaces.costs`). It need not: a design that misses a limit becomes an infeasible trial.

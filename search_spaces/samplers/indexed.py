@@ -11,6 +11,7 @@ import numpy as np
 from search_spaces.apply import apply
 from search_spaces.costs import symbolic_values
 from search_spaces.design import Design
+from search_spaces.design_keys import same_designs
 from search_spaces.objectives import SYMBOLIC_METRICS
 from search_spaces.pareto import violations
 from search_spaces.samplers.base import Proposal, Sampler, ToldTrial
@@ -39,19 +40,19 @@ class IndexedSampler(Sampler):
     def tell(self, trials: Sequence[ToldTrial]) -> None:
         for trial in trials:
             indices = self._space.indices_of(trial.design)
-            self._told.add(indices)
+            self._told |= same_designs(self._space, indices)
             self._learn(trial, indices)
 
     def ask(self, count: int, first_number: int, open_designs: Sequence[Design]) -> list[Proposal]:
         running = [self._space.indices_of(design) for design in open_designs]
-        taken = self._told.union(running)
+        taken = self._told.union(*(same_designs(self._space, indices) for indices in running))
         proposals: list[Proposal] = []
         for number in range(first_number, first_number + count):
             if len(taken) >= self._size:
                 break
             # Sorted, so that the order in which open designs are listed cannot change what is asked.
             indices = self._propose(number, taken, sorted(running))
-            taken.add(indices)
+            taken |= same_designs(self._space, indices)
             running.append(indices)
             proposals.append(Proposal(self._space.design_at(indices), {}))
         return proposals

@@ -29,12 +29,11 @@ from service.machine import machine_name
 from service.measurements.conditions import digest_of
 from service.models import Device, Preparation, Search, utc_now
 from service.searches.actions import fail, send_for_preparation
+from service.searches.busy import GOING_ON, held_up_by
 from service.searches.queries import lock_search
 from service.states import EventKind, SearchState
 
 _log = logging.getLogger(__name__)
-
-GOING_ON = (SearchState.QUEUED, SearchState.PREPARING, SearchState.RUNNING, SearchState.CONFIRMING)
 
 
 class DeviceTakenError(Exception):
@@ -181,15 +180,25 @@ def note_absence(session: Session, search_id: str) -> None:
         append_event(session, search.id, EventKind.NOTE, {"message": reason})
 
 
+def note_held_up(session: Session, search_id: str) -> None:
+    """Say of a search that waits for a free worker what they all do."""
+    search = lock_search(session, search_id)
+    reason = held_up_by(session, search)
+    if reason and not search.waiting_for:
+        search.waiting_for = reason
+        append_event(session, search.id, EventKind.NOTE, {"message": reason})
+
+
 def _known_devices(session: Session) -> Known:
     return Known(devices=known_devices(session), absent=absent_devices(session))
 
 
 def wake_waiting(engine: Engine) -> None:
-    """Look again at the searches that wait for a device: those that have it now go on, those it cannot serve fail.
+    """Look again at the searches that wait for a device or for a free worker: those that have it now go on.
 
-    Workers do so with each sign of life: a search that was submitted while its device was being announced for the
-    first time has not seen it, and was not seen. Each search by itself: one that cannot be looked at holds up nothing.
+    Those that a device cannot serve fail. Workers look with each sign of life, and the reaper does: a search that was
+    submitted while its device was being announced for the first time has not seen it, and was not seen. Each search by
+    itself: one that cannot be looked at holds up nothing.
     """
     may_wait = (*GOING_ON, SearchState.PAUSED)
     waiting = select(Search.id).where(Search.state.in_(may_wait), Search.waiting_for != "").order_by(Search.id)
@@ -200,7 +209,7 @@ def wake_waiting(engine: Engine) -> None:
             with transaction(engine) as session:
                 _wake(session, search_id)
         except Exception:
-            _log.exception("search %s waits for a device, and cannot be looked at again", search_id)
+            _log.exception("search %s waits, and cannot be looked at again", search_id)
 
 
 def _wake(session: Session, search_id: str) -> None:
@@ -212,7 +221,8 @@ def _wake(session: Session, search_id: str) -> None:
 def _check_again(session: Session, search: Search) -> None:
     known = known_for_search(session, search)
     spec = SearchSpec.model_validate(search.spec)
-    reason = waiting_for(spec.device, known)
+    absence = waiting_for(spec.device, known)
+    reason = absence or held_up_by(session, search)
     if reason:
         if reason != search.waiting_for:
             search.waiting_for = reason
@@ -222,7 +232,7 @@ def _check_again(session: Session, search: Search) -> None:
     if not is_begun and not _suits(session, search, spec, known):
         return
     search.waiting_for = ""
-    append_event(session, search.id, EventKind.NOTE, {"message": "the device is here"})
+    append_event(session, search.id, EventKind.NOTE, {"message": "what it waited for is here"})
     if not is_begun:  # what waits in a search that has begun is sent again by the reaper
         send_for_preparation(session, search)
 

@@ -17,8 +17,8 @@ from search_spaces.check import Fault
 from search_spaces.costs import WorkloadKind
 from search_spaces.network import Network, network_from_json
 from search_spaces.objectives import Metric, Provenance
-from search_spaces.parse import pointer_to
 from search_spaces.precision import FP32, parse_precision
+from search_spaces.refusals import plain_faults
 from search_spaces.spec import Family
 from search_spaces.tables.networks import catalog_network, in_precision
 from service.db import reading
@@ -168,7 +168,7 @@ def parse_settings(text: str) -> TableSettings:
     try:
         return TableSettings.model_validate(json.loads(text or "{}"))
     except ValidationError as error:
-        faults = [Fault(pointer_to(("settings", *one["loc"])), str(one["msg"])) for one in error.errors()]
+        faults = plain_faults(error.errors(), within=("settings",))
         raise InvalidRequestError("the settings have faults", faults=faults) from None
     except (ValueError, RecursionError) as error:
         raise InvalidRequestError("the settings are not JSON", faults=[Fault("/settings", str(error)[:200])]) from None
@@ -190,6 +190,10 @@ def _position(position: dict[str, Any]) -> int:
 def _network(session: Session, query: CoverageQuery) -> Network:
     if (query.network is None) == (query.family is None):
         raise InvalidRequestError("name one network: `network`, an imported one, or `family` and `input`")
+    of_family = {"width", "input", "stem_stride", "classes"} & query.model_fields_set
+    if query.network is not None and of_family:
+        named = ", ".join(f"`{name}`" for name in sorted(of_family))
+        raise InvalidRequestError(f"an imported network brings its own shape: leave {named} out")
     try:
         precision = parse_precision(query.precision)
         if query.network is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from search_spaces.objectives import Metric, Provenance
 from search_spaces.spec import Family, Side
@@ -56,6 +56,9 @@ UNITS: dict[Unit, tuple[Metric, float]] = {
 """Metric, and how many of the unit make one of the metric's own: dividing by 1000 is exact where times 0.001 is not."""
 
 
+_OF_HAQ = {"family", "width", "input", "stem_stride", "classes", "clock_hz"}
+
+
 class TableSettings(BaseModel):
     """Settings of an import. What a file says of a row goes before what is said here.
 
@@ -92,3 +95,10 @@ class TableSettings(BaseModel):
     stem_stride: int | None = Field(default=None, ge=1, le=2)
     classes: Annotated[int, Field(ge=1, le=100_000)] | None = None
     clock_hz: FiniteFloat | None = Field(default=None, gt=0.0, le=1e12)
+
+    @model_validator(mode="after")
+    def _of_its_format(self) -> TableSettings:
+        alien = sorted(_OF_HAQ & self.model_fields_set)
+        if alien and self.format is not TableFormat.HAQ:
+            raise ValueError(f"{', '.join(alien)}: that is of tables of format haq; leave it out, or say the format")
+        return self

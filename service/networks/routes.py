@@ -13,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 
 from search_spaces.check import Fault
 from search_spaces.importing import ImportSettings
-from search_spaces.parse import pointer_to
+from search_spaces.refusals import plain_faults
 from service.config import Settings
 from service.db import insert_once, reading
 from service.edge import EngineDep, NameInForm, NameInPath, SettingsDep, answer_headers, retry_after
@@ -90,5 +90,5 @@ def check_settings(data: Any) -> ImportSettings:
     try:
         return ImportSettings.model_validate(data)
     except ValidationError as error:
-        faults = [Fault(pointer_to(("settings", *one["loc"])), str(one["msg"])) for one in error.errors()]
+        faults = plain_faults(error.errors(), within=("settings",))
         raise InvalidRequestError("the settings have faults", faults=faults) from None

@@ -282,3 +282,18 @@ def test_every_family_is_accepted_on_every_data_set(spec, dataset, shape, family
         del spec["space"]["group_size"]
     result = checked(spec)
     assert result.network.by_name()["classifier"].channels == (100 if dataset == "cifar100" else 10)
+
+
+def test_a_method_beside_the_decision_on_it_is_said_to_be_unused(spec):
+    spec["space"]["importance"] = {"choices": ["l1", "loss"]}
+    assert not any("is not used" in warning for warning in checked(spec).warnings)
+    spec["evaluation"]["importance"] = "l2"
+    told = "evaluation.importance is not used: space.importance makes it a decision among l1, loss"
+    assert any(warning.startswith(told) for warning in checked(spec).warnings)
+
+
+def test_codecs_that_nothing_is_told_of_are_warned_of(spec):
+    spec["space"]["activation_codec"] = {"choices": ["zvc", "seg"]}
+    assert any("look alike" in warning for warning in checked(spec).warnings)
+    spec["objectives"].append({"metric": "activation_bytes", "direction": "minimize"})
+    assert not any("look alike" in warning for warning in checked(spec).warnings)

@@ -5,10 +5,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from search_spaces.apply import DesignError, apply, atoms_kept, design_key, structure_of
+from search_spaces.apply import DesignError, apply, atoms_kept, structure_of
 from search_spaces.catalog import build_network
 from search_spaces.coupling import derive_coupling, keep_atoms, kept_positions
 from search_spaces.design import Design
+from search_spaces.design_keys import design_key
 from search_spaces.network import InputContract, Network, Node, Op, infer_shapes
 from search_spaces.spec import NetworkSpec
 from tests.numpy_network import random_weights, run

@@ -151,6 +151,7 @@ class TestNetworks:
             ({"settings": '{"path": "/etc/passwd"}'}, "/settings/path"),
             ({"settings": '{"std": [0, 1, 1]}'}, "/settings"),
             ({"settings": '{"input": [3, 0, 0]}'}, "/settings/input/1"),
+            ({"settings": '{"width": 0.5}'}, "/settings"),
             ({"name": "../escape"}, "/name"),
             ({"name": ""}, "/name"),
             ({"name": "x" * 101}, "/name"),

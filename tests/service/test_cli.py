@@ -182,8 +182,23 @@ class TestWithoutService:
         assert result.exit_code == 1
         assert "/space/group_size/layers" in result.stderr
 
-    def test_trial_and_knee_exclude_each_other(self) -> None:
-        assert run(["export", "a", "--trial", "1", "--knee"]).exit_code == 2
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["export", "a", "--trial", "1", "--knee"], "give --trial or --knee"),
+            (["estimate", str(example_path()), "--seed", "3"], "give --sample, or leave --seed out"),
+            (["try", str(example_path()), "--design", "{}", "--group-size", "2"], "give --design, or --group-size"),
+            (["device", "profile", "local-cpu", "--network", "mine", "--width", "0.5"], "--width are of catalog"),
+        ],
+    )
+    def test_an_option_that_would_be_ignored_is_refused(
+        self, arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("TERMINAL_WIDTH", "200")
+        monkeypatch.setenv("COLUMNS", "200")
+        result = run(arguments)
+        assert result.exit_code == 2
+        assert message in result.stderr
 
     def test_help_lists_both_halves(self) -> None:
         listed = run(["--help"]).stdout

@@ -192,7 +192,7 @@ def test_search_that_runs_says_that_its_device_is_away_until_it_is_back(
     say(engine)
     assert (get_row(engine, search_id).waiting_for, get_row(engine, search_id).state) == ("", "running")
     notes = [event["data"].get("message") for event in events_of(bare_client, search_id) if event["kind"] == "note"]
-    assert notes == [body["waiting_for"], "the device is here"]
+    assert notes == [body["waiting_for"], "what it waited for is here"]
 
 
 def test_search_that_is_over_waits_for_nothing(bare_client: httpx.Client, engine: Engine) -> None:
@@ -230,7 +230,7 @@ def test_search_that_cannot_be_looked_at_silences_no_device_and_holds_up_no_othe
     say(engine)
     assert is_live(row_of(engine))
     assert (get_row(engine, whole).waiting_for, get_row(engine, broken).waiting_for != "") == ("", True)
-    assert f"search {broken} waits for a device, and cannot be looked at again" in caplog.text
+    assert f"search {broken} waits, and cannot be looked at again" in caplog.text
 
 
 def test_model_that_is_away_is_said_with_the_command_of_a_worker_that_has_it(

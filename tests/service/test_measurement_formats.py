@@ -246,6 +246,7 @@ class TestCoverage:
             ({"device": "local-cpu", "family": "resnet_18", "input": "3,0,9"}, 422),
             ({"device": "local-cpu", "family": "resnet_18", "input": "3,32,32", "precision": "w99a1"}, 422),
             ({"device": "no-such", "family": "resnet_18", "input": "3,32,32"}, 404),
+            ({"device": "local-cpu", "network": "mine", "width": "0.5"}, 422),
         ],
     )
     def test_questions_that_make_no_sense(self, client: httpx.Client, params: dict[str, str], status: int) -> None:

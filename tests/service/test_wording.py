@@ -116,6 +116,23 @@ class TestVerdict:
         assert "are not better than" in text
         assert "0 of 1" in text
 
+    @pytest.mark.parametrize(
+        ("found", "uniform", "told"),
+        [
+            ((0.81, 1e-3), [(0.795, 1e-3), (0.79, 2e-3)], "ones (3.1 times the hypervolume); 2"),
+            ((0.8, 1e-3), [(0.795, 1e-3), (0.79, 2e-3)], "ones (+83 % hypervolume); 2"),
+            (
+                (0.81, 1e-3),
+                [(0.8, 1.9e-3), (0.79, 1e-3)],
+                "ones, which reach less than a fifth of their",
+            ),
+        ],
+    )
+    def test_a_gain_over_nearly_nothing_is_no_percentage(
+        self, found: tuple[float, float], uniform: list[tuple[float, float]], told: str
+    ) -> None:
+        assert told in verdict([values(*found)], [values(*one) for one in uniform], SPEC)
+
     def test_equal(self) -> None:
         assert "are as good as" in verdict([values(0.9, 1e-3)], [values(0.9, 1e-3)], SPEC)
 

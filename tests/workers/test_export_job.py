@@ -18,8 +18,9 @@ import torch
 import yaml
 from safetensors.numpy import load_file, save
 
-from search_spaces.apply import apply, design_key
+from search_spaces.apply import apply
 from search_spaces.design import Design, design_from_json
+from search_spaces.design_keys import design_key
 from search_spaces.known import Sources
 from search_spaces.network import InputContract, Network, Node, Op
 from search_spaces.precision import Precision

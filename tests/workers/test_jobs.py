@@ -15,12 +15,13 @@ import torch
 
 import workers.checkpoint
 import workers.train
-from search_spaces.apply import DesignError, apply, design_key
+from search_spaces.apply import DesignError, apply
 from search_spaces.catalog import build_for
 from search_spaces.check import check_spec
 from search_spaces.costs import network_workload, symbolic_values
 from search_spaces.datasets import DATASETS
 from search_spaces.design import Design
+from search_spaces.design_keys import design_key
 from search_spaces.known import Sources
 from search_spaces.network import Network
 from search_spaces.objectives import SYMBOLIC_METRICS, TrialState

@@ -297,3 +297,22 @@ def test_a_refinement_is_worked_on_when_the_search_is_over(stage):
     assert refinement.weights_digest == "e" * 64
     assert refinement.activity is None
     assert stage.search(search_id).state is SearchState.SUCCEEDED
+
+
+@pytest.mark.parametrize("sampler", ["grid", "random", "tpe", "nsga2"])
+def test_designs_that_differ_in_methods_without_effect_are_tried_once(stage, sampler):
+    """Nothing is quantised here, so that no range is told, and where nothing is pruned nothing is ranked."""
+    space = {
+        "prune_ratio": {"low": 0.0, "high": 0.5, "step": 0.5, "layers": ["block13.pointwise"]},
+        "importance": {"choices": ["l1", "l2", "loss"]},
+        "calibration": {"choices": ["min_max", "kl"]},
+    }
+    spec = make_spec(space=space, sampler={"name": sampler, "seed": 1}, budget={"trials": 20, "concurrency": 2})
+    search_id = stage.submit(spec)
+    stage.deliver()
+    assert stage.search(search_id).state is SearchState.SUCCEEDED
+    tried = [trial.design for trial in stage.trials(search_id)]
+    whole = [design for design in tried if "channels/block13.pointwise" not in design]
+    assert len(whole) == 1
+    pruned = [design for design in tried if design not in whole]
+    assert sorted(design["importance/network"] for design in pruned) == ["l1", "l2", "loss"]

@@ -9,11 +9,13 @@ from search_spaces.objectives import Metric
 from service import db, leases
 from service.devices.actions import this_process
 from service.devices.queries import LIVE_FOR_S
-from service.models import Device, Finalist, Preparation, Search, Trial, utc_now
+from service.models import Device, Finalist, Preparation, Refinement, Search, Trial, utc_now
 from service.queue import TaskName
+from service.refinements.actions import finish_refinement, request_refinement
 from service.searches import actions
+from service.searches.busy import HELD_UP_AFTER_S
 from service.searches.queries import lock_search
-from service.states import SearchState
+from service.states import JobState, SearchState
 from tests.workers.stage import make_spec
 from workers.announce import Offered
 from workers.presence import Presence
@@ -230,3 +232,26 @@ def test_a_search_whose_device_goes_away_waits_and_goes_on_with_it(stage, reaper
     stage.deliver()
     assert stage.search(search_id).state is SearchState.SUCCEEDED
     assert {trial.attempt for trial in stage.trials(search_id)} == {1}
+
+
+def test_a_search_says_that_a_refinement_keeps_the_only_worker_busy(stage, reaper):
+    done = stage.submit(make_spec(name="done", budget={"trials": 1}))
+    stage.deliver()
+    with db.transaction(stage.workplace.engine) as session:
+        trial = next(row for row in stage.trials(done) if row.state == "succeeded")
+        refinement = request_refinement(session, session.get_one(Search, done), trial, {"epochs": 5})[0]
+        attempt = leases.claim(session, Refinement, refinement.id, "worker", 3600)
+    waits = stage.submit(make_spec(name="waits"))
+    reaper.reap()
+    assert stage.search(waits).waiting_for == ""  # a worker may just be about to begin
+    with db.transaction(stage.workplace.engine) as session:
+        session.get_one(Search, waits).updated_at -= timedelta(seconds=HELD_UP_AFTER_S + 1)
+    for _ in range(2):
+        reaper.reap()
+        assert f"busy: refining trial {trial.number} of 'done'" in stage.search(waits).waiting_for
+    with db.transaction(stage.workplace.engine) as session:
+        finish_refinement(session, refinement.id, attempt, JobState.FAILED)
+    reaper.reap()
+    assert stage.search(waits).waiting_for == ""
+    stage.deliver()
+    assert stage.search(waits).state is SearchState.SUCCEEDED

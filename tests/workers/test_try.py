@@ -87,6 +87,8 @@ def test_a_missed_limit_is_no_error(try_spec):
         ({}, ("--design", "{"), "design"),
         ({}, ("--design", "missing.json"), "missing.json"),
         ({}, ("--precision", "w3a3"), "w3a3"),
+        ({}, ("--design", "{}", "--ratio", "0.5", "--precision", "w8a8"), "give --design, or --ratio or --precision"),
+        ({"space": {"prune_ratio": {"high": 0.5}}}, ("--group-size", "2"), "--group-size: the space of this spec does"),
     ],
 )
 def test_bad_input_is_told_before_any_work(changes, options, expected, try_spec):

@@ -13,8 +13,8 @@ from typing import Any, Protocol
 
 import yaml
 
-from search_spaces.apply import design_key
 from search_spaces.design import METHOD_KINDS, Design
+from search_spaces.design_keys import design_key
 from search_spaces.methods import method_of
 from search_spaces.network import Network, Op
 from search_spaces.quantisation import why_emulated
