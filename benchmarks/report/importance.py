@@ -225,5 +225,5 @@ def _picture(family: str, results: Sequence[Result]) -> str:
                 points.append(spread(100 * ratio, [100 * value for value in found]))
         if points:
             curves.append(Curve(name, points))
-    title = f"{family}, {TUNED_EPOCHS:g} epochs after pruning"
+    title = f"{family}, ranked globally, {TUNED_EPOCHS:g} epochs after pruning"
     return render_panels([Panel(title, "% of filters gone", "accuracy, %", curves)])
