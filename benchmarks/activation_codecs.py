@@ -23,8 +23,8 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
-from catalog import show
 
+from benchmarks.catalog import show
 from search_spaces.activation_codes import CodecName, entropy_bits, fit_code
 from search_spaces.known import Sources
 from search_spaces.parse import parse_spec

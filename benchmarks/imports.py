@@ -26,9 +26,9 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
-from catalog import build, count_prunings, groups_of, make_space, milliseconds, show, time_designs
 from rich.progress import track
 
+from benchmarks.catalog import build, count_prunings, groups_of, make_space, milliseconds, show, time_designs
 from search_spaces.importing import ImportSettings
 from search_spaces.network import Network
 from search_spaces.precision import parse_precision
@@ -93,7 +93,7 @@ def own_file(folder: Path) -> Path:
 
 
 def measure(path: Path, count: int) -> dict[str, Any]:
-    command = [sys.executable, __file__, "--one", str(path), "--prune", str(count)]
+    command = [sys.executable, "-m", "benchmarks.imports", "--one", str(path), "--prune", str(count)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         return {"network": path.stem, "refused": done.stderr.strip().splitlines()[-1][:300]}
