@@ -139,7 +139,7 @@ def judge(model: AdditiveModel, family: Family, measured: Sequence[MeasuredNetwo
     return [
         {"family": str(family), "numbers": name, **found[name], **repeats_of(groups[name])}
         for name in groups
-        if name in found
+        if found.get(name, {}).get("networks")  # in a few minutes there may be none that is unseen
     ]
 
 

@@ -488,7 +488,7 @@ class TestList:
             response = connection.getresponse()
             problem = json.loads(response.read())
         assert (response.status, problem["type"]) == (422, "urn:espalier:problem:invalid-request")
-        assert "at most 200 items" in problem["errors"][0]["detail"]
+        assert "at most 200 values" in problem["errors"][0]["detail"]
 
 
 class TestLookup:
