@@ -59,6 +59,8 @@ def coded_bits_by_name(network: Network, coded: Mapping[str, float]) -> dict[str
         coded: mean bits of a value, by the tensor of a map.
     """
     bits: dict[str, float] = {}
+    if not coded:  # as nearly always: models are asked for thousands of networks
+        return bits
     for operator in fused_operators(network):
         if operator.output in coded:
             bits |= dict.fromkeys((node.name for node in operator.nodes), coded[operator.output])

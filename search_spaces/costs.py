@@ -127,6 +127,13 @@ def peak_activation_bytes(network: Network) -> int:
     return _peak_bytes(fused_operators(network), stored)
 
 
+def memory_bytes(network: Network) -> int:
+    """All that is in memory at once: `size_bytes` and `peak_activation_bytes`."""
+    shapes, operators = infer_shapes(network), fused_operators(network)
+    weights = sum(_operator_size_bytes(operator, shapes) for operator in operators)
+    return weights + _peak_bytes(operators, _tensor_bytes(network, shapes))
+
+
 def layer_costs(network: Network) -> tuple[LayerCost, ...]:
     """Costs of each conv and linear, in order."""
     shapes = infer_shapes(network)
@@ -193,9 +200,13 @@ def fused_operators(network: Network) -> tuple[FusedOperator, ...]:
         elif node.op is not Op.INPUT:
             chains[node.name] = [node]
             order.append(chains[node.name])
-    return tuple(
-        FusedOperator(tuple(chain), tuple(same_as.get(name, name) for name in chain[0].inputs)) for chain in order
-    )
+    return tuple(FusedOperator(tuple(chain), _unflattened(chain[0].inputs, same_as)) for chain in order)
+
+
+def _unflattened(inputs: tuple[str, ...], same_as: Mapping[str, str]) -> tuple[str, ...]:
+    if same_as.keys().isdisjoint(inputs):  # nearly always, and the tuple that is there costs nothing
+        return inputs
+    return tuple(same_as.get(name, name) for name in inputs)
 
 
 def tensor_bits(network: Network) -> dict[str, int]:

@@ -276,11 +276,12 @@ def _conv_shape(node: Node, inputs: list[Shape]) -> Shape:
 
 def _window_shape(node: Node, shape: Shape) -> tuple[int, int]:
     top, left, bottom, right = node.padding
-    reach = [(taps - 1) * step + 1 for taps, step in zip(node.kernel, node.dilation, strict=True)]
-    height = (shape[1] + top + bottom - reach[0]) // node.stride[0] + 1
-    width = (shape[2] + left + right - reach[1]) // node.stride[1] + 1
+    (taps_down, taps_along), (step_down, step_along) = node.kernel, node.dilation
+    reach_down, reach_along = (taps_down - 1) * step_down + 1, (taps_along - 1) * step_along + 1
+    height = (shape[1] + top + bottom - reach_down) // node.stride[0] + 1
+    width = (shape[2] + left + right - reach_along) // node.stride[1] + 1
     if height < 1 or width < 1:
-        raise ValueError(f"a {tuple(reach)} window does not fit into {shape[1:]}")
+        raise ValueError(f"a {(reach_down, reach_along)} window does not fit into {shape[1:]}")
     return height, width
 
 

@@ -12,7 +12,7 @@ from functools import cached_property
 from search_spaces.accelerators import bit_fusion, bit_serial, roofline
 from search_spaces.accelerators.layers import NOT_CODED, layers_of
 from search_spaces.capabilities import DeviceCapabilities, TensorFormat
-from search_spaces.costs import peak_activation_bytes, size_bytes
+from search_spaces.costs import memory_bytes
 from search_spaces.network import Network
 from search_spaces.objectives import Metric
 from search_spaces.precision import Precision
@@ -80,7 +80,7 @@ def _bit_fusion(size: str, array: bit_fusion.BitFusion) -> Model:
         return {
             Metric.LATENCY_S: float(found.cycles.sum()) / array.clock_hz,
             Metric.ENERGY_J: float(found.energy_j.sum()),
-            Metric.MEMORY_BYTES: _memory_bytes(network),
+            Metric.MEMORY_BYTES: float(memory_bytes(network)),
         }
 
     capabilities = _mixed(
@@ -120,7 +120,7 @@ def _roofline(chip: str, peaks: roofline.Roofline) -> Model:
         return {
             Metric.LATENCY_S: latency_s,
             Metric.ENERGY_J: energy_j,
-            Metric.MEMORY_BYTES: _memory_bytes(network),
+            Metric.MEMORY_BYTES: float(memory_bytes(network)),
         }
 
     has_integers = peaks.integer_macs_per_s is not None
@@ -166,11 +166,6 @@ def _mixed(
         fingerprint={"model": name, "version": MODEL_VERSION},
         simulated=True,
     )
-
-
-def _memory_bytes(network: Network) -> float:
-    """All weights, and the most that is alive of tensors at once."""
-    return float(size_bytes(network) + peak_activation_bytes(network))
 
 
 _ALL = (
