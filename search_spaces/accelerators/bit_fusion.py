@@ -53,7 +53,7 @@ _BUFFER_BIT_J, _BUFFER_BITS = 10e-12 / 64, 8 * _KIB
 
 @dataclass(frozen=True)
 class LayerFigures:
-    """What each layer takes; all (layers,).
+    """What each layer takes; all (..., layers).
 
     Attributes:
         compute_cycles: of the array.

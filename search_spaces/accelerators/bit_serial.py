@@ -41,7 +41,7 @@ EDGE = BitSerial(depth=96, lanes=64, depthwise_lanes=8, load=0.06, clock_hz=150e
 
 
 def cycles(layers: Layers, array: BitSerial) -> Column:
-    """Cycles of each layer for a batch, (layers,).
+    """Cycles of each layer for a batch, (..., layers).
 
     A layer of few groups is one product for each group; a depthwise one has a path of its own, which does not gain
     from fewer bits of weights.
@@ -55,6 +55,6 @@ def cycles(layers: Layers, array: BitSerial) -> Column:
     return np.where(is_depthwise, channelwise, products + array.load * layers.weight_volume)
 
 
-def latency_s(layers: Layers, array: BitSerial) -> float:
-    """Seconds of one batch."""
-    return float(cycles(layers, array).sum()) / array.clock_hz
+def latency_s(layers: Layers, array: BitSerial) -> Column:
+    """Seconds of one batch, (...) of what the columns are (..., layers)."""
+    return np.sum(cycles(layers, array), axis=-1) / array.clock_hz

@@ -1,5 +1,7 @@
 """A network's layers as columns, which models of accelerators compute on: one row for each conv and linear, batch 1.
 
+Several networks of one graph may be stacked in front: a column is then (networks, layers).
+
 It must not know any accelerator.
 """
 
@@ -23,7 +25,7 @@ NOT_CODED: Mapping[str, float] = MappingProxyType({})
 
 @dataclass(frozen=True)
 class Layers:
-    """All columns are float64 (layers,), whole numbers: they are multiplied into more than 64-bit integers hold.
+    """All columns are float64 (..., layers), whole numbers: they are multiplied into more than 64-bit integers hold.
 
     Attributes:
         inputs, outputs: channels, or features of a linear layer.

@@ -8,9 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
+
+import numpy as np
 
 from search_spaces.accelerators import bit_fusion, bit_serial, roofline
-from search_spaces.accelerators.layers import NOT_CODED, layers_of
+from search_spaces.accelerators.layers import NOT_CODED, Column, Layers, layers_of
+from search_spaces.accelerators.operators import Operators, operators_of
 from search_spaces.capabilities import DeviceCapabilities, TensorFormat
 from search_spaces.costs import memory_bytes
 from search_spaces.network import Network
@@ -29,15 +33,27 @@ ACTIVATIONS = TensorFormat(dtype="int", symmetric=False, granularity="tensor")
 Figures = dict[Metric, float]
 
 
+class Columns(Protocol):
+    """A network as the models see it, or several of one graph, stacked in front."""
+
+    @property
+    def layers(self) -> Layers: ...
+
+    @property
+    def operators(self) -> Operators: ...
+
+    @property
+    def memory_bytes(self) -> Column:
+        """All weights, and the most that is alive of tensors at once."""
+        ...
+
+
 @dataclass(frozen=True)
 class Model:
-    """A simulated device: `figures` gives exactly the metrics of `capabilities`, for one inference.
-
-    Besides the network it takes the mean bits of a value of each coded map, as `simulate` does.
-    """
+    """A simulated device: `figures` gives exactly the metrics of `capabilities`, for one inference of each network."""
 
     capabilities: DeviceCapabilities
-    figures: Callable[[Network, Mapping[str, float]], Figures]
+    figures: Callable[[Columns], dict[Metric, Column]]
 
     @cached_property
     def executed(self) -> frozenset[str]:
@@ -67,7 +83,25 @@ def simulate(name: str, network: Network, coded: Mapping[str, float] = NOT_CODED
                 f"layer {layer.name!r} is in {layer.precision}, which {name} does not execute: "
                 f"choose from {_brief(model.capabilities.precisions)}"
             )
-    return model.figures(network, coded)
+    return {metric: float(value) for metric, value in model.figures(_OneNetwork(network, coded)).items()}
+
+
+@dataclass(frozen=True)
+class _OneNetwork:
+    network: Network
+    coded: Mapping[str, float]
+
+    @property
+    def layers(self) -> Layers:
+        return layers_of(self.network, self.coded)
+
+    @property
+    def operators(self) -> Operators:
+        return operators_of(self.network, self.coded)
+
+    @property
+    def memory_bytes(self) -> Column:
+        return np.float64(memory_bytes(self.network))
 
 
 def _brief(precisions: tuple[str, ...]) -> str:
@@ -75,12 +109,12 @@ def _brief(precisions: tuple[str, ...]) -> str:
 
 
 def _bit_fusion(size: str, array: bit_fusion.BitFusion) -> Model:
-    def figures(network: Network, coded: Mapping[str, float]) -> Figures:
-        found = bit_fusion.figures(layers_of(network, coded), array)
+    def figures(columns: Columns) -> dict[Metric, Column]:
+        found = bit_fusion.figures(columns.layers, array)
         return {
-            Metric.LATENCY_S: float(found.cycles.sum()) / array.clock_hz,
-            Metric.ENERGY_J: float(found.energy_j.sum()),
-            Metric.MEMORY_BYTES: float(memory_bytes(network)),
+            Metric.LATENCY_S: found.cycles.sum(axis=-1) / array.clock_hz,
+            Metric.ENERGY_J: found.energy_j.sum(axis=-1),
+            Metric.MEMORY_BYTES: columns.memory_bytes,
         }
 
     capabilities = _mixed(
@@ -95,8 +129,8 @@ def _bit_fusion(size: str, array: bit_fusion.BitFusion) -> Model:
 
 
 def _bit_serial(size: str, array: bit_serial.BitSerial) -> Model:
-    def figures(network: Network, coded: Mapping[str, float]) -> Figures:
-        return {Metric.LATENCY_S: bit_serial.latency_s(layers_of(network, coded), array)}
+    def figures(columns: Columns) -> dict[Metric, Column]:
+        return {Metric.LATENCY_S: bit_serial.latency_s(columns.layers, array)}
 
     images = "an image" if array.batch == 1 else f"a batch of {array.batch} images, which is one inference here"
     capabilities = _mixed(
@@ -115,13 +149,9 @@ def _bit_serial(size: str, array: bit_serial.BitSerial) -> Model:
 
 
 def _roofline(chip: str, peaks: roofline.Roofline) -> Model:
-    def figures(network: Network, coded: Mapping[str, float]) -> Figures:
-        latency_s, energy_j = roofline.cost(network, peaks, coded)
-        return {
-            Metric.LATENCY_S: latency_s,
-            Metric.ENERGY_J: energy_j,
-            Metric.MEMORY_BYTES: float(memory_bytes(network)),
-        }
+    def figures(columns: Columns) -> dict[Metric, Column]:
+        latency_s, energy_j = roofline.cost(columns.operators, peaks)
+        return {Metric.LATENCY_S: latency_s, Metric.ENERGY_J: energy_j, Metric.MEMORY_BYTES: columns.memory_bytes}
 
     has_integers = peaks.integer_macs_per_s is not None
     capabilities = DeviceCapabilities(

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import prod
 
-from search_spaces.accelerators.layers import NOT_CODED
-from search_spaces.activation_maps import coded_bits_by_name
-from search_spaces.costs import FusedOperator, fused_operators, tensor_bits
-from search_spaces.network import COMPUTE_OPS, Network, Shape, infer_shapes
+import numpy as np
+
+from search_spaces.accelerators.layers import Column
+from search_spaces.accelerators.operators import Operators
 
 KERNEL_START_S = 5e-6
 """Assumed: an operator takes so long before it computes anything. Small networks on large chips are little else."""
@@ -22,7 +21,6 @@ IDLE_SHARE = 0.25
 """Assumed: the share of the board's power that is drawn whatever it does."""
 ARITHMETIC_SHARE = 0.5
 """Assumed: the share of the other power that is the multipliers' when they and the memory both run at their peaks."""
-BYTE_BITS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,43 +64,21 @@ CHIPS: Mapping[str, Roofline] = {
 }
 
 
-def cost(network: Network, chip: Roofline, coded: Mapping[str, float] = NOT_CODED) -> tuple[float, float]:
-    """Seconds and joules of one image; `coded` has the mean bits of a value of each coded map, by its tensor.
+def cost(operators: Operators, chip: Roofline) -> tuple[Column, Column]:
+    """Seconds and joules of one image, (...) of what the columns are (..., operators).
 
     Energy is the idle power for that long, and on top of it for each MAC and each byte what makes the board reach its
     power limit when multipliers and memory both run at their peaks.
     """
-    shapes, bits = infer_shapes(network), {**tensor_bits(network), **coded_bits_by_name(network, coded)}
-    latency_s = dynamic_j = 0.0
-    for operator in fused_operators(network):
-        compute_s = _macs(operator, shapes) / _peak(operator, chip)
-        memory_s = _bytes(operator, shapes, bits) / chip.bytes_per_s
-        latency_s += KERNEL_START_S + max(compute_s, memory_s)
-        busy_s = ARITHMETIC_SHARE * compute_s + (1 - ARITHMETIC_SHARE) * memory_s
-        dynamic_j += (1 - IDLE_SHARE) * chip.board_w * busy_s
-    return latency_s, IDLE_SHARE * chip.board_w * latency_s + dynamic_j
+    compute_s = operators.macs / _peaks(operators, chip)
+    memory_s = operators.bytes_moved / chip.bytes_per_s
+    latency_s = np.sum(KERNEL_START_S + np.maximum(compute_s, memory_s), axis=-1)
+    busy_s = np.sum(ARITHMETIC_SHARE * compute_s + (1 - ARITHMETIC_SHARE) * memory_s, axis=-1)
+    return latency_s, IDLE_SHARE * chip.board_w * latency_s + (1 - IDLE_SHARE) * chip.board_w * busy_s
 
 
-def _peak(operator: FusedOperator, chip: Roofline) -> float:
-    if operator.nodes[0].precision.is_float:
-        return chip.float_macs_per_s
-    assert chip.integer_macs_per_s is not None, "the precision has been checked"
-    return chip.integer_macs_per_s
-
-
-def _macs(operator: FusedOperator, shapes: Mapping[str, Shape]) -> int:
-    """What is not a layer counts as traffic only."""
-    return _weights(operator, shapes) * prod(shapes[operator.nodes[0].name][1:])
-
-
-def _bytes(operator: FusedOperator, shapes: Mapping[str, Shape], bits: Mapping[str, float]) -> float:
-    moved = sum(prod(shapes[name]) * bits[name] for name in (*operator.inputs, operator.output))
-    node = operator.nodes[0]
-    return node.body_bytes + (moved + _weights(operator, shapes) * node.precision.weight_bits) / BYTE_BITS
-
-
-def _weights(operator: FusedOperator, shapes: Mapping[str, Shape]) -> int:
-    node = operator.nodes[0]
-    if node.op not in COMPUTE_OPS:
-        return 0
-    return prod(node.kernel) * shapes[node.inputs[0]][0] // node.groups * shapes[node.name][0]
+def _peaks(operators: Operators, chip: Roofline) -> Column:
+    if chip.integer_macs_per_s is None:
+        assert operators.is_float.all(), "the precision has been checked"
+        return np.full(operators.macs.shape, chip.float_macs_per_s)
+    return np.where(operators.is_float, chip.float_macs_per_s, chip.integer_macs_per_s)

@@ -10,6 +10,7 @@ import pytest
 
 from search_spaces.accelerators import bit_fusion, bit_serial, roofline
 from search_spaces.accelerators.layers import layers_of
+from search_spaces.accelerators.operators import operators_of
 from search_spaces.accelerators.models import MODELS, simulate
 from search_spaces.catalog import build_network
 from search_spaces.costs import macs, parameters
@@ -155,23 +156,25 @@ class TestRoofline:
     def test_a_wide_layer_takes_its_arithmetic_and_a_thin_one_its_traffic(self) -> None:
         chip = roofline.CHIPS["p100"]
         wide = one_layer(inputs=1024, outputs=1024, side=64, bits=32)
-        latency_s, _ = roofline.cost(wide, chip)
+        latency_s, _ = roofline.cost(operators_of(wide), chip)
         assert latency_s == pytest.approx(roofline.KERNEL_START_S + macs(wide) / (9.3e12 / 2))
         thin = one_layer(inputs=1024, outputs=1024, side=64, kernel=3, groups=1024, bits=32)
         moved_bytes = 4 * (2 * 1024 * 64 * 64 + 1024 * 9)
-        assert roofline.cost(thin, chip)[0] == pytest.approx(roofline.KERNEL_START_S + moved_bytes / 732e9)
+        assert roofline.cost(operators_of(thin), chip)[0] == pytest.approx(roofline.KERNEL_START_S + moved_bytes / 732e9)
 
     @pytest.mark.parametrize("chip", sorted(roofline.CHIPS))
     def test_a_board_draws_between_idle_power_and_its_limit(self, chip: str) -> None:
         peaks = roofline.CHIPS[chip]
         for network in (imagenet(Family.MOBILENET_V1), one_layer(1024, 1024, 64, bits=32)):
-            latency_s, energy_j = roofline.cost(network, peaks)
+            latency_s, energy_j = roofline.cost(operators_of(network), peaks)
             assert roofline.IDLE_SHARE * peaks.board_w < energy_j / latency_s < peaks.board_w
 
     @pytest.mark.parametrize("chip", ["p4000", "v100", "t4", "a100", "h100"])
     def test_integers_are_no_slower_and_cost_less(self, chip: str) -> None:
         network = imagenet(Family.RESNET_18)
-        of_floats, of_integers = (roofline.cost(one, roofline.CHIPS[chip]) for one in (network, in_bits(network, 8, 8)))
+        of_floats, of_integers = (
+            roofline.cost(operators_of(one), roofline.CHIPS[chip]) for one in (network, in_bits(network, 8, 8))
+        )
         assert of_integers[0] < of_floats[0]
         assert of_integers[1] < of_floats[1]
 

@@ -19,7 +19,7 @@ from search_spaces.network import InputContract, Network, Node, Op, infer_shapes
 from search_spaces.precision import ACTIVATION_BITS, WEIGHT_BITS
 from search_spaces.reach import symbolic_reach
 from search_spaces.spec import NetworkSpec, SpaceSpec
-from tests.random_networks import networks
+from tests.random_spaces import spaces
 
 HALF = NetworkSpec(family="mobilenet_v1", width=0.5, input=(1, 28, 28), stem_stride=1)
 RATIOS = {"low": 0.0, "high": 0.7, "step": 0.1}
@@ -260,21 +260,6 @@ def test_all_faults_are_found_at_once():
         "/space/precision/exclude/0",
         "/space/group_size/layers/0",
     }
-
-
-@st.composite
-def spaces(draw):
-    network = draw(networks())
-    spec = {"prune_ratio": {"low": draw(st.sampled_from([0.0, 0.25])), "high": 0.75, "step": 0.25}}
-    spec["precision"] = {"choices": draw(st.sampled_from([["fp32", "w8a8"], ["w8a8"], ["w4a4", "fp32", "w8a8"]]))}
-    if structure_of(network).depthwise:
-        spec["group_size"] = {"choices": [1, 2]}
-    if draw(st.booleans()):
-        spec["importance"] = {"choices": draw(st.sampled_from([["l1", "l2"], ["l2"]]))}
-    divisor = draw(st.sampled_from([1, 2, 4, 16]))
-    return build_space(
-        network, SpaceSpec.model_validate(spec), W2_TO_W8.model_copy(update={"channel_divisor": divisor})
-    )[0]
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
