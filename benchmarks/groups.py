@@ -32,11 +32,10 @@ from search_spaces.accelerators.models import simulate
 from search_spaces.catalog import build_network
 from search_spaces.cost_models.balance import Balance, GroupedConv, conv_in, relative_errors
 from search_spaces.costs import workloads
-from search_spaces.network import InputContract, Network, Node, Op
+from search_spaces.network import InputContract, Network, Node, Op, in_precision
 from search_spaces.objectives import DEVICE_METRICS, Metric
 from search_spaces.precision import FP32, W8A8, Precision, parse_precision
 from search_spaces.spec import Family, NetworkSpec
-from workers.anchor import in_precision
 from workers.balance_fit import fit_balance
 from workers.group_comparison import compare_groupings, matched_pairs
 from workers.hardware import open_device

@@ -25,11 +25,10 @@ from rich.table import Table
 
 from search_spaces.apply import apply
 from search_spaces.check import check_spec
-from search_spaces.network import Network
+from search_spaces.network import Network, in_precision
 from search_spaces.objectives import Metric
 from search_spaces.parse import parse_document, parse_spec
 from search_spaces.precision import FP32, W8A8, Precision
-from workers.anchor import in_precision
 from workers.announce import local_known
 from workers.calibrate import calibrate
 from workers.fold import fold_batch_norms

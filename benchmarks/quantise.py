@@ -24,10 +24,9 @@ from rich.progress import track
 from rich.table import Table
 
 from search_spaces.catalog import build_network
-from search_spaces.network import Network
+from search_spaces.network import Network, in_precision
 from search_spaces.precision import FP32, Precision, parse_precision
 from search_spaces.spec import Calibration, Family, NetworkSpec
-from workers.anchor import in_precision
 from workers.candidate import Quantising, finish_candidate, timed
 from workers.onnx_session import check_executed
 from workers.onnx_writer import write_onnx

@@ -10,9 +10,9 @@ from pathlib import Path
 from time import perf_counter
 
 from search_spaces.catalog import build_network
+from search_spaces.network import in_precision
 from search_spaces.precision import W8A8
 from search_spaces.spec import Family, NetworkSpec
-from workers.anchor import in_precision
 from workers.hardware.zigzag import layer_figures
 from workers.hardware.zigzag_descriptions import DESCRIPTIONS
 from workers.hardware.zigzag_layers import zigzag_layers

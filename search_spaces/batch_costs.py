@@ -59,7 +59,7 @@ class BatchCosts:
         """
         if unknown := set(wanted) - self.metrics:
             raise KeyError(f"nothing tells {sorted(unknown)[0]}")
-        rows = np.asarray(indices, dtype=np.int64).reshape(-1, self._width)
+        rows = np.asarray(indices, dtype=np.int64).reshape(len(indices), self._width)
         chunks = [self._chunk(rows[start : start + CHUNK], wanted) for start in range(0, len(rows), CHUNK)]
         return {metric: np.concatenate([np.empty(0), *(chunk[metric] for chunk in chunks)]) for metric in wanted}
 

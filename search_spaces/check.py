@@ -12,11 +12,14 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from search_spaces.activation_maps import travelling_maps
+from search_spaces.budgets import Budget, budgets_of
 from search_spaces.build_space import SpaceError, build_space
 from search_spaces.capabilities import DeviceCapabilities
 from search_spaces.catalog import build_for
+from search_spaces.check_budgets import budget_faults, tight_budgets
 from search_spaces.datasets import DatasetInfo
 from search_spaces.design import Kind
+from search_spaces.faults import Fault, SpecError
 from search_spaces.known import Known, OwnNetwork, Sources
 from search_spaces.methods import named_methods, unused_methods
 from search_spaces.network import Network, Op, infer_shapes
@@ -27,6 +30,7 @@ from search_spaces.scores import MAIN_SCORE, Scale, ScoreInfo
 from search_spaces.space import Space
 from search_spaces.spec import (
     GRADIENT_IMPORTANCES,
+    BudgetLimitSpec,
     LimitSpec,
     NetworkSpec,
     ObjectiveSpec,
@@ -40,32 +44,12 @@ FEW_IMAGES = 400
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
-    """One thing wrong with a spec.
-
-    Attributes:
-        pointer: RFC 6901, into the spec; empty for the whole of it.
-        message: what is wrong and what would be right.
-    """
-
-    pointer: str
-    message: str
-
-
-class SpecError(ValueError):
-    """A spec cannot be accepted. `faults` has everything that is wrong with it."""
-
-    def __init__(self, faults: tuple[Fault, ...]) -> None:
-        super().__init__("; ".join(f"{fault.pointer or 'spec'}: {fault.message}" for fault in faults))
-        self.faults = faults
-
-
-@dataclass(frozen=True, slots=True)
 class Checked:
     """A spec that makes sense.
 
     Attributes:
         spec: as submitted.
+        budgets: its budget limits, and what they come to as far as is known before anything is measured.
         network: the base.
         own_network: where the base was imported.
         dataset: what it is scored on.
@@ -75,6 +59,7 @@ class Checked:
     """
 
     spec: SearchSpec
+    budgets: tuple[Budget, ...]
     network: Network
     own_network: OwnNetwork | None
     dataset: DatasetInfo
@@ -99,6 +84,7 @@ def check_spec(spec: SearchSpec, known: Known) -> Checked:
         *_device_faults(spec, known.devices),
         *_score_faults(spec, known),
         *_limit_faults(spec, known.scores),
+        *budget_faults(spec, known.devices),
         *_image_faults(spec, known),
         *_training_faults(spec, known),
     ]
@@ -118,6 +104,9 @@ def check_spec(spec: SearchSpec, known: Known) -> Checked:
     faults += [*_space_faults(spec, space), *_gradient_faults(spec, known, network), *_map_faults(spec, network)]
     if faults:
         raise SpecError(tuple(faults))
+    budgets = budgets_of(spec, network)
+    if tight := tuple(tight_budgets(spec, budgets, space)):
+        raise SpecError(tight)
     warnings += [
         *unused_methods(spec),
         *_codec_warnings(spec, known.devices),
@@ -127,7 +116,7 @@ def check_spec(spec: SearchSpec, known: Known) -> Checked:
         *_origin_warnings(own, dataset),
         *_size_warnings(spec, dataset),
     ]
-    return Checked(spec, network, own, dataset, space, tuple(warnings), waiting_for(spec.device, known))
+    return Checked(spec, budgets, network, own, dataset, space, tuple(warnings), waiting_for(spec.device, known))
 
 
 def scores_of(spec: SearchSpec, dataset: DatasetInfo) -> tuple[str, ...]:
@@ -235,12 +224,14 @@ def _origin_warnings(own: OwnNetwork | None, dataset: DatasetInfo) -> Iterator[s
         yield f"the outputs of {own.name} are taken to be the classes of {dataset.name} in their order"
 
 
-def _judged(spec: SearchSpec) -> Iterator[tuple[str, ObjectiveSpec | LimitSpec]]:
-    """Objectives and limits with their pointers."""
+def _judged(spec: SearchSpec) -> Iterator[tuple[str, ObjectiveSpec | LimitSpec | BudgetLimitSpec]]:
+    """Objectives, limits and budget limits with their pointers."""
     for number, objective in enumerate(spec.objectives):
         yield f"/objectives/{number}", objective
     for number, limit in enumerate(spec.limits):
         yield f"/limits/{number}", limit
+    for number, budget in enumerate(spec.budget_limits):
+        yield f"/budget_limits/{number}", budget
 
 
 def _device_faults(spec: SearchSpec, devices: Mapping[str, DeviceCapabilities]) -> Iterator[Fault]:

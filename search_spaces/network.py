@@ -168,6 +168,11 @@ class Network:
         return replace(self, nodes=tuple(changed.get(node.name, node) for node in self.nodes))
 
 
+def in_precision(network: Network, precision: Precision) -> Network:
+    """The same network with every layer in one precision."""
+    return network.with_nodes({layer.name: replace(layer, precision=precision) for layer in network.compute_nodes()})
+
+
 def unused_name(name: str, taken: Container[str]) -> str:
     """The name itself, or with the first number behind it that makes it one that is not taken."""
     number, candidate = 1, name

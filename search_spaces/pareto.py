@@ -41,8 +41,8 @@ def violations(values: Values, limits: Sequence[LimitSpec]) -> dict[str, float]:
             name, excess = f"{limit.metric}.min", bound - value
         if math.isnan(value):
             missed[name] = math.inf
-        elif excess > 0:
-            missed[name] = excess / (abs(bound) or 1.0)
+        elif excess > 0:  # of two limits of one metric the tighter counts
+            missed[name] = max(missed.get(name, 0.0), excess / (abs(bound) or 1.0))
     return missed
 
 

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import yaml as pyyaml
 from pydantic import ValidationError
 
-from search_spaces.check import Fault, SpecError
+from search_spaces.faults import Fault, SpecError
 from search_spaces.refusals import plain_faults, pointer_to
 from search_spaces.spec import SearchSpec
 

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from search_spaces import spec as spec_module
-from search_spaces.check import Fault
+from search_spaces.faults import Fault
 from search_spaces.spec import CATALOG_TAG, OWN_TAG
 
 Detail = Mapping[str, Any]

@@ -13,6 +13,9 @@ from search_spaces.apply import Structure, structure_of
 from search_spaces.design import METHOD_KINDS, Design, Kind, Value
 from search_spaces.network import Network
 
+Indices = tuple[int, ...]
+"""A design as the number of its choice for each decision, in the order of the decisions."""
+
 
 @dataclass(frozen=True, slots=True)
 class Decision:
@@ -76,7 +79,7 @@ class Space:
         named = zip(self.decisions, chosen, self._base, strict=True)
         return Design.of({decision.name: value for decision, value, base in named if value != base})
 
-    def indices_of(self, design: Design) -> tuple[int, ...]:
+    def indices_of(self, design: Design) -> Indices:
         """Inverse of `design_at`; a decision that the design does not name has the base's value.
 
         Raises:

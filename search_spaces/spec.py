@@ -187,6 +187,24 @@ class LimitSpec(_Part):
         return self
 
 
+BASE = "base"
+
+
+class BudgetLimitSpec(_Part):
+    """A limit by a share: at most so much of what the base itself takes, or takes in one precision everywhere."""
+
+    metric: MetricName
+    at_most: FiniteFloat = Field(gt=0.0, le=100.0)
+    relative_to: Annotated[str, Field(max_length=20)] = Field(default=BASE, description="base, or a precision: w8a8")
+    device: Name | None = None
+
+    @model_validator(mode="after")
+    def _device_where_needed(self) -> BudgetLimitSpec:
+        if self.metric in DEVICE_METRICS and self.device is None:
+            raise ValueError(f"{self.metric} needs `device`: the name of the device that tells it")
+        return self
+
+
 class SamplerName(StrEnum):
     """The samplers that come with Espalier; others may be installed."""
 
@@ -366,6 +384,7 @@ class SearchSpec(_Part):
     space: SpaceSpec
     objectives: tuple[ObjectiveSpec, ...] = Field(min_length=1, max_length=4)
     limits: tuple[LimitSpec, ...] = Field(default=(), max_length=16)
+    budget_limits: tuple[BudgetLimitSpec, ...] = Field(default=(), max_length=16)
     sampler: SamplerSpec = SamplerSpec()
     recipe: RecipeSpec = RecipeSpec()
     evaluation: EvaluationSpec = EvaluationSpec()
@@ -381,8 +400,12 @@ class SearchSpec(_Part):
     @property
     def device_metrics(self) -> frozenset[Metric]:
         """What the objectives and limits want to be told by the device."""
-        parts: tuple[ObjectiveSpec | LimitSpec, ...] = (*self.objectives, *self.limits)
-        return frozenset(Metric(part.metric) for part in parts if part.metric in DEVICE_METRICS)
+        return frozenset(Metric(part.metric) for part in self.judged if part.metric in DEVICE_METRICS)
+
+    @property
+    def judged(self) -> tuple[ObjectiveSpec | LimitSpec | BudgetLimitSpec, ...]:
+        """All that a design is judged by."""
+        return (*self.objectives, *self.limits, *self.budget_limits)
 
     @property
     def why_maps(self) -> str:
@@ -404,8 +427,7 @@ class SearchSpec(_Part):
     @property
     def device(self) -> str | None:
         """The device that the objectives and limits name, if any."""
-        parts: tuple[ObjectiveSpec | LimitSpec, ...] = (*self.objectives, *self.limits)
-        for part in parts:
+        for part in self.judged:
             if part.device is not None:
                 return part.device
         return None

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import typer
 from rich.console import Console
 
-from search_spaces.check import SpecError
+from search_spaces.faults import SpecError
 from service import terminal
 from service.client import Client, RefusedError, UnreachableError, connect, service_url
 from service.config import get_settings

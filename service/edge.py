@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from search_spaces.check import Fault, SpecError
+from search_spaces.faults import Fault, SpecError
 from search_spaces.parse import parse_document
 from search_spaces.refusals import plain_faults
 from service.config import Settings

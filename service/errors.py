@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
-from search_spaces.check import Fault
+from search_spaces.faults import Fault
 
 MEDIA_TYPE = "application/problem+json"
 

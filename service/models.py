@@ -119,6 +119,7 @@ class Search(Row):
 
     Attributes:
         version: counts changes; makes the ETag.
+        budgets: the spec's budget limits and what they come to; see `search_spaces.budgets.Budget`.
         sources: what the spec's names stood for when it was accepted; see `search_spaces.known.Sources`.
         resume_to: the state that a paused search goes back to.
         activity: the last progress report, {stage, share, message}; None when nothing has been said yet.
@@ -136,6 +137,7 @@ class Search(Row):
     resume_to: Mapped[SearchState | None]
     spec: Mapped[dict[str, Any]]
     sources: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    budgets: Mapped[list[Any]] = mapped_column(default=list)
     idempotency_key: Mapped[str | None] = mapped_column(String(255), unique=True)
     body_digest: Mapped[str] = mapped_column(String(64))
     warnings: Mapped[list[Any]] = mapped_column(default=list)
@@ -172,6 +174,7 @@ class Trial(SearchWork, Row):
 
     Attributes:
         sources: where each value that a device tells comes from, by metric; see `search_spaces.objectives.Provenance`.
+        certificate: what the design takes of the limits that need no work; see `search_spaces.budgets.Certificate`.
         finish_number: orders finished trials for the sampler.
     """
 
@@ -184,6 +187,7 @@ class Trial(SearchWork, Row):
     design: Mapped[dict[str, Any]]
     design_key: Mapped[str] = mapped_column(String(64))
     memo: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    certificate: Mapped[list[Any]] = mapped_column(default=list)
     values: Mapped[dict[str, Any]] = mapped_column(default=dict)
     details: Mapped[dict[str, Any]] = mapped_column(default=dict)
     sources: Mapped[dict[str, Any]] = mapped_column(default=dict)

@@ -15,7 +15,7 @@ from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from search_spaces.check import Fault, SpecError
+from search_spaces.faults import Fault, SpecError
 from search_spaces.refusals import plain_message, pointer_to
 from service.errors import (
     MEDIA_TYPE,

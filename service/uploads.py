@@ -14,7 +14,7 @@ from typing import BinaryIO
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from search_spaces.check import Fault
+from search_spaces.faults import Fault
 from service.artifacts.store import path_of
 from service.errors import BodyTooLargeError, InvalidRequestError
 from service.models import ImportedNetwork, OwnDataset

@@ -14,10 +14,9 @@ import numpy as np
 import onnxruntime
 import torch
 
-from search_spaces.network import Network, Op
+from search_spaces.network import Network, Op, in_precision
 from search_spaces.precision import FP32
 from search_spaces.quantisation import is_quantised_layer
-from workers.anchor import in_precision
 from workers.hardware.openvino_cpu import OpenVinoCpu, compile_file, executed_precisions
 from workers.onnx_session import open_plain_session, open_session
 from workers.onnx_writer import INPUT_NAME

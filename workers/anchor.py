@@ -12,14 +12,14 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from search_spaces.costs import layer_costs
-from search_spaces.network import Network
+from search_spaces.network import Network, in_precision
 from search_spaces.objectives import Metric
 from search_spaces.precision import FP32, Precision, parse_precision
 from service.files import write_atomically
@@ -73,11 +73,6 @@ def simulate_base(base: Base, device: Device) -> Measured:
     folded, _ = fold_batch_norms(base.network, base.weights)
     precision = parse_precision(device.capabilities().precisions[0])
     return _to_json(device.measure(Deployed(in_precision(folded, precision))))
-
-
-def in_precision(network: Network, precision: Precision) -> Network:
-    """The same network with every layer in one precision."""
-    return network.with_nodes({layer.name: replace(layer, precision=precision) for layer in network.compute_nodes()})
 
 
 def main_precision(network: Network) -> Precision:

@@ -17,6 +17,7 @@ from search_spaces.spec import Measure, NetworkSpec, SearchSpec
 from service.cost_models.queries import current_model
 from service.known import known_for_search
 from service.models import Device, Search, Trial
+from service.searches.specs import spec_of
 from service.trials.fronts import front_values
 
 _METRIC = Metric.LATENCY_S
@@ -28,7 +29,7 @@ def foresee(session: Session, search: Search, trial: Trial) -> Foresight | None:
     Predictions are ratios to the model's own figure for the base, times the base's latency as the search measured it:
     what is predicted and what is measured then share one scale, whatever speed the machine had when it was profiled.
     """
-    spec = SearchSpec.model_validate(search.spec)
+    spec = spec_of(search)
     base_latency_s = ((search.base_report or {}).get("anchor") or {}).get(_METRIC)
     device = None if spec.device is None else session.get(Device, spec.device)
     if device is None or base_latency_s is None or spec.device_metrics != {_METRIC}:

@@ -16,11 +16,10 @@ from search_spaces.apply import apply
 from search_spaces.cost_models.balance import grouped_convs
 from search_spaces.costs import macs, parameters
 from search_spaces.design import EVERY_LAYER, Design, Kind, decision_name
-from search_spaces.network import Network
+from search_spaces.network import Network, in_precision
 from search_spaces.objectives import DEVICE_METRICS, Metric
 from search_spaces.precision import Precision
 from search_spaces.quantisation import foldable_norms, without_norms
-from workers.anchor import in_precision
 from workers.hardware.base import Anchor, Deployed, Device
 from workers.hardware.timing import DEFAULT_PROTOCOL
 from workers.host_lock import measuring

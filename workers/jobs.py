@@ -28,6 +28,7 @@ from workers.anchor import measure_base
 from workers.appraise import Details, build, build_finalist, final_values, score_split
 from workers.attempt import Attempt
 from workers.base import Base, BaseUnavailableError, base_key, get_base, get_settled, load_base
+from workers.budget_bases import measure_budget_bases
 from workers.candidate import timed
 from workers.export import export_file
 from workers.fold import fold_batch_norms
@@ -48,7 +49,8 @@ def prepare(spec: SearchSpec, sources: Sources, home: Path, progress: Progress =
     """Get the data set, the base and its anchor latency into the home folder; quick when they are there.
 
     Returns:
-        base_key; values: of the base on `score`; anchor: its latency; report: where it comes from; splits: their
+        base_key; values: of the base on `score`; anchor: its latency; budget_bases: what budgets are relative to, where
+        that had to be measured; report: where it comes from; splits: their
         digests; warnings: for people; seconds, stage_s; cached: whether the base was there.
 
     Raises:
@@ -71,10 +73,12 @@ def prepare(spec: SearchSpec, sources: Sources, home: Path, progress: Progress =
         activations = _count_base(spec, base, splits, threads)
     with timed(seconds, "anchor"):
         anchor = _anchor_report(spec, base, home, progress)
+        bases = measure_budget_bases(spec, sources, base, anchor, home)
     return {
         "base_key": base.key,
         "values": found.values | activations,
         "anchor": anchor,
+        "budget_bases": bases,
         "seconds": sum(seconds.values()),
         "stage_s": seconds,
         "splits": splits.digests(),

@@ -22,6 +22,7 @@ from search_spaces.space import Space
 from search_spaces.spec import SearchSpec
 from service.known import known_for_search
 from service.models import Search, Trial
+from service.searches.specs import spec_of
 
 KEPT = 8
 _TOLD_STATES = (TrialState.SUCCEEDED, TrialState.INFEASIBLE, TrialState.FAILED)
@@ -58,7 +59,7 @@ class LiveSamplers:
 
 
 def make_live_sampler(session: Session, search: Search) -> LiveSampler:
-    checked = check_spec(SearchSpec.model_validate(search.spec), known_for_search(session, search))
+    checked = check_spec(spec_of(search), known_for_search(session, search))
     return LiveSampler(checked.spec, checked.space, make_sampler(checked.spec, checked.space))
 
 

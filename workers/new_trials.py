@@ -8,6 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from search_spaces.apply import apply
+from search_spaces.budgets import certify
 from search_spaces.costs import symbolic_values
 from search_spaces.design_keys import realised_key
 from search_spaces.network import Network
@@ -16,6 +17,7 @@ from search_spaces.samplers import Proposal
 from search_spaces.spec import SearchSpec
 from service import leases
 from service.models import Search, Trial
+from service.searches.specs import budgets_of
 from service.trials.actions import NewTrial, add_trials, finish_trial
 from workers.limits import missed_limits
 
@@ -40,7 +42,11 @@ def add_designs(
     known = select(Trial.design_key).where(Trial.search_id == search.id, Trial.design_key.in_(list(applied)))
     for key in session.scalars(known):
         del applied[key]
-    new = [NewTrial(proposal.design, key, proposal.memo) for key, (proposal, _) in applied.items()]
+    budgets = budgets_of(search)
+    new = [
+        NewTrial(proposal.design, key, proposal.memo, tuple(certify(realised, spec, budgets)))
+        for key, (proposal, realised) in applied.items()
+    ]
     trials = add_trials(session, search, new, baseline=baseline)
     for trial in trials:
         outcome = judge_costs(applied[trial.design_key][1], spec)

@@ -16,8 +16,8 @@ from datetime import timedelta
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from search_spaces.check import SpecError
 from search_spaces.design import Design, design_from_json
+from search_spaces.faults import SpecError
 from search_spaces.objectives import TrialState
 from search_spaces.pareto import spread
 from search_spaces.samplers import Proposal
@@ -31,6 +31,7 @@ from service.models import Finalist, Search, Trial, utc_now
 from service.queue import TaskName, send_after_commit
 from service.searches.actions import fail, move, settle
 from service.searches.queries import lock_search
+from service.searches.specs import spec_of
 from service.states import EventKind, JobState, SearchState
 from workers.live_sampler import LiveSampler, LiveSamplers, unheard_trials
 from workers.new_trials import add_designs
@@ -100,7 +101,7 @@ def advance(session: Session, search: Search) -> int:
     elif search.state is SearchState.CONFIRMING:
         _end_if_confirmed(session, search)
     elif search.state is SearchState.RUNNING:
-        return _advance_trials(session, search, SearchSpec.model_validate(search.spec))
+        return _advance_trials(session, search, spec_of(search))
     return 0
 
 

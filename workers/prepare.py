@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from sqlalchemy.orm import Session
 
-from search_spaces.check import Checked, SpecError, check_spec
+from search_spaces.check import Checked, check_spec
+from search_spaces.faults import SpecError
 from search_spaces.samplers import Proposal
 from search_spaces.spec import SearchSpec
 from service.db import transaction
@@ -22,6 +23,7 @@ from service.preparations.actions import (
 )
 from service.queue import TaskName, send_after_commit
 from service.searches.queries import lock_search
+from service.searches.specs import settle_budgets, spec_of
 from service.states import EventKind, JobState
 from workers.evaluator import JobName
 from workers.new_trials import add_designs
@@ -71,8 +73,9 @@ def _finish(session: Session, claim: Claim, search_id: str, checked: Checked, en
     elif finish_preparation(session, claim.row_id, claim.attempt, ending.result["base_key"], dict(ending.result)):
         search = lock_search(session, search_id)
         _warn(session, search, ending.result.get("warnings", []))
+        settle_budgets(search, ending.result["budget_bases"])
         baseline = [Proposal(design, {}) for design in checked.space.uniform]
-        add_designs(session, search, checked.spec, checked.space.network, baseline, baseline=True)
+        add_designs(session, search, spec_of(search), checked.space.network, baseline, baseline=True)
         send_after_commit(session, TaskName.PLAN, search_id)
 
 

@@ -23,7 +23,7 @@ from search_spaces.build_space import build_space
 from search_spaces.capabilities import DeviceCapabilities
 from search_spaces.costs import network_workloads
 from search_spaces.design import Kind
-from search_spaces.network import Network, network_digest
+from search_spaces.network import Network, in_precision, network_digest
 from search_spaces.objectives import Metric, Provenance
 from search_spaces.precision import Precision, parse_precision
 from search_spaces.space import Decision, Space
@@ -32,7 +32,7 @@ from service.db import reading, transaction
 from service.measurements.actions import NewMeasurement, WorkloadKey, record
 from service.measurements.conditions import digest_of
 from service.models import Conditions, Measurement, Workload
-from workers.anchor import in_precision, main_precision
+from workers.anchor import main_precision
 from workers.cost_models import is_held_out
 from workers.fold import fold_batch_norms
 from workers.hardware.base import Anchor, Deployed, Device, Results

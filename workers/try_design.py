@@ -16,8 +16,10 @@ from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColum
 from rich.progress import Progress as ProgressBar
 from rich.table import Table
 
-from search_spaces.check import SpecError, check_spec
+from search_spaces.budgets import settled, with_budgets
+from search_spaces.check import check_spec
 from search_spaces.design import Design, Kind, Value, design_from_json
+from search_spaces.faults import SpecError
 from search_spaces.known import Known
 from search_spaces.objectives import Outcome, TrialState
 from search_spaces.parse import parse_document, parse_spec
@@ -68,7 +70,8 @@ def try_design(
         console.print(f"[yellow]warning[/] {warning}")
     with _progress_bar() as progress:
         prepared = jobs.prepare(spec, checked.sources, settings.home, progress)
-        outcome = jobs.evaluate(spec, checked.sources, chosen, prepared["base_key"], settings.home, progress)
+        judged = with_budgets(spec, settled(checked.budgets, prepared["budget_bases"]))
+        outcome = jobs.evaluate(judged, checked.sources, chosen, prepared["base_key"], settings.home, progress)
     for warning in prepared["warnings"]:
         console.print(f"[yellow]warning[/] {warning}")
     _show(spec, chosen, prepared["values"], outcome)

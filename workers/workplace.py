@@ -25,6 +25,7 @@ from service.db import reading, transaction
 from service.models import Search
 from service.queue import MODEL_OF, TaskName, send_after_commit
 from service.searches.actions import report_progress
+from service.searches.specs import spec_of
 from service.states import JobState
 from workers.evaluator import FaultKind, JobName
 from workers.evaluator_process import Evaluators, JobError
@@ -96,7 +97,7 @@ class InterruptedJobError(Exception):
 
 def arguments_of(search: Search) -> dict[str, Any]:
     """What all jobs of a search that is prepared are told of it."""
-    return {"spec": search.spec, "sources": search.sources, "base_key": search.base_key}
+    return {"spec": spec_of(search).model_dump(mode="json"), "sources": search.sources, "base_key": search.base_key}
 
 
 def work(

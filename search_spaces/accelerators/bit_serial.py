@@ -57,4 +57,5 @@ def cycles(layers: Layers, array: BitSerial) -> Column:
 
 def latency_s(layers: Layers, array: BitSerial) -> Column:
     """Seconds of one batch, (...) of what the columns are (..., layers)."""
-    return np.sum(cycles(layers, array), axis=-1) / array.clock_hz
+    seconds: Column = np.sum(cycles(layers, array), axis=-1) / array.clock_hz
+    return seconds

@@ -101,7 +101,7 @@ class _OneNetwork:
 
     @property
     def memory_bytes(self) -> Column:
-        return np.float64(memory_bytes(self.network))
+        return np.array(memory_bytes(self.network), dtype=np.float64)
 
 
 def _brief(precisions: tuple[str, ...]) -> str:

@@ -18,7 +18,7 @@ __all__ = ["SAMPLERS", "Proposal", "Sampler", "ToldTrial", "installed_samplers",
 def _make_uniform(spec: SearchSpec, space: Space) -> Sampler:
     from search_spaces.samplers.uniform import UniformSampler
 
-    return UniformSampler(space)
+    return UniformSampler(spec, space)
 
 
 def _make_grid(spec: SearchSpec, space: Space) -> Sampler:

@@ -7,8 +7,9 @@ from itertools import count
 
 from search_spaces.samplers.base import ToldTrial
 from search_spaces.samplers.indexed import IndexedSampler
-from search_spaces.samplers.unused import Indices
-from search_spaces.space import Space
+from search_spaces.samplers.unused import next_unused
+from search_spaces.sensitivity import Sensitivity
+from search_spaces.space import Indices, Space
 from search_spaces.spec import SearchSpec
 
 GOLDEN = (5**0.5 - 1) / 2
@@ -29,15 +30,30 @@ class GridSampler(IndexedSampler):
         self._lattice = _lattice_size(points) if self._size > points else 0
         self._strides = _lattice_strides(self._lattice, len(self._levels)) if self._lattice else ()
         self._cursor = 0
+        self._prior = Sensitivity(space.decisions).losses()
+        self._repairs: dict[int, Indices | None] = {}
 
     def _learn(self, trial: ToldTrial, indices: Indices) -> None:
         # What was told from the start of the sequence on is never looked at again, so that asking stays cheap.
-        while self._cursor < self._lattice + self._size and self._point(self._cursor) in self._told:
+        while self._cursor < self._lattice + self._size and self._kept_point(self._cursor) in self._told:
             self._cursor += 1
 
-    def _propose(self, number: int, taken: Set[Indices], running: Sequence[Indices]) -> Indices:
-        points = (self._point(position) for position in count(self._cursor))
-        return next(point for point in points if point not in taken)
+    def _propose(self, number: int, taken: Set[Indices], running: Sequence[Indices]) -> Indices | None:
+        for position in range(self._cursor, self._lattice):
+            point = self._kept_point(position)
+            if point is not None and point not in taken:
+                return point
+        left = max(self._cursor - self._lattice, 0)
+        return next_unused(_digits(left % self._size, self._levels), self._levels, taken, self._foreseen.keep)
+
+    def _kept_point(self, position: int) -> Indices | None:
+        """A point of the sequence; one of the lattice repaired by what is thought of choices before any trial."""
+        point = self._point(position)
+        if position >= self._lattice:
+            return point
+        if position not in self._repairs:
+            self._repairs[position] = self._projection(point, self._prior)
+        return self._repairs[position]
 
     def _point(self, position: int) -> Indices:
         if position < self._lattice:

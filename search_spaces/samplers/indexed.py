@@ -1,22 +1,21 @@
-"""What samplers that think in choice indices share: what is taken, what cannot meet the limits, asking one by one."""
+"""What samplers that think in choice indices share: what is taken, what keeps the limits, asking one by one."""
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Sequence, Set
 
 import numpy as np
 
-from search_spaces.apply import apply
-from search_spaces.costs import symbolic_values
 from search_spaces.design import Design
 from search_spaces.design_keys import same_designs
-from search_spaces.objectives import SYMBOLIC_METRICS
-from search_spaces.pareto import violations
+from search_spaces.foreseen import ForeseenLimits
+from search_spaces.projection import Projection
+from search_spaces.quality import main_score, quality
 from search_spaces.samplers.base import Proposal, Sampler, ToldTrial
-from search_spaces.samplers.unused import Indices, unused_near
-from search_spaces.space import Space
+from search_spaces.samplers.unused import unused_near
+from search_spaces.sensitivity import Sensitivity
+from search_spaces.space import Indices, Space
 from search_spaces.spec import SearchSpec
 
 
@@ -24,23 +23,28 @@ class IndexedSampler(Sampler):
     """A sampler on indices. It remembers what was told, so that an implementation says only how it draws.
 
     Implementations give `_propose`, and `_learn` if they learn.
-    """
 
-    draws = 32
-    """How many draws are looked at, at most, for one that meets the limits that are known without any work."""
+    Whatever is drawn is repaired (`search_spaces.projection`), by what choices were found to cost in quality: no design
+    is proposed that misses a limit which is judged by design alone. What was evaluated is the repaired design, and that
+    is what samplers are told.
+    """
 
     def __init__(self, spec: SearchSpec, space: Space) -> None:
         self._spec = spec
         self._space = space
-        self._foreseeable = tuple(limit for limit in spec.limits if limit.metric in SYMBOLIC_METRICS)
         self._levels = tuple(len(decision.choices) for decision in space.decisions)
         self._size = space.size()
         self._told: set[Indices] = set()
+        self._foreseen = ForeseenLimits(space, spec)
+        self._projection = Projection(self._levels, self._foreseen)
+        self._sensitivity = Sensitivity(space.decisions)
+        self._score = main_score(spec)
 
     def tell(self, trials: Sequence[ToldTrial]) -> None:
         for trial in trials:
             indices = self._space.indices_of(trial.design)
             self._told |= same_designs(self._space, indices)
+            self._weigh(trial, indices)
             self._learn(trial, indices)
 
     def ask(self, count: int, first_number: int, open_designs: Sequence[Design]) -> list[Proposal]:
@@ -52,37 +56,41 @@ class IndexedSampler(Sampler):
                 break
             # Sorted, so that the order in which open designs are listed cannot change what is asked.
             indices = self._propose(number, taken, sorted(running))
+            if indices is None:
+                break
             taken |= same_designs(self._space, indices)
             running.append(indices)
-            proposals.append(Proposal(self._space.design_at(indices), {}))
+            proposals.append(Proposal(self._space.design_at(indices), self._memo(number, indices)))
         return proposals
 
     def _learn(self, trial: ToldTrial, indices: Indices) -> None:
         """Called for each told trial, in order, after it was noted as taken."""
         return
 
-    def _choose(self, draw: Callable[[], Indices], taken: Set[Indices], generator: np.random.Generator) -> Indices:
-        """The first unused design drawn that meets the limits on size, MACs and the like, known without any work.
+    def _memo(self, number: int, indices: Indices) -> dict[str, object]:
+        """What the sampler wants to be handed back with a design that it has just proposed."""
+        return {}
 
-        If none of `draws` does, the one that misses them least: the search then learns where the limits are.
-        """
-        best, least = None, math.inf
-        for _ in range(self.draws):
-            indices = unused_near(draw(), self._levels, taken, generator)
-            miss = self._foreseen_miss(indices)
-            if best is None or miss < least:
-                best, least = indices, miss
-            if miss == 0:
-                break
-        assert best is not None
-        return best
+    def _is_learnt(self, trial: ToldTrial) -> bool:
+        return self._spec.sampler.seed_uniform or not trial.baseline
 
-    def _foreseen_miss(self, indices: Indices) -> float:
-        if not self._foreseeable:
-            return 0.0
-        network = apply(self._space.network, self._space.design_at(indices))
-        return sum(violations(symbolic_values(network), self._foreseeable).values())
+    def _weigh(self, trial: ToldTrial, indices: Indices) -> None:
+        found = quality(trial.values, self._score)
+        if found is not None and self._is_learnt(trial):
+            self._sensitivity.add(indices, found)
+
+    def _repaired(self, indices: Indices) -> Indices | None:
+        """The design, or the nearest found that keeps the limits that are judged by design alone."""
+        return self._projection(indices, self._sensitivity.losses())
+
+    def _unused(self, drawn: Indices, taken: Set[Indices], generator: np.random.Generator) -> Indices | None:
+        """The drawn design repaired, or one near it that was not tried; None where there is no other."""
+        repaired = self._repaired(drawn)
+        return None if repaired is None else unused_near(repaired, self._levels, taken, generator, self._foreseen.keep)
 
     @abstractmethod
-    def _propose(self, number: int, taken: Set[Indices], running: Sequence[Indices]) -> Indices:
-        """Indices of the design for trial `number`, not in `taken`; there is one left. Must change nothing."""
+    def _propose(self, number: int, taken: Set[Indices], running: Sequence[Indices]) -> Indices | None:
+        """Indices of the design for trial `number`, not in `taken`; None where there is none left.
+
+        Must change nothing.
+        """

@@ -10,8 +10,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from search_spaces.samplers.optuna_view import OptunaSampler, view
-from search_spaces.samplers.unused import Indices
-from search_spaces.space import Space
+from search_spaces.space import Indices, Space
 from search_spaces.spec import SearchSpec
 
 MIN_POPULATION, MAX_POPULATION = 8, 50

@@ -24,8 +24,8 @@ from search_spaces.design import METHOD_KINDS
 from search_spaces.objectives import Direction, TrialState
 from search_spaces.samplers.base import ToldTrial
 from search_spaces.samplers.indexed import IndexedSampler
-from search_spaces.samplers.unused import Indices, random_indices
-from search_spaces.space import Decision, Space
+from search_spaces.samplers.unused import random_indices
+from search_spaces.space import Decision, Indices, Space
 from search_spaces.spec import ObjectiveSpec, SearchSpec
 
 _DIRECTIONS = {Direction.MAXIMIZE: StudyDirection.MAXIMIZE, Direction.MINIMIZE: StudyDirection.MINIMIZE}
@@ -56,16 +56,16 @@ class OptunaSampler(IndexedSampler):
         self._learnt = 0
 
     def _learn(self, trial: ToldTrial, indices: Indices) -> None:
-        if trial.baseline and not self._spec.sampler.seed_uniform:
+        if not self._is_learnt(trial):
             return
         values = objective_values(trial, self._spec.objectives)
         if values is not None:
             self._add(self._freeze(self._learnt, indices, values, missed(trial)))
             self._learnt += 1
 
-    def _propose(self, number: int, taken: Set[Indices], running: Sequence[Indices]) -> Indices:
+    def _propose(self, number: int, taken: Set[Indices], running: Sequence[Indices]) -> Indices | None:
         generator = np.random.default_rng([self._spec.sampler.seed, number])
-        return self._choose(lambda: self._draw(generator, running), taken, generator)
+        return self._unused(self._draw(generator, running), taken, generator)
 
     def _draw(self, generator: np.random.Generator, running: Sequence[Indices]) -> Indices:
         chosen = self._infer(int(generator.integers(2**32)), running)

@@ -7,12 +7,13 @@ from collections.abc import Sequence, Set
 import numpy as np
 
 from search_spaces.samplers.indexed import IndexedSampler
-from search_spaces.samplers.unused import Indices, random_indices
+from search_spaces.samplers.unused import random_indices
+from search_spaces.space import Indices
 
 
 class RandomSampler(IndexedSampler):
     """Draws each decision on its own; a draw that is taken already moves to a design beside it."""
 
-    def _propose(self, number: int, taken: Set[Indices], running: Sequence[Indices]) -> Indices:
+    def _propose(self, number: int, taken: Set[Indices], running: Sequence[Indices]) -> Indices | None:
         generator = np.random.default_rng([self._spec.sampler.seed, number])
-        return self._choose(lambda: random_indices(self._levels, generator), taken, generator)
+        return self._unused(random_indices(self._levels, generator), taken, generator)

@@ -9,8 +9,7 @@ from optuna.samplers import TPESampler
 from optuna.trial import FrozenTrial
 
 from search_spaces.samplers.optuna_view import OptunaSampler, view
-from search_spaces.samplers.unused import Indices
-from search_spaces.space import Space
+from search_spaces.space import Indices, Space
 from search_spaces.spec import SearchSpec
 
 
@@ -20,8 +19,6 @@ class TpeSampler(OptunaSampler):
     Open designs count as bad ones until they are told (constant liar), so that several slots look at different
     places. The first ten trials are random, told baseline trials included.
     """
-
-    draws = 4  # Each costs as much as all other work of an `ask` together, and most are good ones.
 
     def __init__(self, spec: SearchSpec, space: Space) -> None:
         super().__init__(spec, space)

@@ -12,11 +12,10 @@ import math
 import numpy as np
 
 from search_spaces.costs import Workload, WorkloadKind, workloads
-from search_spaces.network import Network
+from search_spaces.network import Network, in_precision
 from search_spaces.objectives import Metric
 from search_spaces.precision import Precision
 from search_spaces.signatures import layer_of
-from search_spaces.tables.networks import in_precision
 from search_spaces.tables.row import TableError, TableRow, merge_equal_work
 
 BITS = 8

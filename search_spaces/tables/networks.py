@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from search_spaces.catalog import build_network
 from search_spaces.importing import IMAGENET_MEAN, IMAGENET_STD
-from search_spaces.network import COMPUTE_OPS, Network
-from search_spaces.precision import Precision
+from search_spaces.network import Network
 from search_spaces.spec import Family, NetworkSpec, Side
 
 
@@ -18,9 +15,3 @@ def catalog_network(
     spec = NetworkSpec.model_validate({"family": family, "width": width, "input": shape, "stem_stride": stem_stride})
     mean, std = (IMAGENET_MEAN, IMAGENET_STD) if shape[0] == 3 else ((0.5,) * shape[0], (0.5,) * shape[0])
     return build_network(spec, classes, mean, std)
-
-
-def in_precision(network: Network, precision: Precision) -> Network:
-    """The network with all its convs and linears in one precision."""
-    nodes = tuple(replace(node, precision=precision) if node.op in COMPUTE_OPS else node for node in network.nodes)
-    return replace(network, nodes=nodes)

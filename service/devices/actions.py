@@ -16,7 +16,8 @@ from sqlalchemy.orm import Session
 
 from search_spaces.accelerators.models import is_everywhere
 from search_spaces.capabilities import DeviceCapabilities
-from search_spaces.check import SpecError, check_spec, waiting_for
+from search_spaces.check import check_spec, waiting_for
+from search_spaces.faults import SpecError
 from search_spaces.known import Known
 from search_spaces.spec import SearchSpec
 from service.db import insert_if_new, reading, transaction

@@ -17,10 +17,11 @@ from search_spaces.accelerators.models import MODELS, simulate
 from search_spaces.apply import DesignError, apply
 from search_spaces.capabilities import DeviceCapabilities
 from search_spaces.catalog import build_network
-from search_spaces.check import Checked, Fault, check_spec
+from search_spaces.check import Checked, check_spec
 from search_spaces.cost_models.additive import UncoveredError
 from search_spaces.costs import Workload, network_workloads, symbolic_values
 from search_spaces.design import Design, design_from_json
+from search_spaces.faults import Fault
 from search_spaces.network import Network, network_from_json
 from search_spaces.objectives import Metric, Provenance
 from search_spaces.signatures import layer_of

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from search_spaces.check import Fault
 from search_spaces.costs import WorkloadKind
+from search_spaces.faults import Fault
 from search_spaces.objectives import DEVICE_METRICS, Metric, Provenance
 from service.measurements.chunk import Chunk
 from service.measurements.collected import Collected

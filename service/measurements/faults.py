@@ -8,7 +8,7 @@ from http import HTTPStatus
 
 import numpy as np
 
-from search_spaces.check import Fault
+from search_spaces.faults import Fault
 from service.errors import ProblemError
 
 MOST_NAMED = 20

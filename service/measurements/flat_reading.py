@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from search_spaces.check import Fault
+from search_spaces.faults import Fault
 from service.measurements.faults import MOST_NAMED, RowFaults, refuse_table
 from service.measurements.table_settings import UNITS, TableFormat, TableSettings, Unit
 

@@ -16,8 +16,8 @@ import pyarrow as pa
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
-from search_spaces.check import Fault
 from search_spaces.costs import WorkloadKind
+from search_spaces.faults import Fault
 from search_spaces.objectives import Metric, Provenance
 from search_spaces.signatures import NetworkSignature, Work, read_signature, work_of
 from service.db import insert_once, reading

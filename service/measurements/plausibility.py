@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from search_spaces.check import Fault
+from search_spaces.faults import Fault
 from search_spaces.objectives import Metric
 from search_spaces.signatures import Work
 from service.measurements.faults import RowFaults, refuse_table

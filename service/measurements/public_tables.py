@@ -6,7 +6,7 @@ from typing import BinaryIO
 
 import pyarrow as pa
 
-from search_spaces.check import Fault
+from search_spaces.faults import Fault
 from search_spaces.precision import Precision, parse_precision
 from search_spaces.tables.apq import read_apq
 from search_spaces.tables.haq import read_haq

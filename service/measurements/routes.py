@@ -13,14 +13,14 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
-from search_spaces.check import Fault
 from search_spaces.costs import WorkloadKind
-from search_spaces.network import Network, network_from_json
+from search_spaces.faults import Fault
+from search_spaces.network import Network, in_precision, network_from_json
 from search_spaces.objectives import Metric, Provenance
 from search_spaces.precision import FP32, parse_precision
 from search_spaces.refusals import plain_faults
 from search_spaces.spec import Family
-from search_spaces.tables.networks import catalog_network, in_precision
+from search_spaces.tables.networks import catalog_network
 from service.db import reading
 from service.edge import EngineDep, NameInQuery, PageSize, PageToken
 from service.errors import InvalidPageTokenError, InvalidRequestError, NotFoundError

@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
-from search_spaces.check import Fault
+from search_spaces.faults import Fault
 from search_spaces.importing import ImportSettings
 from search_spaces.refusals import plain_faults
 from service.config import Settings

@@ -31,6 +31,7 @@ def create_search(session: Session, checked: Checked, idempotency_key: str | Non
         state=SearchState.QUEUED,
         spec=checked.spec.model_dump(mode="json"),
         sources=checked.sources.model_dump(),
+        budgets=[one.model_dump(mode="json") for one in checked.budgets],
         idempotency_key=idempotency_key,
         body_digest=body_digest,
         warnings=list(checked.warnings),

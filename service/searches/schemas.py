@@ -11,6 +11,7 @@ from search_spaces.check import Checked
 from search_spaces.reach import symbolic_reach
 from search_spaces.spec import SearchSpec
 from service.models import Search
+from service.searches.specs import budgets_of
 from service.states import SearchState
 from service.trials.queries import Progress
 
@@ -23,6 +24,17 @@ class ActivityBody(BaseModel):
     message: str
 
 
+class BudgetBody(BaseModel):
+    """A budget limit and what it comes to; `base` and `bound` are null until the base has been measured."""
+
+    metric: str
+    device: str | None
+    at_most: float
+    relative_to: str
+    base: float | None
+    bound: float | None
+
+
 class SearchBody(BaseModel):
     """A search. `problem` says why a failed one failed; `base` is the report on its trained network."""
 
@@ -31,6 +43,7 @@ class SearchBody(BaseModel):
     state: SearchState
     progress: Progress
     spec: SearchSpec
+    budgets: list[BudgetBody]
     warnings: list[str]
     waiting_for: str
     activity: ActivityBody | None
@@ -68,6 +81,7 @@ class CheckBody(BaseModel):
     decisions: list[DecisionBody]
     baseline_trials: int
     ranges: dict[str, RangeBody]
+    budgets: list[BudgetBody]
     warnings: list[str]
     waiting_for: str
 
@@ -79,6 +93,7 @@ def search_body(search: Search, progress: Progress) -> SearchBody:
         state=search.state,
         progress=progress,
         spec=SearchSpec.model_validate(search.spec),
+        budgets=[BudgetBody(**one.model_dump(), bound=one.bound) for one in budgets_of(search)],
         warnings=[str(warning) for warning in search.warnings],
         waiting_for=search.waiting_for,
         activity=search.activity and ActivityBody.model_validate(search.activity),
@@ -101,6 +116,7 @@ def check_body(checked: Checked) -> CheckBody:
             str(metric): RangeBody(least=reach.least, greatest=reach.greatest)
             for metric, reach in symbolic_reach(space).items()
         },
+        budgets=[BudgetBody(**one.model_dump(), bound=one.bound) for one in checked.budgets],
         warnings=list(checked.warnings),
         waiting_for=checked.waiting_for,
     )

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from search_spaces.budgets import Certificate
 from search_spaces.design import Design
 from search_spaces.objectives import Outcome, Provenance, TrialState
 from service import leases
@@ -24,11 +25,15 @@ from service.states import EventKind, SearchState
 
 @dataclass(frozen=True)
 class NewTrial:
-    """A design to be tried. `key` is `design_key`; `memo` is what its sampler wants to have back."""
+    """A design to be tried. `key` is `design_key`; `memo` is what its sampler wants to have back.
+
+    `certificates` say what it takes of the limits that need no work.
+    """
 
     design: Design
     key: str
     memo: Mapping[str, Any]
+    certificates: tuple[Certificate, ...] = ()
 
 
 def add_trials(session: Session, search: Search, new: Sequence[NewTrial], *, baseline: bool = False) -> list[Trial]:
@@ -48,6 +53,7 @@ def add_trials(session: Session, search: Search, new: Sequence[NewTrial], *, bas
             design=one.design.to_json(),
             design_key=one.key,
             memo=dict(one.memo),
+            certificate=[certificate.to_json() for certificate in one.certificates],
         )
         for index, one in enumerate(new)
     ]

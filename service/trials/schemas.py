@@ -40,9 +40,23 @@ class TrialBody(BaseModel):
     finished_at: datetime | None
 
 
-class TrialWithDetails(TrialBody):
-    """A trial with its evidence: the time of each stage, the measurement, executed precisions."""
+class CertificateBody(BaseModel):
+    """What the design takes of one limit, recomputed from the network that it leads to, before any work is done.
 
+    `share` is of what a budget is relative to; null for a limit that is no share.
+    """
+
+    metric: str
+    value: float
+    at_most: float
+    share: float | None
+    kept: bool
+
+
+class TrialWithDetails(TrialBody):
+    """A trial with its evidence: certificates, the time of each stage, the measurement, executed precisions."""
+
+    certificate: list[CertificateBody]
     details: dict[str, Any]
     confirmed_details: dict[str, Any]
 
@@ -84,7 +98,10 @@ def trial_body(trial: Trial, finalist: Finalist | None) -> TrialBody:
 
 def trial_with_details(trial: Trial, finalist: Finalist | None) -> TrialWithDetails:
     confirmed_details = {} if finalist is None else finalist.details
-    return TrialWithDetails(**_fields(trial, finalist), details=trial.details, confirmed_details=confirmed_details)
+    certificate = [CertificateBody.model_validate(one) for one in trial.certificate]
+    return TrialWithDetails(
+        **_fields(trial, finalist), certificate=certificate, details=trial.details, confirmed_details=confirmed_details
+    )
 
 
 def _fields(trial: Trial, finalist: Finalist | None) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sqlalchemy.orm import Session
 
-from search_spaces.check import Fault
+from search_spaces.faults import Fault
 from service.errors import InvalidRequestError, NotFoundError, StateConflictError
 from service.models import Search, Trial
 from service.trials.fronts import Front, find_front

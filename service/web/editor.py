@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import yaml
 
-from search_spaces.check import Fault
+from search_spaces.faults import Fault
 
 SPARE_LINES = 4
 LONGEST_PLACED = 50_000  # characters: finding lines in more takes too long, and no spec is so long

@@ -19,8 +19,9 @@ from pydantic import ValidationError
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from search_spaces.check import SpecError, check_spec
+from search_spaces.check import check_spec
 from search_spaces.datasets import Task, dataset_from_json
+from search_spaces.faults import SpecError
 from search_spaces.parse import parse_document, parse_spec
 from service.datasets.queries import find_dataset
 from service.db import transaction

@@ -18,6 +18,7 @@ from search_spaces.spec import ObjectiveSpec, SearchSpec
 from service.exports.queries import ExportRow
 from service.models import Artifact, Finalist, Search, Trial, utc_now
 from service.refinements.queries import RefinementRow, is_kept
+from service.searches.specs import spec_of
 from service.states import JobState, SearchState
 from service.trials.fronts import Front, Member
 from service.trials.queries import Progress
@@ -168,7 +169,7 @@ class SearchView:
 
 def search_view(rows: SearchRows) -> SearchView:
     """Put the page together."""
-    search, spec = rows.search, SearchSpec.model_validate(rows.search.spec)
+    search, spec = rows.search, spec_of(rows.search)
     metrics = shown_metrics(spec.objectives)
     confirmed = sorted(rows.finalists, key=lambda member: (member[0].baseline, member[0].number))
     drawing, hidden = _plot(rows, spec)
@@ -297,7 +298,7 @@ def _elapsed(search: Search) -> str:
 
 def picture(rows: SearchRows) -> str:
     """The plot as a file of its own, with its colours; an empty one before anything is known."""
-    spec = SearchSpec.model_validate(rows.search.spec)
+    spec = spec_of(rows.search)
     axes = plot_axes(spec.objectives)
     if axes is None:
         return plot.EMPTY

@@ -10,8 +10,8 @@ import pytest
 
 from search_spaces.accelerators import bit_fusion, bit_serial, roofline
 from search_spaces.accelerators.layers import layers_of
-from search_spaces.accelerators.operators import operators_of
 from search_spaces.accelerators.models import MODELS, simulate
+from search_spaces.accelerators.operators import operators_of
 from search_spaces.catalog import build_network
 from search_spaces.costs import macs, parameters
 from search_spaces.network import InputContract, Network, Node, Op
@@ -160,7 +160,9 @@ class TestRoofline:
         assert latency_s == pytest.approx(roofline.KERNEL_START_S + macs(wide) / (9.3e12 / 2))
         thin = one_layer(inputs=1024, outputs=1024, side=64, kernel=3, groups=1024, bits=32)
         moved_bytes = 4 * (2 * 1024 * 64 * 64 + 1024 * 9)
-        assert roofline.cost(operators_of(thin), chip)[0] == pytest.approx(roofline.KERNEL_START_S + moved_bytes / 732e9)
+        assert roofline.cost(operators_of(thin), chip)[0] == pytest.approx(
+            roofline.KERNEL_START_S + moved_bytes / 732e9
+        )
 
     @pytest.mark.parametrize("chip", sorted(roofline.CHIPS))
     def test_a_board_draws_between_idle_power_and_its_limit(self, chip: str) -> None:

@@ -13,8 +13,9 @@ from search_spaces.accelerators.layers import layers_of
 from search_spaces.accelerators.models import MODELS, simulate
 from search_spaces.activation_maps import coded_bits_by_name, travelling_maps
 from search_spaces.catalog import build_network
-from search_spaces.check import SpecError, check_spec
+from search_spaces.check import check_spec
 from search_spaces.design import Design
+from search_spaces.faults import SpecError
 from search_spaces.known import Known
 from search_spaces.methods import method_of
 from search_spaces.network import InputContract, Network, Node, Op, infer_shapes

@@ -20,7 +20,9 @@ from tests.random_spaces import spaces
 
 def some_rows(space, count, seed=0):
     generator = np.random.default_rng(seed)
-    return generator.integers([len(decision.choices) for decision in space.decisions], size=(count, len(space.decisions)))
+    return generator.integers(
+        [len(decision.choices) for decision in space.decisions], size=(count, len(space.decisions))
+    )
 
 
 def space_on(device, family=Family.MOBILENET_V1):

@@ -9,8 +9,9 @@ import pytest
 from search_spaces.apply import structure_of
 from search_spaces.capabilities import DeviceCapabilities
 from search_spaces.catalog import build_for
-from search_spaces.check import SpecError, check_spec
+from search_spaces.check import check_spec
 from search_spaces.datasets import DATASETS, Task
+from search_spaces.faults import SpecError
 from search_spaces.known import Known, OwnNetwork
 from search_spaces.network import InputContract, Network, Node, Op
 from search_spaces.parse import parse_document, parse_spec

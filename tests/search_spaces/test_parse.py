@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search_spaces.check import SpecError
+from search_spaces.faults import SpecError
 from search_spaces.parse import MAX_BYTES, parse_document, parse_spec
 from search_spaces.refusals import pointer_to
 

@@ -159,34 +159,22 @@ def test_limits_are_learnt(name: SamplerName) -> None:
     assert feasible(name) > 9
 
 
-@pytest.mark.parametrize(
-    ("name", "least"),
-    [
-        # 32 draws all miss a limit that a quarter of all designs meet once in 10,000 times ...
-        (SamplerName.RANDOM, 29),
-        (SamplerName.NSGA2, 29),
-        # ... and 4 draws once in 3; without looking, 7.5 +- 2.4 of 30 would meet it.
-        (SamplerName.TPE, 12),
-    ],
-)
-def test_limits_that_need_no_work_are_met_before_a_trial_is_spent(name: SamplerName, least: int) -> None:
+@pytest.mark.parametrize("name", list(SamplerName))
+def test_limits_that_need_no_work_are_met_by_all_that_is_proposed(name: SamplerName) -> None:
     space = PROBLEM.space
     generator = np.random.default_rng(0)
     anywhere = [macs(apply(space.network, space.design_at(generator.integers(8, size=12)))) for _ in range(400)]
-    most = float(np.quantile(anywhere, 0.25))
+    most = float(np.quantile(anywhere, 0.05))
     spec = contract_spec().model_copy(update={"limits": (LimitSpec(metric=Metric.MACS, max=most),)})
     told = play(maker(name)(spec, space), PROBLEM, 30)
-    assert sum(macs(apply(space.network, trial.design)) <= most for trial in told) >= least
+    assert len(told) == (30 if name is not SamplerName.UNIFORM else 3)  # of its 8, those that keep the limit
+    assert all(macs(apply(space.network, trial.design)) <= most for trial in told)
 
 
-def test_limit_that_nothing_meets_is_missed_by_little() -> None:
-    space = PROBLEM.space
+@pytest.mark.parametrize("name", list(SamplerName))
+def test_nothing_is_proposed_where_no_design_keeps_the_limits(name: SamplerName) -> None:
     spec = contract_spec().model_copy(update={"limits": (LimitSpec(metric=Metric.MACS, max=1.0),)})
-    told = play(maker(SamplerName.RANDOM)(spec, space), PROBLEM, 20)
-    free = play(maker(SamplerName.RANDOM)(contract_spec(), space), PROBLEM, 20)
-    least, typical = (max(macs(apply(space.network, trial.design)) for trial in trials) for trials in (told, free))
-    assert len(told) == 20
-    assert least < typical / 2
+    assert play(maker(name)(spec, PROBLEM.space), PROBLEM, 20) == []
 
 
 @pytest.mark.parametrize("name", [SamplerName.NSGA2, SamplerName.TPE])

@@ -13,7 +13,7 @@ import pytest
 
 from search_spaces.catalog import build_network
 from search_spaces.costs import WorkloadKind, layer_costs, workloads
-from search_spaces.network import Node, Op
+from search_spaces.network import Node, Op, in_precision
 from search_spaces.objectives import Metric
 from search_spaces.precision import FP32, Precision, parse_precision
 from search_spaces.signatures import SignatureError, layer_of, read_signature, work_of
@@ -21,7 +21,7 @@ from search_spaces.spec import Family, NetworkSpec
 from search_spaces.tables.apq import read_apq
 from search_spaces.tables.blocks import blocks_of, parse_block
 from search_spaces.tables.haq import layers_in, read_haq
-from search_spaces.tables.networks import catalog_network, in_precision
+from search_spaces.tables.networks import catalog_network
 from search_spaces.tables.proxyless import read_proxyless
 from search_spaces.tables.row import TableError
 

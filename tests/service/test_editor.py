@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from search_spaces.check import Fault
+from search_spaces.faults import Fault
 from service.web.editor import build_editor, place_faults
 
 TEXT = """name: a

@@ -18,7 +18,7 @@ from search_spaces.catalog import build_network
 from search_spaces.cost_models.additive import AdditiveModel, Neighbours
 from search_spaces.cost_models.terms import terms_of
 from search_spaces.costs import macs, network_workloads
-from search_spaces.network import Network
+from search_spaces.network import Network, in_precision
 from search_spaces.objectives import Metric, Outcome, Provenance, TrialState
 from search_spaces.precision import W8A8
 from search_spaces.spec import NetworkSpec
@@ -31,7 +31,6 @@ from service.measurements.conditions import conditions_digest
 from service.trials.actions import finish_trial, start_trial
 from tests.search_spaces.test_cost_models import everywhere
 from tests.service.builders import LOCAL_CPU, add_device, add_running_search, add_trial_rows, example_spec
-from workers.anchor import in_precision
 
 SMALL = {"family": "mobilenet_v1", "width": 0.25, "input": [3, 32, 32]}
 PROTOCOL = {"batch": 1, "threads": 1}

@@ -13,10 +13,9 @@ from onnx.numpy_helper import from_array, to_array
 
 from search_spaces.costs import parameters, size_bytes
 from search_spaces.design import Design
-from search_spaces.network import InputContract, Network, Node, Op
+from search_spaces.network import InputContract, Network, Node, Op, in_precision
 from search_spaces.precision import FP32, W8A8, Precision
 from workers import agreement
-from workers.anchor import in_precision
 from workers.calibrate import calibrate
 from workers.deployed_file import DeployedNetwork, pack_deployed
 from workers.onnx_session import PrecisionMismatch, check_executed, optimise

@@ -11,13 +11,12 @@ from search_spaces.apply import apply
 from search_spaces.catalog import build_network
 from search_spaces.check import check_spec
 from search_spaces.costs import macs
-from search_spaces.network import Network
+from search_spaces.network import Network, in_precision
 from search_spaces.objectives import Metric
 from search_spaces.parse import parse_document, parse_spec
 from search_spaces.precision import FP32, W8A8
 from search_spaces.spec import NetworkSpec
 from service.examples import example_path
-from workers.anchor import in_precision
 from workers.announce import local_known
 from workers.group_comparison import Scheme, compare_groupings, grouped_design, matched_pairs
 from workers.hardware import open_device

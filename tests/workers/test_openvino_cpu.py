@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 
 from search_spaces.catalog import build_network
-from search_spaces.network import Network
+from search_spaces.network import Network, in_precision
 from search_spaces.precision import FP32, W8A8, Precision
 from search_spaces.spec import Family, NetworkSpec
-from workers.anchor import in_precision
 from workers.fold import fold_batch_norms
 from workers.hardware.base import Deployed
 from workers.hardware.openvino_cpu import OpenVinoCpu, compile_file, executed_precisions

@@ -12,12 +12,11 @@ import pytest
 
 from search_spaces.catalog import build_network
 from search_spaces.costs import macs
-from search_spaces.network import InputContract, Network, Node, Op
+from search_spaces.network import InputContract, Network, Node, Op, in_precision
 from search_spaces.objectives import Metric
 from search_spaces.precision import FP32, W8A8, Precision
 from search_spaces.spec import Family, NetworkSpec
 from service.config import get_settings
-from workers.anchor import in_precision
 from workers.hardware import absent_devices, installed_devices, open_device, zigzag
 from workers.hardware.base import Deployed, Device
 from workers.hardware.testing import DeviceContract, small_network

@@ -1,0 +1,21 @@
+"""Budgets: what the budget limits of a search come to, and each trial's certificate that it keeps them."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from alembic import op
+
+revision = "b4c1f0a96e27"
+down_revision = "e07b5a2c94d1"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    with op.batch_alter_table("searches", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("budgets", sa.JSON(), nullable=False, server_default="[]"))
+        batch_op.alter_column("budgets", server_default=None)
+    with op.batch_alter_table("trials", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("certificate", sa.JSON(), nullable=False, server_default="[]"))
+        batch_op.alter_column("certificate", server_default=None)

@@ -1,0 +1,103 @@
+"""Whether the budget limits of a spec make sense, and whether any design can keep them; if not, what holds them up."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+from search_spaces.apply import apply
+from search_spaces.budgets import Budget, with_budgets
+from search_spaces.capabilities import DeviceCapabilities
+from search_spaces.costs import layer_costs
+from search_spaces.faults import Fault
+from search_spaces.foreseen import ForeseenLimits
+from search_spaces.network import Network
+from search_spaces.objectives import DEVICE_METRICS, SYMBOLIC_METRICS, Metric
+from search_spaces.precision import parse_precision, why_not_computable
+from search_spaces.projection import Projection
+from search_spaces.space import Space
+from search_spaces.spec import BASE, BudgetLimitSpec, SearchSpec
+
+NAMED_LAYERS = 3
+
+
+def budget_faults(spec: SearchSpec, devices: Mapping[str, DeviceCapabilities]) -> Iterator[Fault]:
+    """What is wrong with the budget limits themselves."""
+    for number, budget in enumerate(spec.budget_limits):
+        pointer = f"/budget_limits/{number}"
+        if budget.metric not in SYMBOLIC_METRICS | DEVICE_METRICS:
+            named = ", ".join(sorted(map(str, SYMBOLIC_METRICS | DEVICE_METRICS)))
+            yield Fault(f"{pointer}/metric", f"{budget.metric} is no cost that a base has; a budget is of {named}")
+        elif budget.relative_to != BASE:
+            device = devices.get(budget.device) if budget.device else None
+            if reason := _unfit_precision(budget, device):
+                yield Fault(f"{pointer}/relative_to", reason)
+
+
+def _unfit_precision(budget: BudgetLimitSpec, device: DeviceCapabilities | None) -> str:
+    try:
+        precision = parse_precision(budget.relative_to)
+    except ValueError:
+        return f"write {BASE}, or a precision such as w8a8; {budget.relative_to!r} is neither"
+    if reason := why_not_computable(precision):
+        return reason
+    if device is None or budget.metric in SYMBOLIC_METRICS:
+        return ""
+    if str(precision) not in device.precisions:
+        return f"{device.name} does not execute {precision}, so that nothing is known relative to it"
+    if budget.metric != Metric.LATENCY_S and not device.simulated:
+        return f"only latency is measured of the base in other precisions; make {budget.metric} relative to {BASE}"
+    return ""
+
+
+def tight_budgets(spec: SearchSpec, budgets: Sequence[Budget], space: Space) -> Iterator[Fault]:
+    """Budgets that no design can keep, each by itself, and all of them with the limits together."""
+    for number, budget in enumerate(budgets):
+        if budget.bound is None:
+            continue
+        cheapest, is_kept = _cheapest(with_budgets(spec.model_copy(update={"limits": ()}), [budget]), space)
+        if not is_kept:
+            yield Fault(f"/budget_limits/{number}/at_most", _why_tight(budget, spec, space, cheapest))
+            return
+    if budgets and not _cheapest(with_budgets(spec, budgets), space)[1]:
+        yield Fault("/budget_limits", "each of the budgets and limits can be kept, but no design keeps all of them")
+
+
+def _cheapest(spec: SearchSpec, space: Space) -> tuple[tuple[int, ...], bool]:
+    limits = ForeseenLimits(space, spec)
+    cheapest = Projection([len(decision.choices) for decision in space.decisions], limits).cheapest()
+    return cheapest, bool(limits.keep([cheapest])[0])
+
+
+def _why_tight(budget: Budget, spec: SearchSpec, space: Space, cheapest: tuple[int, ...]) -> str:
+    assert budget.base is not None
+    network = apply(space.network, space.design_at(cheapest))
+    least = _value(budget, spec, space, cheapest) / budget.base
+    layers = ", ".join(f"{name} ({share:.0%})" for name, share in _heaviest(network, budget))
+    left = "most of what is left is" if budget.metric in SYMBOLIC_METRICS else "most of its MACs are"
+    what = f"of {budget.relative_to}" if budget.relative_to != BASE else "of the base"
+    return (
+        f"no design can meet this: the least {budget.metric} in this space is {least:.1%} {what}; {left} "
+        f"in {layers}: vary those further, or ask for at least {math.ceil(1000 * least) / 1000:g}"
+    )
+
+
+def _value(budget: Budget, spec: SearchSpec, space: Space, indices: tuple[int, ...]) -> float:
+    costs = ForeseenLimits(space, with_budgets(spec, [budget])).costs
+    return float(costs([indices], [budget.metric])[budget.metric][0])
+
+
+def _heaviest(network: Network, budget: Budget) -> list[tuple[str, float]]:
+    """The layers with most of what the budget is of; on a device, with most MACs."""
+    is_of_weights = budget.metric in (Metric.SIZE_BYTES, Metric.PARAMETERS)
+    is_of_maps = budget.metric in (Metric.ACTIVATION_TRAFFIC_BYTES, Metric.PEAK_ACTIVATION_BYTES)
+    rows = [
+        (
+            one.name,
+            one.size_bytes if is_of_weights else one.input_bytes + one.output_bytes if is_of_maps else one.macs,
+        )
+        for one in layer_costs(network)
+    ]
+    total = sum(cost for _, cost in rows) or 1
+    heaviest = sorted(rows, key=lambda row: -row[1])[:NAMED_LAYERS]
+    return [(name, cost / total) for name, cost in heaviest]
