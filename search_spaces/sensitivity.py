@@ -5,7 +5,7 @@ its size, which is learned by ridge regression towards one common size. As bad a
 compound, it orders choices well enough to spend a budget by, and knows something before the first trial.
 
 The shapes: pruning removes what ranks lowest first, so the loss grows with the square of the share removed. Rounding to
-b bits adds noise of power 4^-b. It must not know samplers.
+b bits adds noise of amplitude 2^-b. It must not know samplers.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def prior_shape(decision: Decision) -> Numbers:
 
 
 def _noise(bits: int) -> float:
-    return float(4.0 ** (FEWEST_BITS - bits))
+    return float(2.0 ** (FEWEST_BITS - bits))
 
 
 def _noise_of(precision: str) -> float:

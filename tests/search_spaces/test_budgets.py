@@ -296,7 +296,8 @@ class TestSensitivity:
             row = generator.integers([len(one.choices) for one in decisions])
             loss = sum(size * shape[index] for size, shape, index in zip(truth, shapes, row, strict=True))
             model.add(row, 2.0 - loss + 0.02 * generator.standard_normal())
-        assert np.corrcoef(model.sizes(), truth)[0, 1] > 0.95
+        matters = np.array([shape.max() > 0.1 for shape in shapes])  # 8 bits lose too little to be told from noise
+        assert np.corrcoef(model.sizes()[matters], truth[matters])[0, 1] > 0.95
         assert (model.sizes() > 0).all()
 
     def test_before_anything_is_known_all_are_alike(self):
