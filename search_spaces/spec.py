@@ -213,6 +213,7 @@ class SamplerName(StrEnum):
     RANDOM = "random"
     TPE = "tpe"
     NSGA2 = "nsga2"
+    EVOLUTION = "evolution"
 
 
 class SamplerSpec(_Part):

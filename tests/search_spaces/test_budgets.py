@@ -104,7 +104,8 @@ class TestWhatSharesComeTo:
 class TestRefusals:
     def test_a_budget_that_no_design_meets_names_the_layers_that_hold_it_up(self):
         message = faults_of(spec_with({"metric": "macs", "at_most": 0.01}))["/budget_limits/0/at_most"]
-        assert "block" in message and "pointwise" in message
+        assert "block" in message
+        assert "pointwise" in message
         least = float(message.rsplit(" ", 1)[1])
         assert check_spec(spec_with({"metric": "macs", "at_most": least * 1.01}), KNOWN)
 
@@ -217,7 +218,8 @@ def test_nor_over_the_latency_of_a_simulated_device(name, device):
         network = apply(checked.network, proposal.design)
         assert simulate(device, network)[Metric.LATENCY_S] <= checked.budgets[0].bound
         (certificate,) = certify(network, spec, checked.budgets)
-        assert certificate.is_kept and certificate.share <= at_most
+        assert certificate.is_kept
+        assert certificate.share <= at_most
 
 
 class TestProjection:
@@ -309,6 +311,7 @@ def test_certificates_say_the_share_and_whether_it_is_kept():
     checked = check_spec(spec_with({"metric": "macs", "at_most": 0.5}), KNOWN)
     spec = with_budgets(checked.spec, checked.budgets)
     (of_base,) = certify(checked.network, spec, checked.budgets)
-    assert of_base.share == 1 and not of_base.is_kept
+    assert of_base.share == 1
+    assert not of_base.is_kept
     assert of_base.to_json()["kept"] is False
     assert Budget.model_validate(checked.budgets[0].model_dump(mode="json")) == checked.budgets[0]

@@ -70,6 +70,12 @@ class TestNsga2(SamplerContract):
         return maker(SamplerName.NSGA2)
 
 
+class TestEvolution(SamplerContract):
+    @pytest.fixture
+    def make(self) -> MakeSampler:
+        return maker(SamplerName.EVOLUTION)
+
+
 def indices(problem: PruningProblem, trials: Sequence[ToldTrial] | Sequence[Proposal]) -> list[tuple[int, ...]]:
     return [problem.space.indices_of(trial.design) for trial in trials]
 

@@ -1,0 +1,71 @@
+"""Designs as numbers that models can learn from: how much each decision takes away, in one or a few coordinates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search_spaces.design import METHOD_KINDS, Kind
+from search_spaces.precision import FLOAT_BITS, parse_precision
+from search_spaces.samplers.gaussian_process import Inputs
+from search_spaces.sensitivity import FEWEST_BITS, prior_shape
+from search_spaces.space import Decision, Indices
+
+Numbers = NDArray[np.float64]
+
+METHOD_DISTANCE = 0.35
+"""Of two methods along each of their coordinates: nobody knows which are alike."""
+
+
+class Encoding:
+    """Tables of one space."""
+
+    def __init__(self, decisions: Sequence[Decision]) -> None:
+        self._coordinates = [_coordinates(decision) for decision in decisions]
+        self._shapes = [prior_shape(decision) for decision in decisions]
+
+    def __call__(self, rows: Sequence[Indices] | NDArray[np.int64], sizes: Numbers) -> Inputs:
+        """Designs as inputs of a process.
+
+        Args:
+            rows: choice indices, (designs, decisions).
+            sizes: how much each decision matters, (decisions,), as `Sensitivity.sizes` tells it; only ratios count.
+        """
+        indices = np.asarray(rows, dtype=np.int64).reshape(len(rows), len(self._shapes))
+        if not self._shapes:
+            return Inputs(np.zeros((len(rows), 0)), np.zeros((len(rows), 0)))
+        weights = np.clip(np.sqrt(sizes / max(float(sizes.mean()), 1e-12)), 0.2, 2.0)
+        places = [table[indices[:, column]] for column, table in enumerate(self._coordinates)]
+        shapes = [shape[indices[:, column], None] for column, shape in enumerate(self._shapes)]
+        scaled = [weight * place for weight, place in zip(weights, places, strict=True)]
+        return Inputs(np.concatenate([*places, *shapes], axis=1), np.concatenate(scaled, axis=1))
+
+
+def _coordinates(decision: Decision) -> Numbers:
+    """Of each choice, (choices, coordinates)."""
+    if decision.kind in METHOD_KINDS:
+        return METHOD_DISTANCE * np.eye(len(decision.choices))
+    match decision.kind:
+        case Kind.CHANNELS:
+            counts = np.array(decision.choices, dtype=np.float64)
+            column = 1 - counts / counts.max()
+        case Kind.PRECISION:
+            precisions = [parse_precision(str(choice)) for choice in decision.choices]
+            bits = np.array([(one.weight_bits, one.activation_bits) for one in precisions])
+            return _coarseness(bits)
+        case Kind.WEIGHT_BITS | Kind.ACTIVATION_BITS:
+            column = _coarseness(np.array(decision.choices))
+        case _:
+            octaves = np.log2(np.array(decision.choices, dtype=np.float64))
+            column = octaves / max(float(np.ptp(octaves)), 1.0)
+    return np.asarray(column, dtype=np.float64)[:, None]
+
+
+def _coarseness(bits: NDArray[np.int64]) -> Numbers:
+    """0 for floats, 1 for 2 bits: half of the amplitude of rounding, half of the bits that are gone."""
+    amplitude = 2.0 ** (FEWEST_BITS - np.minimum(bits, FLOAT_BITS).astype(np.float64))
+    gone = 1 - np.log2(bits) / np.log2(FLOAT_BITS)
+    coarseness: Numbers = 0.5 * amplitude + 0.5 * gone
+    return coarseness

@@ -1,0 +1,150 @@
+"""Evolution with repair, its children chosen by a predictor: as in APQ (Wang et al., CVPR 2020), for a whole front.
+
+APQ breeds by mutation and by crossover from the best so far, drops what is over the budget, and has a predictor of
+accuracy choose. Here what is over the budget is repaired, costs that follow from a design are computed instead of
+predicted, and what counts is by how much a child is expected to improve the front. (In APQ's published code the
+children of crossover are scored and then dropped; here they live.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence, Set
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search_spaces.objectives import Direction, TrialState
+from search_spaces.samplers.acquisition import non_dominated
+from search_spaces.samplers.base import ToldTrial
+from search_spaces.samplers.indexed import IndexedSampler
+from search_spaces.samplers.predictor import Predictor
+from search_spaces.samplers.unused import random_indices
+from search_spaces.samplers.worth import Worth
+from search_spaces.space import Indices, Space
+from search_spaces.spec import SearchSpec
+
+Numbers = NDArray[np.float64]
+Rows = NDArray[np.int64]
+
+SMALL_SPACE = 4096
+"""Designs, up to which all of them are looked at."""
+CHILDREN, STRANGERS = 256, 64
+CLIMBERS, CLIMBS = 4, 3
+"""The best children are moved on, one decision at a time, while that is expected to improve them."""
+PARENTS = 32
+BY_MUTATION = 0.5
+
+
+class EvolutionSampler(IndexedSampler):
+    """Breeds from the best trials so far and proposes the child that is expected to improve the front most.
+
+    Until enough is known, and while the predictor ranks poorly, a child is taken as it comes.
+    """
+
+    def __init__(self, spec: SearchSpec, space: Space) -> None:
+        super().__init__(spec, space)
+        self._predictor = Predictor(spec, space, self._foreseen)
+        self._signs = np.array([-1.0 if one.direction is Direction.MAXIMIZE else 1.0 for one in spec.objectives])
+        self._rows: list[Indices] = []
+        self._points: list[Numbers] = []
+        self._everything: Rows | None = None
+
+    def _learn(self, trial: ToldTrial, indices: Indices) -> None:
+        self._predictor.judge(trial.memo.get("predicted", {}), trial.values)
+        if not self._is_learnt(trial) or trial.state is TrialState.FAILED:
+            return
+        self._predictor.add(indices, trial.values, self._sensitivity.sizes)
+        values = [trial.values.get(one.metric, np.nan) for one in self._spec.objectives]
+        if trial.state is TrialState.SUCCEEDED and np.isfinite(values).all():
+            self._rows.append(indices)
+            self._points.append(self._signs * np.array(values, dtype=np.float64))
+
+    def _propose(self, number: int, taken: Set[Indices], running: Sequence[Indices]) -> Indices | None:
+        generator = np.random.default_rng([self._spec.sampler.seed, number])
+        if len(self._rows) < 2 or not self._predictor.is_ready:
+            return self._unused(random_indices(self._levels, generator), taken, generator)
+        if not self._predictor.is_trusted and self._predictor.metrics:
+            return self._unused(tuple(map(int, self._children(generator, 1)[0])), taken, generator)
+        found = self._best(generator, taken, running)
+        return found if found is not None else self._unused(self._rows[0], taken, generator)
+
+    def _memo(self, number: int, indices: Indices) -> dict[str, object]:
+        """What is thought of it, so that the predictor can be judged by it."""
+        if not self._predictor.is_ready:
+            return {}
+        told = self._predictor.predict([indices])
+        return {"predicted": {metric: float(one.at(0.0)[0]) for metric, one in told.items()}}
+
+    def _best(self, generator: np.random.Generator, taken: Set[Indices], running: Sequence[Indices]) -> Indices | None:
+        """The candidate that is expected to improve the front most."""
+        points = np.array(self._points)
+        judge = Worth(self._spec, self._foreseen, self._predictor, points, running, generator)
+        rows = self._candidates(generator)
+        if self._everything is not None:
+            return _first_unused(rows, judge(rows), taken)
+        worth = judge(rows)
+        for _ in range(CLIMBS):
+            best = rows[np.argsort(-worth, kind="stable")[:CLIMBERS]]
+            beside = self._kept(self._beside(best))
+            if not len(beside):
+                break
+            rows, worth = np.concatenate([rows, beside]), np.concatenate([worth, judge(beside)])
+        return _first_unused(rows, worth, taken)
+
+    def _candidates(self, generator: np.random.Generator) -> Rows:
+        if self._size <= SMALL_SPACE:
+            if self._everything is None:
+                self._everything = self._kept(np.array(list(product(*map(range, self._levels))), dtype=np.int64))
+            return self._everything
+        strangers = generator.integers(self._levels, size=(STRANGERS, len(self._levels)))
+        front = np.array(self._parents()[:CLIMBERS], dtype=np.int64)
+        bred = np.concatenate([self._children(generator, CHILDREN), self._beside(front), strangers])
+        kept = self._kept(bred)
+        return kept if len(kept) else np.array([self._projection.cheapest()], dtype=np.int64)
+
+    def _kept(self, rows: Rows) -> Rows:
+        return rows[self._foreseen.keep(rows)]
+
+    def _children(self, generator: np.random.Generator, count: int) -> Rows:
+        """Half of them by mutation of one parent, half by crossover of two and a lighter mutation."""
+        parents = np.array(self._parents(), dtype=np.int64)
+        mothers, fathers = (parents[generator.integers(len(parents), size=count)] for _ in range(2))
+        is_crossed = generator.random(count) >= BY_MUTATION
+        from_father = (generator.random(mothers.shape) < 0.5) & is_crossed[:, None]
+        children = np.where(from_father, fathers, mothers)
+        rate = np.where(is_crossed, 1.0, 2.0)[:, None] / max(len(self._levels), 1)
+        is_mutated = generator.random(mothers.shape) < rate
+        steps = generator.choice([-2, -1, 1, 2], p=[0.15, 0.35, 0.35, 0.15], size=mothers.shape)
+        moved = np.clip(children + steps, 0, np.array(self._levels) - 1)
+        return np.where(is_mutated, moved, children)
+
+    def _parents(self) -> list[Indices]:
+        """Members of the front, then of what is the front without them, up to PARENTS."""
+        left = np.arange(len(self._rows))
+        parents: list[Indices] = []
+        points = np.array(self._points)
+        while len(left) and len(parents) < PARENTS:
+            kept = non_dominated(points[left])
+            parents += [self._rows[place] for place in left[kept]]
+            left = left[~kept]
+        return parents
+
+    def _beside(self, rows: Rows) -> Rows:
+        """All designs that differ from one of these in one decision, by one step."""
+        moved = []
+        for column, level in enumerate(self._levels):
+            for step in (-1, 1):
+                beside = rows.copy()
+                beside[:, column] += step
+                moved.append(beside[(beside[:, column] >= 0) & (beside[:, column] < level)])
+        return np.concatenate(moved) if moved else rows[:0]
+
+
+def _first_unused(rows: Rows, worth: Numbers, taken: Set[Indices]) -> Indices | None:
+    """The most worth of those that were not tried; None where all were."""
+    for place in np.argsort(-worth, kind="stable"):
+        indices = tuple(map(int, rows[place]))
+        if indices not in taken:
+            return indices
+    return None

@@ -1,0 +1,178 @@
+"""Predicts what a trial would find of a design, from those that finished: a process for each metric that must be learned.
+
+What follows from the design alone (sizes, operations, closed forms of devices) is never predicted, it is computed. A
+score is learned as log-odds where it is a share, a latency or an energy as its logarithm. It must not propose designs.
+
+Its worth is judged by what was predicted before trials ran: while the rank correlation of predicted and found scores
+over the last of them is poor, `is_trusted` says so, and samplers go on without it until it is better.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search_spaces.foreseen import ForeseenLimits
+from search_spaces.objectives import DEVICE_METRICS, Direction
+from search_spaces.quality import is_share, to_log_odds
+from search_spaces.samplers.encoding import Encoding
+from search_spaces.samplers.gaussian_process import GaussianProcess, Hyperparameters, Inputs, choose
+from search_spaces.space import Indices, Space
+from search_spaces.spec import ObjectiveSpec, SearchSpec
+
+Numbers = NDArray[np.float64]
+Rows = Sequence[Indices] | NDArray[np.int64]
+
+FEWEST_TRIALS = 4
+MOST_TRIALS = 256
+"""That a process is fitted to: half of them the best, the others spread over all that was told."""
+REFIT_GROWTH = 1.2
+"""Hyperparameters are chosen again when so many times as many trials were told."""
+JUDGED_TRIALS, JUDGED_FROM, LEAST_CORRELATION = 40, 12, 0.3
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How a metric is learned: on a scale on which what happens to it adds up."""
+
+    learned: Callable[[float], float]
+    told: Callable[[Numbers], Numbers]
+
+
+_AS_IT_IS = Scale(float, lambda values: values)
+_LOG_ODDS = Scale(to_log_odds, lambda values: 1 / (1 + np.exp(-values)))
+_LOGARITHM = Scale(lambda value: math.log(max(value, 1e-30)), np.exp)
+
+
+def scale_of(metric: str) -> Scale:
+    if metric in DEVICE_METRICS:
+        return _LOGARITHM
+    return _LOG_ODDS if is_share(ObjectiveSpec(metric=metric, direction=Direction.MAXIMIZE)) else _AS_IT_IS
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Of one metric, on its own scale, (designs,)."""
+
+    mean: Numbers
+    deviation: Numbers
+    scale: Scale
+
+    def at(self, normal: float) -> Numbers:
+        """So many standard deviations from the mean, in the metric's own unit."""
+        return self.scale.told(self.mean + normal * self.deviation)
+
+
+class Predictor:
+    """Of one search."""
+
+    def __init__(self, spec: SearchSpec, space: Space, foreseen: ForeseenLimits) -> None:
+        named = [one.metric for one in spec.objectives] + [one.metric for one in spec.limits]
+        self.metrics = tuple(dict.fromkeys(name for name in named if name not in foreseen.costs.metrics))
+        self._encode = Encoding(space.decisions)
+        self._scales = {metric: scale_of(metric) for metric in self.metrics}
+        self._rows: list[Indices] = []
+        self._values: list[list[float]] = []
+        self._chosen: dict[str, Hyperparameters] = {}
+        self._chosen_at = 0
+        self._sizes: Numbers | None = None
+        self._fitted: tuple[int, dict[str, GaussianProcess]] | None = None
+        self._judged: deque[tuple[float, float]] = deque(maxlen=JUDGED_TRIALS)
+
+    def add(self, indices: Indices, values: Mapping[str, float], sizes: Callable[[], Numbers]) -> None:
+        """Learn from a trial that has all metrics; others are left out.
+
+        Args:
+            indices: of its design.
+            values: that it found.
+            sizes: tells how much each decision matters; asked now and then.
+        """
+        found = [values.get(metric, math.nan) for metric in self.metrics]
+        if not all(map(math.isfinite, found)):
+            return
+        self._rows.append(indices)
+        self._values.append([self._scales[m].learned(value) for m, value in zip(self.metrics, found, strict=True)])
+        if len(self._rows) >= max(FEWEST_TRIALS, REFIT_GROWTH * self._chosen_at):
+            self._choose(sizes())
+
+    def judge(self, predicted: Mapping[str, float], values: Mapping[str, float]) -> None:
+        """Compare what was predicted of a trial before it ran with what it found, in the first metric."""
+        if self.metrics and self.metrics[0] in predicted and self.metrics[0] in values:
+            self._judged.append((predicted[self.metrics[0]], values[self.metrics[0]]))
+
+    @property
+    def rank_correlation(self) -> float | None:
+        """Spearman's, over the trials judged last; None while there are too few."""
+        if len(self._judged) < JUDGED_FROM:
+            return None
+        predicted, found = (np.argsort(np.argsort(column)) for column in np.array(self._judged).T)
+        if np.ptp(np.array(self._judged), axis=0).min() == 0:
+            return 0.0
+        return float(np.corrcoef(predicted, found)[0, 1])
+
+    @property
+    def is_trusted(self) -> bool:
+        """Whether it can be asked, and was not found to be poor."""
+        correlation = self.rank_correlation
+        return bool(self._chosen) and (correlation is None or correlation >= LEAST_CORRELATION)
+
+    @property
+    def is_ready(self) -> bool:
+        return bool(self._chosen) or not self.metrics
+
+    def predict(self, rows: Rows, running: Sequence[Indices] = ()) -> dict[str, Prediction]:
+        """Of each design, by metric. Those of `running` designs are taken to be as predicted, and so known."""
+        assert self._sizes is not None or not self.metrics, "it is not ready"
+        processes = self._processes()
+        if not processes:
+            return {}
+        inputs = self._inputs(rows)
+        if running:
+            processes = {metric: self._believing(metric, process, running) for metric, process in processes.items()}
+        return {metric: Prediction(*one.predict(inputs), self._scales[metric]) for metric, one in processes.items()}
+
+    def _inputs(self, rows: Rows) -> Inputs:
+        assert self._sizes is not None
+        return self._encode(rows, self._sizes)
+
+    def _choose(self, sizes: Numbers) -> None:
+        self._chosen_at, self._sizes = len(self._rows), sizes
+        members = self._members()
+        inputs = self._inputs([self._rows[member] for member in members])
+        targets = np.array([self._values[member] for member in members])
+        self._chosen = {metric: choose(inputs, targets[:, column]) for column, metric in enumerate(self.metrics)}
+
+    def _processes(self) -> dict[str, GaussianProcess]:
+        if self._fitted is None or self._fitted[0] != len(self._rows):
+            members = self._members()
+            inputs = self._inputs([self._rows[member] for member in members])
+            targets = np.array([self._values[member] for member in members])
+            fitted = {
+                metric: GaussianProcess(inputs, targets[:, column], self._chosen[metric])
+                for column, metric in enumerate(self.metrics)
+            }
+            self._fitted = (len(self._rows), fitted)
+        return self._fitted[1]
+
+    def _believing(self, metric: str, process: GaussianProcess, running: Sequence[Indices]) -> GaussianProcess:
+        members = self._members()
+        column = self.metrics.index(metric)
+        targets = np.array([self._values[member][column] for member in members])
+        inputs, theirs = self._inputs([self._rows[member] for member in members]), self._inputs(running)
+        believed, _ = process.predict(theirs)
+        return GaussianProcess(inputs.joined(theirs), np.concatenate([targets, believed]), self._chosen[metric])
+
+    def _members(self) -> list[int]:
+        """Numbers of the trials that a process is fitted to: all, or the best half and a spread of the others."""
+        count = len(self._rows)
+        if count <= MOST_TRIALS:
+            return list(range(count))
+        scores = np.array([row[0] for row in self._values])
+        best = np.argsort(-scores, kind="stable")[: MOST_TRIALS // 2]
+        spread = np.linspace(0, count - 1, MOST_TRIALS // 2).astype(np.intp)
+        return sorted({*map(int, best), *map(int, spread)})
