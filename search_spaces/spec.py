@@ -208,16 +208,18 @@ class BudgetLimitSpec(_Part):
 class SamplerName(StrEnum):
     """The samplers that come with Espalier; others may be installed."""
 
+    AUTO = "auto"  # see `search_spaces.choose_sampler`
     UNIFORM = "uniform"
     GRID = "grid"
     RANDOM = "random"
     TPE = "tpe"
     NSGA2 = "nsga2"
+    GP = "gp"
     EVOLUTION = "evolution"
 
 
 class SamplerSpec(_Part):
-    name: Name = str(SamplerName.NSGA2)
+    name: Name = str(SamplerName.AUTO)
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
     population: int | None = Field(default=None, ge=2, le=1000, description="nsga2 only; default fits the budget")
     seed_uniform: bool = Field(default=True, description="tell the sampler the uniform baseline first")

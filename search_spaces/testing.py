@@ -180,11 +180,14 @@ class SamplerContract:
     covers_space = True
     """Whether the sampler goes on until every design of the space has been tried."""
 
+    trials = 40
+    """How many are played in a roomy space; fewer for samplers that take long to ask."""
+
     roomy = pruning_problem([4] * 6)
     small = pruning_problem([2, 3, 2, 1])
 
     def test_designs_lie_in_the_space_and_none_comes_twice(self, make: MakeSampler) -> None:
-        told = play(make(contract_spec(), self.roomy.space), self.roomy, 40, history=told_baseline(self.roomy))
+        told = play(make(contract_spec(), self.roomy.space), self.roomy, self.trials, history=told_baseline(self.roomy))
         designs = [self.roomy.space.indices_of(trial.design) for trial in told]
         assert all(self.roomy.space.contains(trial.design) for trial in told)
         assert len(set(designs)) == len(designs)
@@ -204,13 +207,13 @@ class SamplerContract:
         assert sampler.ask(3, len(told), []) == []
 
     def test_same_seed_asks_the_same(self, make: MakeSampler) -> None:
-        once, again = (play(make(contract_spec(), self.roomy.space), self.roomy, 30) for _ in range(2))
+        once, again = (play(make(contract_spec(), self.roomy.space), self.roomy, self.trials) for _ in range(2))
         assert once == again
 
-    @pytest.mark.parametrize("batch_sizes", [[37], [1] * 37, [16, 20, 1], [3, 30, 4]])
+    @pytest.mark.parametrize("batch_sizes", [[44], [1] * 44, [16, 20, 1], [3, 30, 4]])
     def test_restored_sampler_asks_what_the_lived_one_asks(self, make: MakeSampler, batch_sizes: list[int]) -> None:
         lived = make(contract_spec(), self.roomy.space)
-        told = play(lived, self.roomy, 33, history=told_baseline(self.roomy), batch=3, finish=mixed)
+        told = play(lived, self.roomy, self.trials, history=told_baseline(self.roomy), batch=3, finish=mixed)
         ends = np.cumsum(batch_sizes)
         restored = make(contract_spec(), self.roomy.space)
         for start, end in zip(chain([0], ends), ends, strict=False):
@@ -219,7 +222,7 @@ class SamplerContract:
         assert restored.ask(3, len(told), []) == lived.ask(3, len(told), [])
 
     def test_asking_changes_nothing(self, make: MakeSampler) -> None:
-        told = play(make(contract_spec(), self.roomy.space), self.roomy, 30, finish=mixed)
+        told = play(make(contract_spec(), self.roomy.space), self.roomy, self.trials, finish=mixed)
         asked_often, asked_once = (make(contract_spec(), self.roomy.space) for _ in range(2))
         for trial in told:
             asked_often.tell([trial])
@@ -230,7 +233,7 @@ class SamplerContract:
 
     def test_asking_for_several_is_asking_one_by_one(self, make: MakeSampler) -> None:
         sampler = make(contract_spec(), self.roomy.space)
-        told = play(sampler, self.roomy, 20)
+        told = play(sampler, self.roomy, self.trials // 2)
         together = sampler.ask(4, len(told), [])
         one_by_one: list[Proposal] = []
         for number in range(len(told), len(told) + len(together)):
@@ -248,7 +251,7 @@ class SamplerContract:
 
     def test_memos_survive_json(self, make: MakeSampler) -> None:
         sampler = make(contract_spec(), self.roomy.space)
-        told = play(sampler, self.roomy, 30)
+        told = play(sampler, self.roomy, self.trials)
         memos = [dict(proposal.memo) for proposal in sampler.ask(3, len(told), [])]
         assert json.loads(json.dumps(memos, allow_nan=False)) == memos
 
@@ -256,8 +259,8 @@ class SamplerContract:
     def test_failed_and_infeasible_trials_break_nothing(
         self, make: MakeSampler, finish: Callable[[int, Proposal, PruningProblem], ToldTrial]
     ) -> None:
-        told = play(make(contract_spec(), self.roomy.space), self.roomy, 40, finish=finish)
-        assert len(told) == (40 if self.covers_space else len(self.roomy.space.uniform))
+        told = play(make(contract_spec(), self.roomy.space), self.roomy, self.trials, finish=finish)
+        assert len(told) == (self.trials if self.covers_space else len(self.roomy.space.uniform))
 
     def test_values_that_are_no_numbers_break_nothing(self, make: MakeSampler) -> None:
         def broken(number: int, proposal: Proposal, problem: PruningProblem) -> ToldTrial:

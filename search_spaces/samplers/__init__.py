@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import lru_cache
 
+from search_spaces.choose_sampler import choose_sampler
 from search_spaces.extensions import look_up, with_installed
 from search_spaces.samplers.base import Proposal, Sampler, ToldTrial
 from search_spaces.space import Space
@@ -13,6 +14,10 @@ from search_spaces.spec import SamplerName, SearchSpec
 __all__ = ["SAMPLERS", "Proposal", "Sampler", "ToldTrial", "installed_samplers", "make_sampler"]
 
 # Each is imported when it is made: optuna takes a second to import, and most processes never sample.
+
+
+def _make_auto(spec: SearchSpec, space: Space) -> Sampler:
+    return SAMPLERS[choose_sampler(spec, space).name](spec, space)
 
 
 def _make_uniform(spec: SearchSpec, space: Space) -> Sampler:
@@ -45,6 +50,12 @@ def _make_nsga2(spec: SearchSpec, space: Space) -> Sampler:
     return Nsga2Sampler(spec, space)
 
 
+def _make_gp(spec: SearchSpec, space: Space) -> Sampler:
+    from search_spaces.samplers.gp import GpSampler
+
+    return GpSampler(spec, space)
+
+
 def _make_evolution(spec: SearchSpec, space: Space) -> Sampler:
     from search_spaces.samplers.evolution import EvolutionSampler
 
@@ -54,11 +65,13 @@ def _make_evolution(spec: SearchSpec, space: Space) -> Sampler:
 MakeSampler = Callable[[SearchSpec, Space], Sampler]
 
 SAMPLERS: dict[str, MakeSampler] = {
+    str(SamplerName.AUTO): _make_auto,
     str(SamplerName.UNIFORM): _make_uniform,
     str(SamplerName.GRID): _make_grid,
     str(SamplerName.RANDOM): _make_random,
     str(SamplerName.TPE): _make_tpe,
     str(SamplerName.NSGA2): _make_nsga2,
+    str(SamplerName.GP): _make_gp,
     str(SamplerName.EVOLUTION): _make_evolution,
 }
 

@@ -1,4 +1,4 @@
-"""Predicts what a trial would find of a design, from those that finished: a process for each metric that must be learned.
+"""Predicts what a trial would find of a design, from those that finished: a process for each metric to be learned.
 
 What follows from the design alone (sizes, operations, closed forms of devices) is never predicted, it is computed. A
 score is learned as log-odds where it is a share, a latency or an energy as its logarithm. It must not propose designs.

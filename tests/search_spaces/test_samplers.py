@@ -70,6 +70,20 @@ class TestNsga2(SamplerContract):
         return maker(SamplerName.NSGA2)
 
 
+class TestGp(SamplerContract):
+    trials = 12
+
+    @pytest.fixture
+    def make(self) -> MakeSampler:
+        return maker(SamplerName.GP)
+
+
+class TestAuto(SamplerContract):
+    @pytest.fixture
+    def make(self) -> MakeSampler:
+        return maker(SamplerName.AUTO)
+
+
 class TestEvolution(SamplerContract):
     @pytest.fixture
     def make(self) -> MakeSampler:
