@@ -222,6 +222,7 @@ class SamplerSpec(_Part):
     name: Name = str(SamplerName.AUTO)
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
     population: int | None = Field(default=None, ge=2, le=1000, description="nsga2 only; default fits the budget")
+    predictor: bool = Field(default=False, description="predicted scores rank what the sampler proposes")
     seed_uniform: bool = Field(default=True, description="tell the sampler the uniform baseline first")
 
 

@@ -14,17 +14,13 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from search_spaces.objectives import Direction, TrialState
 from search_spaces.samplers.acquisition import non_dominated
-from search_spaces.samplers.base import ToldTrial
+from search_spaces.samplers.history import first_unused
 from search_spaces.samplers.indexed import IndexedSampler
-from search_spaces.samplers.predictor import Predictor
 from search_spaces.samplers.unused import random_indices
-from search_spaces.samplers.worth import Worth
 from search_spaces.space import Indices, Space
 from search_spaces.spec import SearchSpec
 
-Numbers = NDArray[np.float64]
 Rows = NDArray[np.int64]
 
 SMALL_SPACE = 4096
@@ -42,55 +38,38 @@ class EvolutionSampler(IndexedSampler):
     Until enough is known, and while the predictor ranks poorly, a child is taken as it comes.
     """
 
+    predicts = True
+
     def __init__(self, spec: SearchSpec, space: Space) -> None:
         super().__init__(spec, space)
-        self._predictor = Predictor(spec, space, self._foreseen)
-        self._signs = np.array([-1.0 if one.direction is Direction.MAXIMIZE else 1.0 for one in spec.objectives])
-        self._rows: list[Indices] = []
-        self._points: list[Numbers] = []
         self._everything: Rows | None = None
-
-    def _learn(self, trial: ToldTrial, indices: Indices) -> None:
-        self._predictor.judge(trial.memo.get("predicted", {}), trial.values)
-        if not self._is_learnt(trial) or trial.state is TrialState.FAILED:
-            return
-        self._predictor.add(indices, trial.values, self._sensitivity.sizes)
-        values = [trial.values.get(one.metric, np.nan) for one in self._spec.objectives]
-        if trial.state is TrialState.SUCCEEDED and np.isfinite(values).all():
-            self._rows.append(indices)
-            self._points.append(self._signs * np.array(values, dtype=np.float64))
 
     def _propose(self, number: int, taken: Set[Indices], running: Sequence[Indices]) -> Indices | None:
         generator = np.random.default_rng([self._spec.sampler.seed, number])
-        if len(self._rows) < 2 or not self._predictor.is_ready:
+        assert self._history is not None, "it predicts"
+        if len(self._history.rows) < 2:
             return self._unused(random_indices(self._levels, generator), taken, generator)
-        if not self._predictor.is_trusted and self._predictor.metrics:
-            return self._unused(tuple(map(int, self._children(generator, 1)[0])), taken, generator)
-        found = self._best(generator, taken, running)
-        return found if found is not None else self._unused(self._rows[0], taken, generator)
-
-    def _memo(self, number: int, indices: Indices) -> dict[str, object]:
-        """What is thought of it, so that the predictor can be judged by it."""
-        if not self._predictor.is_ready:
-            return {}
-        told = self._predictor.predict([indices])
-        return {"predicted": {metric: float(one.at(0.0)[0]) for metric, one in told.items()}}
+        found = self._best(generator, taken, running) if self._history.can_rank else None
+        if found is None:
+            child = tuple(map(int, self._children(generator, 1)[0]))
+            return self._unused(child, taken, generator)
+        return found
 
     def _best(self, generator: np.random.Generator, taken: Set[Indices], running: Sequence[Indices]) -> Indices | None:
         """The candidate that is expected to improve the front most."""
-        points = np.array(self._points)
-        judge = Worth(self._spec, self._foreseen, self._predictor, points, running, generator)
+        assert self._history is not None, "it predicts"
+        judge = self._history.worth(running, generator)
         rows = self._candidates(generator)
-        if self._everything is not None:
-            return _first_unused(rows, judge(rows), taken)
+        if not len(rows):
+            return None
         worth = judge(rows)
-        for _ in range(CLIMBS):
+        for _ in range(CLIMBS if self._everything is None else 0):
             best = rows[np.argsort(-worth, kind="stable")[:CLIMBERS]]
             beside = self._kept(self._beside(best))
             if not len(beside):
                 break
             rows, worth = np.concatenate([rows, beside]), np.concatenate([worth, judge(beside)])
-        return _first_unused(rows, worth, taken)
+        return first_unused(rows, worth, taken.__contains__)
 
     def _candidates(self, generator: np.random.Generator) -> Rows:
         if self._size <= SMALL_SPACE:
@@ -100,8 +79,7 @@ class EvolutionSampler(IndexedSampler):
         strangers = generator.integers(self._levels, size=(STRANGERS, len(self._levels)))
         front = np.array(self._parents()[:CLIMBERS], dtype=np.int64)
         bred = np.concatenate([self._children(generator, CHILDREN), self._beside(front), strangers])
-        kept = self._kept(bred)
-        return kept if len(kept) else np.array([self._projection.cheapest()], dtype=np.int64)
+        return self._kept(bred)
 
     def _kept(self, rows: Rows) -> Rows:
         return rows[self._foreseen.keep(rows)]
@@ -121,12 +99,13 @@ class EvolutionSampler(IndexedSampler):
 
     def _parents(self) -> list[Indices]:
         """Members of the front, then of what is the front without them, up to PARENTS."""
-        left = np.arange(len(self._rows))
+        assert self._history is not None, "it predicts"
+        rows, points = self._history.rows, np.array(self._history.points)
+        left = np.arange(len(rows))
         parents: list[Indices] = []
-        points = np.array(self._points)
         while len(left) and len(parents) < PARENTS:
             kept = non_dominated(points[left])
-            parents += [self._rows[place] for place in left[kept]]
+            parents += [rows[place] for place in left[kept]]
             left = left[~kept]
         return parents
 
@@ -139,12 +118,3 @@ class EvolutionSampler(IndexedSampler):
                 beside[:, column] += step
                 moved.append(beside[(beside[:, column] >= 0) & (beside[:, column] < level)])
         return np.concatenate(moved) if moved else rows[:0]
-
-
-def _first_unused(rows: Rows, worth: Numbers, taken: Set[Indices]) -> Indices | None:
-    """The most worth of those that were not tried; None where all were."""
-    for place in np.argsort(-worth, kind="stable"):
-        indices = tuple(map(int, rows[place]))
-        if indices not in taken:
-            return indices
-    return None

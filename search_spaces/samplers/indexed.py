@@ -13,10 +13,15 @@ from search_spaces.foreseen import ForeseenLimits
 from search_spaces.projection import Projection
 from search_spaces.quality import main_score, quality
 from search_spaces.samplers.base import Proposal, Sampler, ToldTrial
+from search_spaces.samplers.history import PREDICTED, History, first_unused
 from search_spaces.samplers.unused import unused_near
 from search_spaces.sensitivity import Sensitivity
 from search_spaces.space import Indices, Space
 from search_spaces.spec import SearchSpec
+
+RANKED = 8
+"""How many proposals a predictor chooses from, of samplers that do not choose by themselves."""
+_APART = 10**7  # more than a search has trials: each proposal is drawn with a seed of its own
 
 
 class IndexedSampler(Sampler):
@@ -29,6 +34,9 @@ class IndexedSampler(Sampler):
     is what samplers are told.
     """
 
+    predicts = False
+    """Whether the sampler itself chooses by predictions: it has a history then, whatever the spec says."""
+
     def __init__(self, spec: SearchSpec, space: Space) -> None:
         self._spec = spec
         self._space = space
@@ -39,12 +47,18 @@ class IndexedSampler(Sampler):
         self._projection = Projection(self._levels, self._foreseen)
         self._sensitivity = Sensitivity(space.decisions)
         self._score = main_score(spec)
+        wants = self.predicts or spec.sampler.predictor
+        self._history = History(spec, space, self._foreseen) if wants else None
 
     def tell(self, trials: Sequence[ToldTrial]) -> None:
         for trial in trials:
             indices = self._space.indices_of(trial.design)
             self._told |= same_designs(self._space, indices)
             self._weigh(trial, indices)
+            if self._history is not None:
+                self._history.judge(trial)
+                if self._is_learnt(trial):
+                    self._history.add(trial, indices, self._sensitivity.sizes)
             self._learn(trial, indices)
 
     def ask(self, count: int, first_number: int, open_designs: Sequence[Design]) -> list[Proposal]:
@@ -55,7 +69,7 @@ class IndexedSampler(Sampler):
             if len(taken) >= self._size:
                 break
             # Sorted, so that the order in which open designs are listed cannot change what is asked.
-            indices = self._propose(number, taken, sorted(running))
+            indices = self._ranked(number, taken, sorted(running))
             if indices is None:
                 break
             taken |= same_designs(self._space, indices)
@@ -69,7 +83,19 @@ class IndexedSampler(Sampler):
 
     def _memo(self, number: int, indices: Indices) -> dict[str, object]:
         """What the sampler wants to be handed back with a design that it has just proposed."""
-        return {}
+        predicted = {} if self._history is None else self._history.predicted(indices)
+        return {PREDICTED: predicted} if predicted else {}
+
+    def _ranked(self, number: int, taken: Set[Indices], running: Sequence[Indices]) -> Indices | None:
+        """What the sampler proposes; with a predictor the most promising of several proposals."""
+        if self.predicts or self._history is None or not self._history.can_rank:
+            return self._propose(number, taken, running)
+        drawn = (self._propose(number + attempt * _APART, taken, running) for attempt in range(RANKED))
+        rows = np.array([indices for indices in drawn if indices is not None], dtype=np.int64)
+        if not len(rows):
+            return None
+        generator = np.random.default_rng([self._spec.sampler.seed, number, RANKED])
+        return first_unused(rows, self._history.worth(running, generator)(rows), taken.__contains__)
 
     def _is_learnt(self, trial: ToldTrial) -> bool:
         return self._spec.sampler.seed_uniform or not trial.baseline

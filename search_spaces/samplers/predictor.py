@@ -78,9 +78,8 @@ class Predictor:
         self._scales = {metric: scale_of(metric) for metric in self.metrics}
         self._rows: list[Indices] = []
         self._values: list[list[float]] = []
-        self._chosen: dict[str, Hyperparameters] = {}
-        self._chosen_at = 0
-        self._sizes: Numbers | None = None
+        self._checkpoint: tuple[int, Numbers] | None = None
+        self._chosen: tuple[int, dict[str, Hyperparameters]] = (0, {})
         self._fitted: tuple[int, dict[str, GaussianProcess]] | None = None
         self._judged: deque[tuple[float, float]] = deque(maxlen=JUDGED_TRIALS)
 
@@ -97,8 +96,9 @@ class Predictor:
             return
         self._rows.append(indices)
         self._values.append([self._scales[m].learned(value) for m, value in zip(self.metrics, found, strict=True)])
-        if len(self._rows) >= max(FEWEST_TRIALS, REFIT_GROWTH * self._chosen_at):
-            self._choose(sizes())
+        # What a process is like follows from the trials up to here; whoever is told thousands chooses it only once.
+        if len(self._rows) >= max(FEWEST_TRIALS, REFIT_GROWTH * (self._checkpoint[0] if self._checkpoint else 0)):
+            self._checkpoint = (len(self._rows), sizes())
 
     def judge(self, predicted: Mapping[str, float], values: Mapping[str, float]) -> None:
         """Compare what was predicted of a trial before it ran with what it found, in the first metric."""
@@ -119,60 +119,63 @@ class Predictor:
     def is_trusted(self) -> bool:
         """Whether it can be asked, and was not found to be poor."""
         correlation = self.rank_correlation
-        return bool(self._chosen) and (correlation is None or correlation >= LEAST_CORRELATION)
+        return self._checkpoint is not None and (correlation is None or correlation >= LEAST_CORRELATION)
 
     @property
     def is_ready(self) -> bool:
-        return bool(self._chosen) or not self.metrics
+        return self._checkpoint is not None or not self.metrics
 
     def predict(self, rows: Rows, running: Sequence[Indices] = ()) -> dict[str, Prediction]:
         """Of each design, by metric. Those of `running` designs are taken to be as predicted, and so known."""
-        assert self._sizes is not None or not self.metrics, "it is not ready"
-        processes = self._processes()
-        if not processes:
+        if not self.metrics:
             return {}
+        processes = self._processes()
         inputs = self._inputs(rows)
         if running:
             processes = {metric: self._believing(metric, process, running) for metric, process in processes.items()}
         return {metric: Prediction(*one.predict(inputs), self._scales[metric]) for metric, one in processes.items()}
 
     def _inputs(self, rows: Rows) -> Inputs:
-        assert self._sizes is not None
-        return self._encode(rows, self._sizes)
+        assert self._checkpoint is not None, "it is not ready"
+        return self._encode(rows, self._checkpoint[1])
 
-    def _choose(self, sizes: Numbers) -> None:
-        self._chosen_at, self._sizes = len(self._rows), sizes
-        members = self._members()
+    def _hyperparameters(self) -> dict[str, Hyperparameters]:
+        """The likeliest of the trials up to the last checkpoint."""
+        assert self._checkpoint is not None, "it is not ready"
+        count = self._checkpoint[0]
+        if self._chosen[0] != count:
+            inputs, targets = self._evidence(count)
+            found = {metric: choose(inputs, targets[:, column]) for column, metric in enumerate(self.metrics)}
+            self._chosen = (count, found)
+        return self._chosen[1]
+
+    def _evidence(self, count: int) -> tuple[Inputs, Numbers]:
+        """Inputs and targets, (trials, metrics), of the first `count` trials, or of some of them."""
+        members = self._members(count)
         inputs = self._inputs([self._rows[member] for member in members])
-        targets = np.array([self._values[member] for member in members])
-        self._chosen = {metric: choose(inputs, targets[:, column]) for column, metric in enumerate(self.metrics)}
+        return inputs, np.array([self._values[member] for member in members])
 
     def _processes(self) -> dict[str, GaussianProcess]:
         if self._fitted is None or self._fitted[0] != len(self._rows):
-            members = self._members()
-            inputs = self._inputs([self._rows[member] for member in members])
-            targets = np.array([self._values[member] for member in members])
+            chosen, (inputs, targets) = self._hyperparameters(), self._evidence(len(self._rows))
             fitted = {
-                metric: GaussianProcess(inputs, targets[:, column], self._chosen[metric])
+                metric: GaussianProcess(inputs, targets[:, column], chosen[metric])
                 for column, metric in enumerate(self.metrics)
             }
             self._fitted = (len(self._rows), fitted)
         return self._fitted[1]
 
     def _believing(self, metric: str, process: GaussianProcess, running: Sequence[Indices]) -> GaussianProcess:
-        members = self._members()
-        column = self.metrics.index(metric)
-        targets = np.array([self._values[member][column] for member in members])
-        inputs, theirs = self._inputs([self._rows[member] for member in members]), self._inputs(running)
-        believed, _ = process.predict(theirs)
-        return GaussianProcess(inputs.joined(theirs), np.concatenate([targets, believed]), self._chosen[metric])
+        (inputs, targets), theirs = self._evidence(len(self._rows)), self._inputs(running)
+        known, (believed, _) = targets[:, self.metrics.index(metric)], process.predict(theirs)
+        chosen = self._hyperparameters()[metric]
+        return GaussianProcess(inputs.joined(theirs), np.concatenate([known, believed]), chosen)
 
-    def _members(self) -> list[int]:
-        """Numbers of the trials that a process is fitted to: all, or the best half and a spread of the others."""
-        count = len(self._rows)
+    def _members(self, count: int) -> list[int]:
+        """Which of the first `count` trials a process is fitted to: all, or the best and a spread of the others."""
         if count <= MOST_TRIALS:
             return list(range(count))
-        scores = np.array([row[0] for row in self._values])
+        scores = np.array([row[0] for row in self._values[:count]])
         best = np.argsort(-scores, kind="stable")[: MOST_TRIALS // 2]
         spread = np.linspace(0, count - 1, MOST_TRIALS // 2).astype(np.intp)
         return sorted({*map(int, best), *map(int, spread)})

@@ -70,6 +70,16 @@ class TestNsga2(SamplerContract):
         return maker(SamplerName.NSGA2)
 
 
+class TestRandomWithPredictor(SamplerContract):
+    @pytest.fixture
+    def make(self) -> MakeSampler:
+        def make(spec: SearchSpec, space: Space) -> Sampler:
+            changed = {"name": SamplerName.RANDOM, "predictor": True}
+            return make_sampler(spec.model_copy(update={"sampler": spec.sampler.model_copy(update=changed)}), space)
+
+        return make
+
+
 class TestGp(SamplerContract):
     trials = 12
 
