@@ -5,7 +5,7 @@ Any search of this database may have tried it. Its figures are judged anew, by t
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from search_spaces.known import Sources
 from search_spaces.objectives import Outcome, Provenance, TrialState
 from search_spaces.outcome_keys import SEEN_SPLITS, Setting, setting_digest
-from search_spaces.spec import LimitSpec, Measure, SearchSpec
+from search_spaces.spec import Measure, SearchSpec
 from service.measurements.conditions import digest_of
 from service.models import Device, Search, Trial
 from service.states import Obtained
@@ -66,26 +66,32 @@ def find_known(session: Session, spec: SearchSpec, keys: Collection[str]) -> dic
     query = select(Trial, Search.name).join(Search, Search.id == Trial.search_id)
     known: dict[str, KnownOutcome] = {}
     for trial, name in session.execute(query.where(Trial.outcome_key.in_(keys), *answering).order_by(Trial.id)):
-        outcome = judge_anew(trial, spec.limits)
+        outcome = judge_anew(trial, spec)
         if outcome is not None and trial.outcome_key not in known and _is_of_present_device(session, trial, spec):
             origin = {"search": trial.search_id, "trial": trial.number, "name": name}
             known[trial.outcome_key] = KnownOutcome(outcome, Obtained.REUSED, origin)
     return known
 
 
-def judge_anew(trial: Trial, limits: Sequence[LimitSpec]) -> Outcome | None:
-    """The outcome of an ended trial under other limits.
+def judge_anew(trial: Trial, spec: SearchSpec) -> Outcome | None:
+    """The outcome of an ended trial under the limits of another search.
 
-    None where its figures do not decide it: some are predicted, or a limit that is none any more ended it early.
+    None where its figures do not decide it: some are predicted, or a limit ended it early that is met here.
     """
     sources = {name: Provenance(source) for name, source in trial.sources.items()}
     if Provenance.PREDICTED in sources.values():
         return None
-    reason = missed_limits(limits, trial.values)
-    if not reason and trial.state != TrialState.SUCCEEDED:
+    reason = missed_limits(spec.limits, trial.values)
+    if not reason and trial.state != TrialState.SUCCEEDED and not _is_whole(trial, spec):
         return None
     state = TrialState.INFEASIBLE if reason else TrialState.SUCCEEDED
     return Outcome(state, trial.values, reason, trial.details, sources)
+
+
+def _is_whole(trial: Trial, spec: SearchSpec) -> bool:
+    """Whether a trial that missed a limit had been scored by then, and asked all that is wanted here."""
+    wanted = {str(part.metric) for part in (*spec.objectives, *spec.limits)}
+    return "images" in trial.details and wanted <= trial.values.keys()
 
 
 def _is_of_present_device(session: Session, trial: Trial, spec: SearchSpec) -> bool:

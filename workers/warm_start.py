@@ -68,7 +68,7 @@ def _sort_out(
     for trial in trials:
         design = design_from_json(trial.design)
         key = None if setting is None else outcome_key(setting, spec.evaluation, design, trial.design_key)
-        outcome = judge_anew(trial, spec.limits)
+        outcome = judge_anew(trial, spec)
         if key is None or key != trial.outcome_key or not space.contains(design):
             haul.tried_otherwise += 1
         elif trial.design_key in known:
