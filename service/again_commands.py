@@ -33,7 +33,7 @@ def fork(
     search: SearchId,
     changes: Annotated[
         Path | None,
-        typer.Argument(exists=True, dir_okay=False, readable=True, help="the parts of the spec that differ, YAML or JSON"),
+        typer.Argument(exists=True, dir_okay=False, readable=True, help="the parts that differ, YAML or JSON"),
     ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="PART=VALUE", help="such as budget.trials=50; again for more")

@@ -226,7 +226,7 @@ def _fail(workplace: Workplace, search_id: str, problem: ProblemError) -> bool:
 
 
 def end_trials(session: Session, search: Search, spec: SearchSpec, why: str) -> None:
-    """Have the best trials confirmed that are not yet; without any, or when none is wanted, the search has succeeded."""
+    """Have the best trials confirmed that are not yet; without any, or when none is wanted, the search succeeds."""
     append_event(session, search.id, EventKind.NOTE, {"message": f"no more trials: {why}"})
     _cancel_waiting(session, search.id)
     trials = session.scalars(

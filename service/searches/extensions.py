@@ -77,7 +77,7 @@ def _check_state(search: Search) -> None:
         detail = f"the search is {search.state}; it can be extended once it is over"
         raise StateConflictError(detail, extra={"state": str(search.state)})
     if search.base_key is None:
-        detail = "the search ended before its network was prepared, so that there is nothing to go on from; submit it anew"
+        detail = "the search ended before its network was prepared: there is nothing to go on from; submit it anew"
         raise StateConflictError(detail, extra={"state": str(search.state)})
 
 

@@ -57,7 +57,7 @@ def merge(document: Any, patch: Any) -> Any:
 def _check_kept(parent: SearchSpec, fork: SearchSpec) -> None:
     before, after = (spec.model_dump(mode="json", include=set(_KEPT)) for spec in (parent, fork))
     faults = [
-        Fault(pointer_to(place), f"a fork keeps this as it is in the search: {old}. Leave it out, or submit a new search")
+        Fault(pointer_to(place), f"a fork keeps this as it was: {old}. Leave it out, or submit a new search")
         for place, old in _differences(before, after, ())
     ]
     if faults:
