@@ -169,7 +169,7 @@ def test_what_matters_only_afterwards_keeps_nothing_from_being_reused(stage, inv
 def test_figures_are_judged_by_the_limits_of_who_asks(stage, invented):
     first = run(stage, make_spec())
     evaluated = len(invented.tried)
-    bound = sorted(trial.values["accuracy"] for trial in stage.trials(first))[3]
+    bound = sorted(trial.values["accuracy"] for trial in stage.trials(first))[-3]
     second = run(stage, make_spec(limits=[{"metric": "accuracy", "min": bound}]))
     trials = stage.trials(second)
     assert all((trial.state == "succeeded") == (trial.values["accuracy"] >= bound) for trial in trials)
@@ -196,7 +196,7 @@ def test_what_a_limit_ended_early_is_tried_where_there_is_none(stage, invented):
 def test_what_missed_a_limit_once_all_was_known_answers_without_it(stage, invented):
     invented.result = {"details": {"images": {"split": "score"}}}
     first = run(stage, make_spec())
-    bound = sorted(trial.values["accuracy"] for trial in stage.trials(first))[3]
+    bound = sorted(trial.values["accuracy"] for trial in stage.trials(first))[-3]
     limited = run(stage, make_spec(name="limited", limits=[{"metric": "accuracy", "min": bound}]))
     assert "infeasible" in {trial.state for trial in stage.trials(limited)}
     evaluated = len(invented.tried)
@@ -462,7 +462,7 @@ def test_a_fork_begins_with_what_its_search_has_found(stage, invented):
 
 def test_what_is_inherited_is_judged_by_the_limits_of_the_fork(stage, invented):
     parent = run(stage, make_spec())
-    bound = sorted(trial.values["accuracy"] for trial in stage.trials(parent))[3]
+    bound = sorted(trial.values["accuracy"] for trial in stage.trials(parent))[-3]
     child = fork(stage, parent, limits=[{"metric": "accuracy", "min": bound}])
     stage.deliver()
     taken = [trial for trial in stage.trials(child) if trial.obtained != Obtained.EVALUATED]
