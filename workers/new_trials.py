@@ -58,9 +58,7 @@ def judge_costs(applied: Network, spec: SearchSpec) -> Outcome | None:
     return Outcome(TrialState.INFEASIBLE, values, reason) if reason else None
 
 
-def _outcome_keys(
-    session: Session, search: Search, spec: SearchSpec, designs: Mapping[str, Design]
-) -> dict[str, str]:
+def _outcome_keys(session: Session, search: Search, spec: SearchSpec, designs: Mapping[str, Design]) -> dict[str, str]:
     """By design key; empty where they cannot be told."""
     setting = setting_of(session, search, spec)
     if setting is None:
@@ -68,8 +66,6 @@ def _outcome_keys(
     return {key: outcome_key(setting, spec.evaluation, design, key) for key, design in designs.items()}
 
 
-def _found_elsewhere(
-    session: Session, spec: SearchSpec, outcome_keys: Mapping[str, str]
-) -> dict[str, KnownOutcome]:
+def _found_elsewhere(session: Session, spec: SearchSpec, outcome_keys: Mapping[str, str]) -> dict[str, KnownOutcome]:
     found = find_known(session, spec, set(outcome_keys.values()))
     return {key: found[one] for key, one in outcome_keys.items() if one in found}
