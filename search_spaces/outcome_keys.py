@@ -87,8 +87,7 @@ def outcome_key(setting: str, evaluation: EvaluationSpec, design: Design, design
 
 def _scores(spec: SearchSpec) -> list[str]:
     """What is told of outputs beside the main score, which the data set decides."""
-    others = {*DEVICE_METRICS, *SYMBOLIC_METRICS, *MAP_METRICS}
-    return sorted({part.metric for part in (*spec.objectives, *spec.limits)} - others)
+    return sorted(spec.judged_metrics - DEVICE_METRICS - SYMBOLIC_METRICS - MAP_METRICS)
 
 
 def _digest(document: Any) -> str:

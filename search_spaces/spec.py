@@ -385,10 +385,15 @@ class SearchSpec(_Part):
         return self
 
     @property
+    def judged_metrics(self) -> frozenset[str]:
+        """What the objectives and limits are of."""
+        parts: tuple[ObjectiveSpec | LimitSpec, ...] = (*self.objectives, *self.limits)
+        return frozenset(part.metric for part in parts)
+
+    @property
     def device_metrics(self) -> frozenset[Metric]:
         """What the objectives and limits want to be told by the device."""
-        parts: tuple[ObjectiveSpec | LimitSpec, ...] = (*self.objectives, *self.limits)
-        return frozenset(Metric(part.metric) for part in parts if part.metric in DEVICE_METRICS)
+        return frozenset(map(Metric, self.judged_metrics & DEVICE_METRICS))
 
     @property
     def why_maps(self) -> str:

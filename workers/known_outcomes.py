@@ -67,9 +67,9 @@ def find_known(session: Session, spec: SearchSpec, keys: Collection[str]) -> dic
     known: dict[str, KnownOutcome] = {}
     for trial, name in session.execute(query.where(Trial.outcome_key.in_(keys), *answering).order_by(Trial.id)):
         outcome = judge_anew(trial, spec)
-        if outcome is not None and trial.outcome_key not in known and _is_of_present_device(session, trial, spec):
+        if outcome is not None and _is_of_present_device(session, trial, spec):
             origin = {"search": trial.search_id, "trial": trial.number, "name": name}
-            known[trial.outcome_key] = KnownOutcome(outcome, Obtained.REUSED, origin)
+            known.setdefault(str(trial.outcome_key), KnownOutcome(outcome, Obtained.REUSED, origin))
     return known
 
 
@@ -90,8 +90,7 @@ def judge_anew(trial: Trial, spec: SearchSpec) -> Outcome | None:
 
 def _is_whole(trial: Trial, spec: SearchSpec) -> bool:
     """Whether a trial that missed a limit had been scored by then, and asked all that is wanted here."""
-    wanted = {str(part.metric) for part in (*spec.objectives, *spec.limits)}
-    return "images" in trial.details and wanted <= trial.values.keys()
+    return "images" in trial.details and spec.judged_metrics <= trial.values.keys()
 
 
 def _is_of_present_device(session: Session, trial: Trial, spec: SearchSpec) -> bool:
