@@ -209,6 +209,13 @@ class TestCommands:
         with reading(engine) as session:
             assert session.scalars(select(Search.id)).all() == [over]
 
+    def test_front_and_show_say_whose_trial_it_was(self, engine: Engine, over: str) -> None:
+        with transaction(engine) as session:
+            row = session.scalars(select(Trial).where(Trial.number == 0)).one()
+            row.obtained, row.origin = "inherited", {"search": "1a2b3c4d-0", "trial": 7, "name": "before"}
+        assert "found by trial 7 of before (1a2b3c4d)" in " ".join(self.run("front", over).stdout.split())
+        assert "1 taken over from others" in self.run("show", over).stdout
+
     def test_a_fork_of_another_space_says_which_part(self, over: str) -> None:
         refused = self.run("fork", over, "--set", "network.width=0.25")
         assert refused.exit_code == 1
