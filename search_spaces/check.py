@@ -87,6 +87,7 @@ def check_spec(spec: SearchSpec, known: Known) -> Checked:
         *budget_faults(spec, known.devices),
         *_image_faults(spec, known),
         *_training_faults(spec, known),
+        *_warm_start_faults(spec, known),
     ]
     dataset = known.datasets.get(spec.dataset.name)
     own = None if isinstance(spec.network, NetworkSpec) else known.networks.get(spec.network.name)
@@ -328,6 +329,12 @@ def _training_faults(spec: SearchSpec, known: Known) -> Iterator[Fault]:
     if evaluation.distillation is not None and dataset is not None and not dataset.classes:
         message = f"distillation is of classes, and {dataset.name} has values: leave it out"
         yield Fault("/evaluation/distillation", message)
+
+
+def _warm_start_faults(spec: SearchSpec, known: Known) -> Iterator[Fault]:
+    for number, search_id in enumerate(spec.warm_start):
+        if search_id not in known.searches:
+            yield Fault(f"/warm_start/{number}", f"there is no search {search_id}; see espalier list")
 
 
 def _space_faults(spec: SearchSpec, space: Space) -> Iterator[Fault]:

@@ -55,6 +55,7 @@ class Known:
     Attributes:
         absent: those of the devices that no live worker has, and what a search waits for that names one.
         unready: networks and data sets that are there and cannot be used, as `network mine`, and why not.
+        searches: ids of the searches that are there, of those that the spec names.
     """
 
     devices: Mapping[str, DeviceCapabilities] = field(default_factory=dict)
@@ -67,8 +68,10 @@ class Known:
     samplers: frozenset[str] = frozenset(str(name) for name in SamplerName)
     importances: frozenset[str] = frozenset(str(name) for name in ImportanceName)
     unready: Mapping[str, str] = field(default_factory=dict)
+    searches: frozenset[str] = frozenset()
 
     def lacks(self, spec: SearchSpec) -> bool:
-        """Whether the spec names a network or a data set that may be known elsewhere: to a service."""
+        """Whether the spec names a network, a data set or a search that may be known elsewhere: to a service."""
         is_strange_network = isinstance(spec.network, OwnNetworkSpec) and spec.network.name not in self.networks
-        return is_strange_network or spec.dataset.name not in self.datasets
+        is_strange_search = not self.searches.issuperset(spec.warm_start)
+        return is_strange_network or is_strange_search or spec.dataset.name not in self.datasets

@@ -42,6 +42,7 @@ _WORDS = {
 _PATTERNS = {
     spec_module.NAME_PATTERN: "write letters, digits, spaces and . _ - that begin with a letter or a digit",
     spec_module.METRIC_PATTERN: "write a metric's name: small letters, digits and _",
+    spec_module.SEARCH_PATTERN: "write the whole id of a search, of 36 characters",
 }
 
 

@@ -15,8 +15,10 @@ from search_spaces.activation_codes import CodecName
 from search_spaces.objectives import DEVICE_METRICS, MAP_METRICS, Direction, Metric
 
 NAME_PATTERN, METRIC_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._ -]*$", r"^[a-z][a-z0-9_]*$"
+SEARCH_PATTERN = r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 Name = Annotated[str, Field(min_length=1, max_length=100, pattern=NAME_PATTERN)]
 Glob = Annotated[str, Field(min_length=1, max_length=200)]
+SearchId = Annotated[str, Field(pattern=SEARCH_PATTERN)]
 
 
 Globs = Annotated[tuple[Glob, ...], Field(max_length=64)]
@@ -375,8 +377,11 @@ class EvaluationSpec(_Part):
 USUAL_CALIBRATION_IMAGES, USUAL_SCORE_IMAGES = 500, 2000
 
 
+MOST_TRIALS = 100_000
+
+
 class BudgetSpec(_Part):
-    trials: int = Field(default=60, ge=1, le=100_000)
+    trials: int = Field(default=60, ge=1, le=MOST_TRIALS)
     wall_time_s: FiniteFloat | None = Field(default=None, gt=0.0)
     concurrency: int = Field(default=1, ge=1, le=1000)
 
@@ -393,6 +398,7 @@ class SearchSpec(_Part):
     recipe: RecipeSpec = RecipeSpec()
     evaluation: EvaluationSpec = EvaluationSpec()
     budget: BudgetSpec = BudgetSpec()
+    warm_start: tuple[SearchId, ...] = Field(default=(), max_length=16, description="ids of searches to begin with")
 
     @model_validator(mode="after")
     def _objectives_differ(self) -> SearchSpec:
@@ -402,9 +408,14 @@ class SearchSpec(_Part):
         return self
 
     @property
+    def judged_metrics(self) -> frozenset[str]:
+        """What the objectives and limits are of."""
+        return frozenset(part.metric for part in self.judged)
+
+    @property
     def device_metrics(self) -> frozenset[Metric]:
         """What the objectives and limits want to be told by the device."""
-        return frozenset(Metric(part.metric) for part in self.judged if part.metric in DEVICE_METRICS)
+        return frozenset(map(Metric, self.judged_metrics & DEVICE_METRICS))
 
     @property
     def judged(self) -> tuple[ObjectiveSpec | LimitSpec | BudgetLimitSpec, ...]:

@@ -32,6 +32,7 @@ from service.problems import Problem, add_problem_handlers
 from service.refinements.routes import router as refinements
 from service.refinements.schemas import RefinementRequest
 from service.searches.routes import router as searches
+from service.searches.schemas import ExtensionRequest
 from service.shutdown import noticing_signals
 from service.trials.routes import router as trials
 from service.web.pages import add_pages, problem_page
@@ -105,7 +106,7 @@ def _describe(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is None:
         description = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
         schemas = description.setdefault("components", {}).setdefault("schemas", {})
-        for model in (SearchSpec, ExportRequest, RefinementRequest, Problem):
+        for model in (SearchSpec, ExportRequest, ExtensionRequest, RefinementRequest, Problem):
             schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas.update(schema.pop("$defs", {}))
             schemas[model.__name__] = schema

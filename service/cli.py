@@ -18,6 +18,7 @@ from search_spaces.known import Known
 from search_spaces.parse import parse_document, parse_spec
 from search_spaces.spec import SearchSpec
 from service import terminal
+from service.again_commands import extend, fork
 from service.assembled import assembled
 from service.bring_commands import datasets_app, networks_app
 from service.client import Client, Json
@@ -44,6 +45,8 @@ app.add_typer(networks_app, name="network")
 app.add_typer(datasets_app, name="dataset")
 app.add_typer(devices_app, name="device")
 app.command()(estimate)
+app.command()(extend)
+app.command()(fork)
 app.add_typer(measurements_app, name="measurements")
 
 SpecPath = Annotated[

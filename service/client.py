@@ -129,6 +129,16 @@ class Client:
         """`cancel`, `pause` or `resume`."""
         return self._json("POST", f"/v1/searches/{search_id}/{verb}")
 
+    def extend(self, search_id: str, wanted: Json) -> Json:
+        """Go on with a search that is over; see `ExtensionRequest`."""
+        headers = {"Idempotency-Key": str(uuid4())}
+        return self._json("POST", f"/v1/searches/{search_id}/extend", json=wanted, headers=headers)
+
+    def fork(self, search_id: str, changes: Json) -> Json:
+        """A search with the same spec, but for these parts of it."""
+        headers = {"Idempotency-Key": str(uuid4())}
+        return self._json("POST", f"/v1/searches/{search_id}/fork", json=changes, headers=headers)
+
     def resolve(self, prefix: str) -> str:
         """The only search id that begins with `prefix`.
 

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from search_spaces.faults import Fault, SpecError
 from search_spaces.parse import parse_document
 from search_spaces.refusals import plain_faults
+from search_spaces.spec import SEARCH_PATTERN
 from service.config import Settings
 from service.errors import (
     BodyTooLargeError,
@@ -53,7 +54,8 @@ def get_stopping(request: Request) -> threading.Event:
 EngineDep = Annotated[Engine, Depends(get_engine)]
 SettingsDep = Annotated[Settings, Depends(get_app_settings)]
 StoppingDep = Annotated[threading.Event, Depends(get_stopping)]
-SearchId = Annotated[str, PathParameter(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
+SearchId = Annotated[str, PathParameter(pattern=SEARCH_PATTERN)]
+SearchInQuery = Annotated[str | None, Query(pattern=SEARCH_PATTERN)]
 PageSize = Annotated[int | None, Query(ge=0, description="at most 500; more is answered with 500")]
 PageToken = Annotated[str | None, Query(description="next_page_token of the page before")]
 Whole = Annotated[int, Query(ge=0, le=_LARGEST_INTEGER)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from search_spaces.check import unknown_name
@@ -50,6 +51,7 @@ def known_for(session: Session, spec: SearchSpec, sources: Mapping[str, Any] | N
         samplers=usual.samplers | names[OfferKind.SAMPLER],
         importances=usual.importances | names[OfferKind.IMPORTANCE],
         unready=unready,
+        searches=frozenset(session.scalars(select(Search.id).where(Search.id.in_(spec.warm_start)))),
     )
 
 

@@ -26,7 +26,7 @@ from sqlalchemy.types import TypeDecorator
 
 from search_spaces.accelerators.models import is_everywhere
 from search_spaces.capabilities import DeviceCapabilities
-from service.states import SearchState
+from service.states import Obtained, SearchState
 
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -127,6 +127,8 @@ class Search(Row):
         event_count, finished_count: the last `Event.seq` and the last `Trial.finish_number` given out.
         planner, planner_expires_at: who plans, until when. See `service.leases.claim_planning`.
         is_plan_wanted: somebody wanted to plan while another did; that one plans once more.
+        extensions: what was added to the budget once the search was over, {at, key, body_digest, trials, wall_time_s}.
+        extended_at: when that was last; the wall time counts from then.
     """
 
     __tablename__ = "searches"
@@ -152,6 +154,8 @@ class Search(Row):
     planner: Mapped[str | None] = mapped_column(String(200))
     planner_expires_at: Mapped[datetime | None]
     is_plan_wanted: Mapped[bool] = mapped_column(default=False)
+    extensions: Mapped[list[Any]] = mapped_column(default=list)
+    extended_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
     updated_at: Mapped[datetime] = mapped_column(default=utc_now)
     started_at: Mapped[datetime | None]
@@ -176,6 +180,10 @@ class Trial(SearchWork, Row):
         sources: where each value that a device tells comes from, by metric; see `search_spaces.objectives.Provenance`.
         certificate: what the design takes of the limits that need no work; see `search_spaces.budgets.Certificate`.
         finish_number: orders finished trials for the sampler.
+        outcome_key: equal for trials that must find the same, see `search_spaces.outcome_keys`; None where that cannot
+            be told, and of what older versions tried.
+        obtained: see `service.states.Obtained`.
+        origin: of a reused or inherited outcome the trial that was evaluated, {search, trial, name}.
     """
 
     __tablename__ = "trials"
@@ -192,13 +200,16 @@ class Trial(SearchWork, Row):
     details: Mapped[dict[str, Any]] = mapped_column(default=dict)
     sources: Mapped[dict[str, Any]] = mapped_column(default=dict)
     finish_number: Mapped[int | None]
+    outcome_key: Mapped[str | None] = mapped_column(String(64), index=True)
+    obtained: Mapped[str] = mapped_column(String(20), default=str(Obtained.EVALUATED))
+    origin: Mapped[dict[str, Any] | None]
 
     __table_args__ = (
         UniqueConstraint("search_id", "number"),
         UniqueConstraint("search_id", "design_key"),
         Index("ix_trials_search_id_finish_number", "search_id", "finish_number"),
         # With all that is counted at each step of a search, so that counting thousands reads no row.
-        Index("ix_trials_search_id_state", "search_id", "state", "baseline", "published_at"),
+        Index("ix_trials_search_id_state", "search_id", "state", "baseline", "obtained", "published_at"),
     )
 
 

@@ -6,11 +6,11 @@ from enum import StrEnum
 
 from search_spaces.objectives import TrialState
 
-__all__ = ["SEARCH_TRANSITIONS", "EventKind", "JobState", "SearchState", "TrialState"]
+__all__ = ["SEARCH_TRANSITIONS", "EventKind", "JobState", "Obtained", "SearchState", "TrialState"]
 
 
 class SearchState(StrEnum):
-    """The life of a search. The last three are final."""
+    """The life of a search. The last three are final, unless it is extended: then it is running again."""
 
     QUEUED = "queued"  # stored; waits for a worker, or for its device to be announced
     PREPARING = "preparing"  # a worker trains or loads the base
@@ -46,12 +46,20 @@ class JobState(StrEnum):
         return self not in (JobState.QUEUED, JobState.RUNNING)
 
 
+class Obtained(StrEnum):
+    """How a trial came by its outcome. Only what this search has evaluated itself can answer for others."""
+
+    EVALUATED = "evaluated"  # or is to be
+    REUSED = "reused"  # a trial of another search had the same design, tried in the same way
+    INHERITED = "inherited"  # taken over as the search began, outside of its budget
+
+
 class EventKind(StrEnum):
     """What an event tells. Its data is JSON of the form given here."""
 
     STATE = "state"  # {state, reason}: the search changed its state
     PROGRESS = "progress"  # {stage, share, message}: of a long step, such as training the base
-    TRIAL = "trial"  # {number, state, baseline, attempt, values, reason}
+    TRIAL = "trial"  # {number, state, baseline, attempt, values, sources, reason, obtained, origin}
     FINALIST = "finalist"  # {number, state, values, reason}: a trial is being confirmed, or was
     EXPORT = "export"  # {id, number, state, reason}
     REFINEMENT = "refinement"  # {id, number, state, values, reason}

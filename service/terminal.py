@@ -15,7 +15,10 @@ from service.client import Json, RefusedError
 from service.states import JobState
 from service.units import ABSENT, show_with_unit, unit_of
 from service.wording import (
+    counted,
     describe_design,
+    describe_obtained,
+    describe_origin,
     describe_training,
     describe_values,
     describe_weights,
@@ -62,6 +65,10 @@ def search_summary(search: Json) -> RenderableType:
     table.add_row("state", state_text(search["state"]))
     counts = ", ".join(f"{progress[key]} {key}" for key in ("running", "infeasible", "failed") if progress.get(key))
     table.add_row("trials", f"{progress['done']} of {progress['total']}" + (f" ({counts})" if counts else ""))
+    if obtained := describe_obtained(progress):
+        table.add_row("of these", obtained)
+    for one in search.get("extensions") or []:
+        table.add_row("extended", f"{one['at'][:16].replace('T', ' ')} by {counted(one['trials'], 'trial')}")
     if search["waiting_for"]:
         table.add_row("waits for", Text(search["waiting_for"]))
     for warning in search.get("warnings") or []:
@@ -93,7 +100,8 @@ def trial_table(title: str, trials: Sequence[Json], objectives: Sequence[Objecti
     table.add_column("design", min_width=_LEAST_OF_DESIGN)
     for number, trial in enumerate(trials):
         cells = [column[number] for column in shown.values()]
-        table.add_row(str(trial["number"]), *cells, Text(describe_design(trial["design"])))
+        words = filter(None, (describe_design(trial["design"]), describe_origin(trial.get("origin"))))
+        table.add_row(str(trial["number"]), *cells, Text("; ".join(words)))
     return table
 
 

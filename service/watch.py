@@ -15,7 +15,7 @@ from search_spaces.spec import SearchSpec
 from service import terminal
 from service.client import Client, Json
 from service.states import EventKind, JobState
-from service.wording import best_values, describe_activity, describe_values
+from service.wording import best_values, describe_activity, describe_origin, describe_values
 
 _OPEN = (JobState.QUEUED, JobState.RUNNING)
 LINE_EVERY_SHARE = 0.1  # of a stage, in the plain view
@@ -142,7 +142,9 @@ def _new_lines(moment: Moment, said: _Said) -> Iterator[str]:
 def trial_line(trial: Json, spec: SearchSpec, count: str) -> str:
     """One finished trial, such as `trial 12 (13/71) succeeded: accuracy 89.10 %, latency 0.412 ms`."""
     kind = "uniform" if trial["baseline"] else "trial"
-    return f"{kind} {trial['number']} ({count}) {trial['state']}: {_found(trial, spec)}"
+    origin = describe_origin(trial.get("origin"))
+    told = f"{kind} {trial['number']} ({count}) {trial['state']}: {_found(trial, spec)}"
+    return f"{told}; {origin}" if origin else told
 
 
 def _found(trial: Json, spec: SearchSpec) -> str:

@@ -92,6 +92,19 @@ def describe_design(design: Mapping[str, Any]) -> str:
     return "; ".join(parts) or "as the base"
 
 
+def describe_origin(origin: Mapping[str, Any] | None) -> str:
+    """Whose trial found an outcome, such as `found by trial 3 of mobilenet-cpu (1a2b3c4d)`; empty for one's own."""
+    if not origin:
+        return ""
+    return f"found by trial {origin['trial']} of {origin['name']} ({origin['search'][:8]})"
+
+
+def describe_obtained(progress: Mapping[str, Any]) -> str:
+    """Such as `12 found by other searches before, 40 taken over from others`; empty where all are a search's own."""
+    words = {"reused": "found by other searches before", "inherited": "taken over from others"}
+    return ", ".join(f"{progress[name]} {told}" for name, told in words.items() if progress.get(name))
+
+
 def _spread(values: Sequence[Any]) -> str:
     if all(isinstance(value, int) for value in values) and len(set(values)) > 4:
         return f"{min(values)} to {max(values)}"

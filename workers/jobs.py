@@ -41,6 +41,7 @@ from workers.recipe import recipe_of
 from workers.refine import refine_design
 from workers.splits import Splits, normalise
 from workers.stored_candidate import arrays_of
+from workers.versions import computing_versions
 from workers.weights_file import weights_as_bytes
 from workers.workbench import device_called, set_up, use_threads
 
@@ -50,8 +51,8 @@ def prepare(spec: SearchSpec, sources: Sources, home: Path, progress: Progress =
 
     Returns:
         base_key; values: of the base on `score`; anchor: its latency; budget_bases: what budgets are relative to, where
-        that had to be measured; report: where it comes from; splits: their
-        digests; warnings: for people; seconds, stage_s; cached: whether the base was there.
+        that had to be measured; report: where it comes from; splits: their digests; computed: the threads and versions
+        that designs are tried with; warnings: for people; seconds, stage_s; cached: whether the base was there.
 
     Raises:
         DatasetUnavailableError: no source has the data set.
@@ -82,6 +83,7 @@ def prepare(spec: SearchSpec, sources: Sources, home: Path, progress: Progress =
         "seconds": sum(seconds.values()),
         "stage_s": seconds,
         "splits": splits.digests(),
+        "computed": {"threads": threads, "versions": computing_versions()},
         "cached": cached,
         "report": {name: value for name, value in base.report.items() if name not in _LONG_PARTS},
         "warnings": warnings_about(found, dataset, scored),

@@ -9,6 +9,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -30,11 +31,16 @@ _TOLD_STATES = (TrialState.SUCCEEDED, TrialState.INFEASIBLE, TrialState.FAILED)
 
 @dataclass
 class LiveSampler:
-    """A search's sampler, with what it works on and the finish number of the last trial it was told."""
+    """A search's sampler, with what it works on and the finish number of the last trial it was told.
+
+    Attributes:
+        extended_at: of the search when the sampler was made: an extension changes the budget, and what has finished.
+    """
 
     spec: SearchSpec
     space: Space
     sampler: Sampler
+    extended_at: datetime | None = None
     told: int = 0
 
 
@@ -49,7 +55,9 @@ class LiveSamplers:
         """Raises `SpecError` when the spec no longer suits the devices that are known."""
         with self._lock:
             kept = self._kept.pop(search.id, None)
-        return kept if kept is not None else make_live_sampler(session, search)
+        if kept is not None and kept.extended_at == search.extended_at:
+            return kept
+        return make_live_sampler(session, search)
 
     def put_back(self, search_id: str, live: LiveSampler) -> None:
         with self._lock:
@@ -60,7 +68,8 @@ class LiveSamplers:
 
 def make_live_sampler(session: Session, search: Search) -> LiveSampler:
     checked = check_spec(spec_of(search), known_for_search(session, search))
-    return LiveSampler(checked.spec, checked.space, make_sampler(checked.spec, checked.space))
+    sampler = make_sampler(checked.spec, checked.space)
+    return LiveSampler(checked.spec, checked.space, sampler, search.extended_at)
 
 
 def unheard_trials(session: Session, search_id: str, live: LiveSampler) -> tuple[list[ToldTrial], int]:

@@ -1,8 +1,8 @@
-"""Adds designs to a search as trials. What its costs alone rule out ends here: no work is needed to know."""
+"""Adds designs to a search as trials. What its costs alone rule out ends here, and what another search has found."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -10,19 +10,18 @@ from sqlalchemy.orm import Session
 from search_spaces.apply import apply
 from search_spaces.budgets import certify
 from search_spaces.costs import symbolic_values
+from search_spaces.design import Design
 from search_spaces.design_keys import realised_key
 from search_spaces.network import Network
 from search_spaces.objectives import Outcome, TrialState
+from search_spaces.outcome_keys import outcome_key
 from search_spaces.samplers import Proposal
 from search_spaces.spec import SearchSpec
-from service import leases
 from service.models import Search, Trial
 from service.searches.specs import budgets_of
-from service.trials.actions import NewTrial, add_trials, finish_trial
+from service.trials.actions import KnownOutcome, NewTrial, add_trials
+from workers.known_outcomes import find_known, setting_of
 from workers.limits import missed_limits
-
-_JUDGE = "the planner"
-_LEASE_S = 60.0
 
 
 def add_designs(
@@ -39,22 +38,27 @@ def add_designs(
     for proposal in proposals:
         realised = apply(network, proposal.design)
         applied[realised_key(network, realised, proposal.design)] = (proposal, realised)
-    known = select(Trial.design_key).where(Trial.search_id == search.id, Trial.design_key.in_(list(applied)))
-    for key in session.scalars(known):
+    for key in session.scalars(
+        select(Trial.design_key).where(Trial.search_id == search.id, Trial.design_key.in_(list(applied)))
+    ):
         del applied[key]
+    outcome_keys = _outcome_keys(session, search, spec, {key: one.design for key, (one, _) in applied.items()})
+    ruled_out = {key: outcome for key, (_, realised) in applied.items() if (outcome := judge_costs(realised, spec))}
+    known = {key: KnownOutcome(outcome) for key, outcome in ruled_out.items()}
+    known |= _found_elsewhere(session, spec, {key: one for key, one in outcome_keys.items() if key not in ruled_out})
     budgets = budgets_of(search)
     new = [
-        NewTrial(proposal.design, key, proposal.memo, tuple(certify(realised, spec, budgets)))
+        NewTrial(
+            proposal.design,
+            key,
+            proposal.memo,
+            tuple(certify(realised, spec, budgets)),
+            outcome_keys.get(key),
+            known.get(key),
+        )
         for key, (proposal, realised) in applied.items()
     ]
-    trials = add_trials(session, search, new, baseline=baseline)
-    for trial in trials:
-        outcome = judge_costs(applied[trial.design_key][1], spec)
-        if outcome is not None:
-            attempt = leases.claim(session, Trial, trial.id, _JUDGE, _LEASE_S)
-            assert attempt is not None  # the row was added by this transaction
-            finish_trial(session, trial.id, attempt, outcome)
-    return trials
+    return add_trials(session, search, new, baseline=baseline)
 
 
 def judge_costs(applied: Network, spec: SearchSpec) -> Outcome | None:
@@ -62,3 +66,16 @@ def judge_costs(applied: Network, spec: SearchSpec) -> Outcome | None:
     values = {str(metric): value for metric, value in symbolic_values(applied).items()}
     reason = missed_limits(spec.limits, values)
     return Outcome(TrialState.INFEASIBLE, values, reason) if reason else None
+
+
+def _outcome_keys(session: Session, search: Search, spec: SearchSpec, designs: Mapping[str, Design]) -> dict[str, str]:
+    """By design key; empty where they cannot be told."""
+    setting = setting_of(session, search, spec)
+    if setting is None:
+        return {}
+    return {key: outcome_key(setting, spec.evaluation, design, key) for key, design in designs.items()}
+
+
+def _found_elsewhere(session: Session, spec: SearchSpec, outcome_keys: Mapping[str, str]) -> dict[str, KnownOutcome]:
+    found = find_known(session, spec, set(outcome_keys.values()))
+    return {key: found[one] for key, one in outcome_keys.items() if one in found}

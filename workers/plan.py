@@ -26,13 +26,14 @@ from service import leases
 from service.db import reading, transaction
 from service.errors import InvalidSpecError, ProblemError
 from service.events.actions import append_event
-from service.finalists.actions import add_finalists
+from service.finalists.actions import add_finalists, unconfirmed
 from service.models import Finalist, Search, Trial, utc_now
 from service.queue import TaskName, send_after_commit
-from service.searches.actions import fail, move, settle
+from service.searches.actions import fail, move, settle, warn
+from service.searches.extensions import EMPTY_FRONT
 from service.searches.queries import lock_search
 from service.searches.specs import spec_of
-from service.states import EventKind, JobState, SearchState
+from service.states import EventKind, JobState, Obtained, SearchState
 from workers.live_sampler import LiveSampler, LiveSamplers, unheard_trials
 from workers.new_trials import add_designs
 from workers.workplace import Workplace
@@ -59,7 +60,8 @@ class SamplerFailedError(ProblemError):
 class Tally:
     """How many trials of a search there are. Open ones have been sent to the workers, waiting ones have not.
 
-    `searched` are those that count against the budget, in any state; the baseline does not.
+    `searched` are those that count against the budget, in any state; the baseline does not, nor does what was
+    inherited. `ended` and `failed` are of those that this search has evaluated.
     """
 
     open: int = 0
@@ -106,15 +108,16 @@ def advance(session: Session, search: Search) -> int:
 
 
 def count_trials(session: Session, search_id: str) -> Tally:
-    kinds = (Trial.state, Trial.baseline)
+    kinds = (Trial.state, Trial.baseline, Trial.obtained)
     query = select(*kinds, func.count(), func.count(Trial.published_at)).where(Trial.search_id == search_id)
     tally = dict.fromkeys(Tally.__dataclass_fields__, 0)
-    for state, is_baseline, count, sent in session.execute(query.group_by(*kinds)):
+    for state, is_baseline, obtained, count, sent in session.execute(query.group_by(*kinds)):
         waiting = count - sent if state == TrialState.QUEUED else 0
         tally["waiting"] += waiting
         tally["open"] += count * (state in _OPEN) - waiting
-        tally["searched"] += count * (not is_baseline)
-        tally["ended"] += count * (state not in (*_OPEN, TrialState.CANCELLED))
+        tally["searched"] += count * (not is_baseline and obtained != Obtained.INHERITED)
+        is_ended = state not in (*_OPEN, TrialState.CANCELLED)
+        tally["ended"] += count * (is_ended and obtained == Obtained.EVALUATED)
         tally["failed"] += count * (state == TrialState.FAILED)
     return Tally(**tally)
 
@@ -137,7 +140,7 @@ def _advance_trials(session: Session, search: Search, spec: SearchSpec) -> int:
 
 
 def _is_time_up(search: Search, spec: SearchSpec) -> bool:
-    limit_s, began = spec.budget.wall_time_s, search.started_at
+    limit_s, began = spec.budget.wall_time_s, search.extended_at or search.started_at
     return limit_s is not None and began is not None and utc_now() - began > timedelta(seconds=limit_s)
 
 
@@ -224,7 +227,7 @@ def _fail(workplace: Workplace, search_id: str, problem: ProblemError) -> bool:
 
 
 def end_trials(session: Session, search: Search, spec: SearchSpec, why: str) -> None:
-    """Have the best trials confirmed; without any, or when none is wanted, the search has succeeded."""
+    """Have the best trials confirmed that are not yet; without any, or when none is wanted, the search succeeds."""
     append_event(session, search.id, EventKind.NOTE, {"message": f"no more trials: {why}"})
     _cancel_waiting(session, search.id)
     trials = session.scalars(
@@ -232,12 +235,10 @@ def end_trials(session: Session, search: Search, spec: SearchSpec, why: str) -> 
     ).all()
     chosen = choose_finalists(trials, spec)
     if not trials:
-        warning = "no trial met the limits: the front is empty"
-        search.warnings = [*search.warnings, warning]
-        append_event(session, search.id, EventKind.NOTE, {"message": warning})
-    if chosen:
+        warn(session, search, [EMPTY_FRONT])
+    if to_confirm := unconfirmed(session, [trial.id for trial in chosen]):
         move(session, search, SearchState.CONFIRMING)
-        add_finalists(session, search, [trial.id for trial in chosen])
+        add_finalists(session, search, to_confirm)
     else:
         move(session, search, SearchState.SUCCEEDED)
 

@@ -1,8 +1,9 @@
-"""Preparing a search: its base and anchor are trained or found, then the uniform baseline is put first."""
+"""Preparing a search: its base and anchor are trained or found, then the uniform baseline is put first.
+
+Behind it comes what other searches have found that it begins with.
+"""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 from sqlalchemy.orm import Session
 
@@ -12,7 +13,6 @@ from search_spaces.samplers import Proposal
 from search_spaces.spec import SearchSpec
 from service.db import transaction
 from service.errors import InvalidSpecError, ProblemError
-from service.events.actions import append_event
 from service.known import known_for_search
 from service.models import Preparation, Search
 from service.preparations.actions import (
@@ -22,11 +22,13 @@ from service.preparations.actions import (
     start_preparation,
 )
 from service.queue import TaskName, send_after_commit
+from service.searches.actions import warn
 from service.searches.queries import lock_search
 from service.searches.specs import settle_budgets, spec_of
-from service.states import EventKind, JobState
+from service.states import JobState
 from workers.evaluator import JobName
 from workers.new_trials import add_designs
+from workers.warm_start import take_over
 from workers.workplace import LEASE_S, Claim, Ending, Workplace, work
 
 DEADLINE_S = 6 * 3600.0
@@ -72,14 +74,10 @@ def _finish(session: Session, claim: Claim, search_id: str, checked: Checked, en
         fail_preparation(session, claim.row_id, claim.attempt, problem.document())
     elif finish_preparation(session, claim.row_id, claim.attempt, ending.result["base_key"], dict(ending.result)):
         search = lock_search(session, search_id)
-        _warn(session, search, ending.result.get("warnings", []))
+        warn(session, search, ending.result.get("warnings", []))
         settle_budgets(search, ending.result["budget_bases"])
+        spec = spec_of(search)
         baseline = [Proposal(design, {}) for design in checked.space.uniform]
-        add_designs(session, search, spec_of(search), checked.space.network, baseline, baseline=True)
+        add_designs(session, search, spec, checked.space.network, baseline, baseline=True)
+        take_over(session, search, spec, checked.space)
         send_after_commit(session, TaskName.PLAN, search_id)
-
-
-def _warn(session: Session, search: Search, warnings: Sequence[str]) -> None:
-    search.warnings = [*search.warnings, *warnings]
-    for warning in warnings:
-        append_event(session, search.id, EventKind.NOTE, {"message": warning})

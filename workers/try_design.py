@@ -86,7 +86,7 @@ def _check_varied(space: Space, kinds: Iterable[Kind]) -> None:
 
 
 def _known_here(spec: SearchSpec, settings: Settings) -> Known:
-    """What is installed, and what was brought to the service whose database and home folder are used here."""
+    """What is installed, and what the service knows whose database and home folder are used here."""
     from workers.announce import local_known
 
     known = local_known()
@@ -95,7 +95,13 @@ def _known_here(spec: SearchSpec, settings: Settings) -> Known:
     upgrade(settings.resolved_database_url)
     with reading(make_engine(settings.resolved_database_url)) as session:
         brought = known_for(session, spec)
-    return replace(known, networks=brought.networks, datasets=brought.datasets, unready=brought.unready)
+    return replace(
+        known,
+        networks=brought.networks,
+        datasets=brought.datasets,
+        unready=brought.unready,
+        searches=brought.searches,
+    )
 
 
 def uniform_design(space: Space, ratio: float, precision: str | None, group_size: int | None) -> Design:

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "b4c1f0a96e27"
-down_revision = "e07b5a2c94d1"
+down_revision = "d3f6a81c2e57"
 branch_labels = None
 depends_on = None
 

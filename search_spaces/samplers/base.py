@@ -23,7 +23,8 @@ class ToldTrial:
         state: SUCCEEDED, INFEASIBLE or FAILED.
         values: by metric name; an infeasible trial may lack those that were not worth finding out.
         violations: by limit, the relative size of the miss, > 0 where it is missed; empty if all limits are met.
-        memo: what the sampler gave with the proposal; empty for a baseline trial.
+        memo: what the sampler gave with the proposal; empty for a trial that it has not proposed: of the baseline, or
+            of another search that this one began with.
         baseline: whether it belongs to the uniform sweep, which no sampler proposed.
     """
 

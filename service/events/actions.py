@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -17,11 +18,17 @@ def append_event(session: Session, search_id: str, kind: EventKind, data: dict[s
     Raises:
         NotFoundError: there is no such search.
     """
+    return append_events(session, search_id, kind, [data])[0]
+
+
+def append_events(session: Session, search_id: str, kind: EventKind, data: Sequence[dict[str, Any]]) -> list[Event]:
+    """As `append_event`, for many of one kind at once, in their order."""
     search = lock_search(session, search_id)
-    search.event_count += 1
+    first = search.event_count + 1
+    events = [Event(search_id=search_id, seq=seq, kind=str(kind), data=one) for seq, one in enumerate(data, first)]
+    search.event_count += len(events)
     search.version += 1
     search.updated_at = utc_now()
-    event = Event(search_id=search_id, seq=search.event_count, kind=str(kind), data=data)
-    session.add(event)
+    session.add_all(events)
     session.flush()
-    return event
+    return events

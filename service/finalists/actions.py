@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from service import leases
@@ -16,9 +16,22 @@ from service.searches.actions import settle
 from service.searches.queries import lock_search
 from service.states import EventKind, JobState, SearchState
 
+_TO_REPEAT = (JobState.FAILED, JobState.CANCELLED)
+
+
+def unconfirmed(session: Session, trial_ids: Sequence[int]) -> list[int]:
+    """Those of the trials that have not been confirmed, in their order."""
+    done = select(Finalist.trial_id).where(Finalist.trial_id.in_(trial_ids), Finalist.state == JobState.SUCCEEDED)
+    confirmed = set(session.scalars(done))
+    return [trial_id for trial_id in trial_ids if trial_id not in confirmed]
+
 
 def add_finalists(session: Session, search: Search, trial_ids: Sequence[int]) -> list[Finalist]:
-    """Add finalists and have them confirmed. `search` must be locked."""
+    """Add finalists and have them confirmed. `search` must be locked.
+
+    One that failed, or was dropped with its search, is confirmed anew.
+    """
+    session.execute(delete(Finalist).where(Finalist.trial_id.in_(trial_ids), Finalist.state.in_(_TO_REPEAT)))
     finalists = [Finalist(search_id=search.id, trial_id=trial_id) for trial_id in trial_ids]
     session.add_all(finalists)
     search.version += 1

@@ -6,6 +6,7 @@ Every function that takes a `Search` wants it locked by `lock_search` in the sam
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import func, select, update
@@ -77,6 +78,11 @@ def move(session: Session, search: Search, to_state: SearchState, reason: str = 
     """
     if to_state not in SEARCH_TRANSITIONS[search.state]:
         raise conflict(search, to_state)
+    enter(session, search, to_state, reason)
+
+
+def enter(session: Session, search: Search, to_state: SearchState, reason: str = "") -> None:
+    """As `move`, whatever the present state is: for who has looked at it."""
     now = utc_now()
     search.state = to_state
     search.activity = None
@@ -162,6 +168,13 @@ def report_progress(session: Session, search_id: str, stage: str, share: float, 
         return
     search.activity = {"stage": stage, "share": share, "message": message}
     append_event(session, search_id, EventKind.PROGRESS, search.activity)
+
+
+def warn(session: Session, search: Search, warnings: Sequence[str]) -> None:
+    """Add to what people are warned of."""
+    search.warnings = [*search.warnings, *warnings]
+    for warning in warnings:
+        append_event(session, search.id, EventKind.NOTE, {"message": warning})
 
 
 def conflict(search: Search, wanted: SearchState) -> StateConflictError:

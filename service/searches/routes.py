@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
 from search_spaces.check import Checked, check_spec
+from search_spaces.faults import Fault
 from search_spaces.parse import parse_spec
 from service.db import reading, transaction
 from service.edge import (
@@ -27,19 +28,30 @@ from service.edge import (
     PageToken,
     SearchId,
     StoppingDep,
+    body_of,
     etag_of,
     is_known,
     not_modified,
     preferred_wait_s,
     read_document,
+    read_model,
 )
-from service.errors import InvalidPageTokenError, ProblemError
+from service.errors import InvalidPageTokenError, InvalidRequestError, ProblemError
 from service.known import known_for
 from service.models import Search
 from service.paging import clamp_page_size, decode_token, encode_token
 from service.searches import actions
+from service.searches.extensions import Extension, extend
+from service.searches.forks import fork_spec
 from service.searches.queries import get_search, list_searches, lock_search, version_of
-from service.searches.schemas import CheckBody, SearchBody, SearchPage, check_body, search_body
+from service.searches.schemas import (
+    CheckBody,
+    ExtensionRequest,
+    SearchBody,
+    SearchPage,
+    check_body,
+    search_body,
+)
 from service.states import SearchState
 from service.trials.queries import progress_of
 
@@ -63,6 +75,15 @@ _SPEC_BODY: dict[str, Any] = {
         },
     }
 }
+_CHANGES_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            media_type: {"schema": {"type": "object", "additionalProperties": True}}
+            for media_type in ("application/json", "application/yaml")
+        },
+    }
+}
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 IdempotencyKey = Annotated[str | None, Header(description="the same key and body: the same search, made once")]
 Prefer = Annotated[str | None, Header(description="`wait=N`: answer when something changed, after N seconds at most")]
@@ -80,7 +101,8 @@ async def create_search(
     prefer: Prefer = None,
 ) -> Any:
     """Submit a spec, in JSON or YAML. Everything that can be wrong with it is found now, and nothing is stored then."""
-    shown = await run_in_threadpool(_create, request, engine, body, idempotency_key)
+    digest = hashlib.sha256(body).hexdigest()
+    shown = await run_in_threadpool(_create, engine, idempotency_key, digest, lambda: _check(request, engine, body))
     wait_s = preferred_wait_s(request)
     if wait_s is not None:
         await _wait(engine, stopping, shown.id, wait_s, lambda _version, state: state.is_final)
@@ -157,15 +179,62 @@ def resume_search(response: Response, engine: EngineDep, search_id: SearchId) ->
     return _change(response, engine, search_id, actions.resume)
 
 
-def _create(request: Request, engine: Engine, body: bytes, key: str | None) -> SearchBody:
-    if key is not None and not _KEY.fullmatch(key):
-        raise ProblemError("an Idempotency-Key has 1 to 255 printable ASCII characters without spaces")
-    digest = hashlib.sha256(body).hexdigest()
+@router.post("/{search_id}/extend", status_code=202, openapi_extra=body_of(ExtensionRequest))
+def extend_search(
+    request: Request,
+    response: Response,
+    engine: EngineDep,
+    search_id: SearchId,
+    body: BodyDep,
+    idempotency_key: IdempotencyKey = None,
+) -> SearchBody:
+    """Go on with a search that is over: more trials, and once more those that failed or were dropped.
+
+    Everything it has found stays, confirmed finalists too. With the same `Idempotency-Key`, once.
+    """
+    wanted = read_model(request, body, ExtensionRequest).extension()
+    shown = _extend(engine, search_id, wanted, idempotency_key, hashlib.sha256(body).hexdigest())
+    response.headers.update(_retry_after(shown.state))
+    return shown
+
+
+@router.post("/{search_id}/fork", status_code=202, openapi_extra=_CHANGES_BODY)
+def fork_search(
+    request: Request,
+    response: Response,
+    engine: EngineDep,
+    search_id: SearchId,
+    body: BodyDep,
+    idempotency_key: IdempotencyKey = None,
+) -> SearchBody:
+    """Submit the spec of a search with some parts replaced; the new search begins with what this one has found.
+
+    The body is a merge patch (RFC 7396) of the spec. Network, data set, space and recipe have to stay as they are.
+    """
+    digest = hashlib.sha256(f"fork {search_id} ".encode() + body).hexdigest()
+    shown = _create(engine, idempotency_key, digest, lambda: _check_fork(request, engine, search_id, body))
+    response.headers["Location"] = f"/v1/searches/{shown.id}"
+    response.headers.update(_retry_after(shown.state))
+    return shown
+
+
+def _extend(engine: Engine, search_id: str, wanted: Extension, key: str | None, digest: str) -> SearchBody:
+    _check_key(key)
+    with transaction(engine) as session:
+        search = lock_search(session, search_id)
+        extend(session, search, wanted, key, digest)
+        session.flush()
+        return _body(session, search)
+
+
+def _create(engine: Engine, key: str | None, digest: str, check: Callable[[], Checked]) -> SearchBody:
+    """Make the search of a request, unless that was made before; `digest` is of all that the request says."""
+    _check_key(key)
     with reading(engine) as session:
         earlier = actions.repeat_of(session, key, digest)
         if earlier is not None:
             return _body(session, earlier)
-    checked = _check(request, engine, body)
+    checked = check()
     try:
         with transaction(engine) as session:
             return _body(session, actions.create_search(session, checked, key, digest))
@@ -176,6 +245,23 @@ def _create(request: Request, engine: Engine, body: bytes, key: str | None) -> S
             if earlier is None:
                 raise
             return _body(session, earlier)
+
+
+def _check_key(key: str | None) -> None:
+    if key is not None and not _KEY.fullmatch(key):
+        raise ProblemError("an Idempotency-Key has 1 to 255 printable ASCII characters without spaces")
+
+
+def _check_fork(request: Request, engine: Engine, search_id: str, body: bytes) -> Checked:
+    changes = read_document(request, body, allow_yaml=True)
+    if not isinstance(changes, dict):
+        message = "write an object with the parts of the spec that are to differ"
+        raise InvalidRequestError(message, faults=[Fault("", message)])
+    with reading(engine) as session:
+        parent = get_search(session, search_id)
+        spec = fork_spec(parent, changes)
+        known = known_for(session, spec, parent.sources)
+    return check_spec(spec, known)
 
 
 def _check(request: Request, engine: Engine, body: bytes) -> Checked:

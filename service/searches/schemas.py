@@ -5,12 +5,13 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from search_spaces.check import Checked
 from search_spaces.reach import symbolic_reach
-from search_spaces.spec import SearchSpec
+from search_spaces.spec import MOST_TRIALS, SearchSpec
 from service.models import Search
+from service.searches.extensions import Extension
 from service.searches.specs import budgets_of
 from service.states import SearchState
 from service.trials.queries import Progress
@@ -35,6 +36,14 @@ class BudgetBody(BaseModel):
     bound: float | None
 
 
+class ExtensionBody(BaseModel):
+    """What was added to the budget once the search was over."""
+
+    at: datetime
+    trials: int
+    wall_time_s: float | None
+
+
 class SearchBody(BaseModel):
     """A search. `problem` says why a failed one failed; `base` is the report on its trained network."""
 
@@ -49,10 +58,28 @@ class SearchBody(BaseModel):
     activity: ActivityBody | None
     problem: dict[str, Any] | None
     base: dict[str, Any] | None
+    extensions: list[ExtensionBody]
     created_at: datetime
     updated_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+
+
+class ExtensionRequest(BaseModel):
+    """What is added to the budget of a search that is over.
+
+    Attributes:
+        trials: that the sampler may propose beyond those that there are.
+        wall_time_s: for the extension alone; default: what the spec gives a search, counted from now.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    trials: int = Field(ge=1, le=MOST_TRIALS)
+    wall_time_s: FiniteFloat | None = Field(default=None, gt=0.0)
+
+    def extension(self) -> Extension:
+        return Extension(self.trials, self.wall_time_s)
 
 
 class SearchPage(BaseModel):
@@ -99,6 +126,7 @@ def search_body(search: Search, progress: Progress) -> SearchBody:
         activity=search.activity and ActivityBody.model_validate(search.activity),
         problem=search.problem,
         base=search.base_report,
+        extensions=[ExtensionBody.model_validate(one) for one in search.extensions],
         created_at=search.created_at,
         updated_at=search.updated_at,
         started_at=search.started_at,

@@ -15,52 +15,90 @@ from search_spaces.design import Design
 from search_spaces.objectives import Outcome, Provenance, TrialState
 from service import leases
 from service.cost_models.actions import add_residual
-from service.events.actions import append_event
+from service.events.actions import append_event, append_events
 from service.measurements.actions import NewMeasurement, record
-from service.models import Search, Trial
+from service.models import Search, Trial, utc_now
 from service.searches.actions import settle
 from service.searches.queries import lock_search
-from service.states import EventKind, SearchState
+from service.states import EventKind, Obtained, SearchState
+
+
+@dataclass(frozen=True)
+class KnownOutcome:
+    """What a trial ends with that nobody has to run.
+
+    Attributes:
+        origin: the trial that found it, {search, trial, name}; None where it was told without any work.
+    """
+
+    outcome: Outcome
+    obtained: Obtained = Obtained.EVALUATED
+    origin: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
 class NewTrial:
-    """A design to be tried. `key` is `design_key`; `memo` is what its sampler wants to have back.
+    """A design to be tried, unless its outcome is known.
 
-    `certificates` say what it takes of the limits that need no work.
+    Attributes:
+        key: `design_key`.
+        memo: what its sampler wants to have back.
+        certificates: what it takes of the limits that need no work.
+        outcome_key: None where it cannot be told.
     """
 
     design: Design
     key: str
     memo: Mapping[str, Any]
     certificates: tuple[Certificate, ...] = ()
+    outcome_key: str | None = None
+    known: KnownOutcome | None = None
 
 
 def add_trials(session: Session, search: Search, new: Sequence[NewTrial], *, baseline: bool = False) -> list[Trial]:
-    """Add queued trials with the next numbers; nothing is sent. `search` must be locked.
+    """Add trials with the next numbers, queued or ended; nothing is sent. `search` must be locked.
 
     Raises:
         sqlalchemy.exc.IntegrityError: the search has a design already.
     """
     last = session.scalar(select(func.max(Trial.number)).where(Trial.search_id == search.id))
     first = 0 if last is None else last + 1
-    trials = [
-        Trial(
-            search_id=search.id,
-            number=first + index,
-            baseline=baseline,
-            state=str(TrialState.QUEUED),
-            design=one.design.to_json(),
-            design_key=one.key,
-            memo=dict(one.memo),
-            certificate=[certificate.to_json() for certificate in one.certificates],
-        )
-        for index, one in enumerate(new)
-    ]
+    trials = [_row(search, number, one, baseline) for number, one in enumerate(new, first)]
     session.add_all(trials)
     search.version += 1
     session.flush()
+    ended = [_event_data(trial) for trial, one in zip(trials, new, strict=True) if one.known is not None]
+    if ended:
+        append_events(session, search.id, EventKind.TRIAL, ended)
     return trials
+
+
+def _row(search: Search, number: int, new: NewTrial, baseline: bool) -> Trial:
+    trial = Trial(
+        search_id=search.id,
+        number=number,
+        baseline=baseline,
+        state=str(TrialState.QUEUED),
+        design=new.design.to_json(),
+        design_key=new.key,
+        memo=dict(new.memo),
+        certificate=[certificate.to_json() for certificate in new.certificates],
+        outcome_key=new.outcome_key,
+    )
+    if new.known is not None:
+        _end(search, trial, new.known)
+    return trial
+
+
+def _end(search: Search, trial: Trial, known: KnownOutcome) -> None:
+    """End a row that is being added: nobody can have claimed it."""
+    search.finished_count += 1
+    trial.state, trial.reason = str(known.outcome.state), known.outcome.reason
+    trial.values, trial.details = dict(known.outcome.values), dict(known.outcome.details)
+    trial.sources = {name: str(source) for name, source in known.outcome.sources.items()}
+    trial.finish_number, trial.finished_at = search.finished_count, utc_now()
+    trial.obtained = str(known.obtained)
+    trial.origin = None if known.origin is None else dict(known.origin)
 
 
 def start_trial(session: Session, trial_id: int, owner: str, lease_s: float) -> int | None:
@@ -116,7 +154,11 @@ def _compare(session: Session, trial_id: int, outcome: Outcome) -> None:
 
 def _tell(session: Session, trial_id: int) -> None:
     trial = session.get_one(Trial, trial_id, populate_existing=True)
-    data = {
+    append_event(session, trial.search_id, EventKind.TRIAL, _event_data(trial))
+
+
+def _event_data(trial: Trial) -> dict[str, Any]:
+    return {
         "number": trial.number,
         "state": trial.state,
         "baseline": trial.baseline,
@@ -124,8 +166,9 @@ def _tell(session: Session, trial_id: int) -> None:
         "values": trial.values,
         "sources": trial.sources,
         "reason": trial.reason,
+        "obtained": trial.obtained,
+        "origin": trial.origin,
     }
-    append_event(session, trial.search_id, EventKind.TRIAL, data)
 
 
 def _sane(outcome: Outcome) -> Outcome:

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session, defer
 
 from service.errors import NotFoundError
 from service.models import Finalist, Search, Trial
-from service.states import TrialState
+from service.states import Obtained, TrialState
 
 WITHOUT_DETAILS = (defer(Trial.details, raiseload=True), defer(Finalist.details, raiseload=True))
 """Query options: the details of thousands of trials are long, and seldom wanted."""
@@ -22,8 +22,10 @@ class Progress:
     """How many trials there are of which kind, the uniform baseline included.
 
     Attributes:
-        total: the baseline and the budget; of a search that is over, the trials that there are.
+        total: the baseline, the inherited ones and the budget; of a search that is over, the trials that there are.
         done: those that ended, in whatever way.
+        reused: those that another search's trial has answered, baseline included.
+        inherited: those that were taken over, which count against no budget.
     """
 
     total: int
@@ -36,15 +38,17 @@ class Progress:
     cancelled: int
     baseline_total: int
     baseline_done: int
+    reused: int
+    inherited: int
 
 
 def progress_of(session: Session, searches: Sequence[Search]) -> dict[str, Progress]:
     """The progress of each search, by id, in one query."""
-    counts: dict[str, Counter[tuple[TrialState, bool]]] = defaultdict(Counter)
-    kinds = (Trial.search_id, Trial.state, Trial.baseline)
+    counts: dict[str, Counter[_TrialKind]] = defaultdict(Counter)
+    kinds = (Trial.search_id, Trial.state, Trial.baseline, Trial.obtained)
     query = select(*kinds, func.count()).where(Trial.search_id.in_([search.id for search in searches]))
-    for search_id, state, baseline, count in session.execute(query.group_by(*kinds)):
-        counts[search_id][TrialState(state), baseline] = count
+    for search_id, state, baseline, obtained, count in session.execute(query.group_by(*kinds)):
+        counts[search_id][TrialState(state), baseline, Obtained(obtained)] = count
     return {search.id: _progress(search, counts[search.id]) for search in searches}
 
 
@@ -74,15 +78,23 @@ def get_trial(session: Session, search_id: str, number: int) -> tuple[Trial, Fin
     return row[0], row[1]
 
 
-def _progress(search: Search, counts: Mapping[tuple[TrialState, bool], int]) -> Progress:
-    def count(*states: TrialState, baseline: bool | None = None) -> int:
-        return sum(n for (state, base), n in counts.items() if state in states and baseline in (None, base))
+_TrialKind = tuple[TrialState, bool, Obtained]
+"""State, whether it is of the baseline, and how it came by its outcome."""
+
+
+def _progress(search: Search, counts: Mapping[_TrialKind, int]) -> Progress:
+    def count(*states: TrialState, baseline: bool | None = None, obtained: Obtained | None = None) -> int:
+        return sum(
+            number
+            for (state, is_base, how), number in counts.items()
+            if (not states or state in states) and baseline in (None, is_base) and obtained in (None, how)
+        )
 
     final = tuple(state for state in TrialState if state.is_final)
-    baseline_total = count(*TrialState, baseline=True)
-    planned = baseline_total + int(search.spec["budget"]["trials"])
+    baseline_total, inherited = count(baseline=True), count(obtained=Obtained.INHERITED)
+    planned = baseline_total + inherited + int(search.spec["budget"]["trials"])
     return Progress(
-        total=count(*TrialState) if search.state.is_final else planned,
+        total=count() if search.state.is_final else planned,
         done=count(*final),
         queued=count(TrialState.QUEUED),
         running=count(TrialState.RUNNING),
@@ -92,4 +104,6 @@ def _progress(search: Search, counts: Mapping[tuple[TrialState, bool], int]) -> 
         cancelled=count(TrialState.CANCELLED),
         baseline_total=baseline_total,
         baseline_done=count(*final, baseline=True),
+        reused=count(obtained=Obtained.REUSED),
+        inherited=inherited,
     )

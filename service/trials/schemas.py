@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from search_spaces.objectives import Provenance
 from service.models import Finalist, Trial
-from service.states import JobState, TrialState
+from service.states import JobState, Obtained, TrialState
 
 
 class ConfirmedBody(BaseModel):
@@ -21,10 +21,19 @@ class ConfirmedBody(BaseModel):
     reason: str
 
 
+class OriginBody(BaseModel):
+    """The trial that found an outcome: the id of its search, its number there, and that search's name."""
+
+    search: str
+    trial: int
+    name: str
+
+
 class TrialBody(BaseModel):
     """A trial. `confirmed` is there once it has been chosen as a finalist.
 
-    `sources` says of each value that a device tells whether it was measured, simulated or predicted.
+    `sources` says of each value that a device tells whether it was measured, simulated or predicted; `origin` whose
+    trial found them, where this one was not evaluated itself.
     """
 
     number: int
@@ -35,6 +44,8 @@ class TrialBody(BaseModel):
     reason: str
     attempt: int
     baseline: bool
+    obtained: Obtained
+    origin: OriginBody | None
     confirmed: ConfirmedBody | None
     started_at: datetime | None
     finished_at: datetime | None
@@ -119,6 +130,8 @@ def _fields(trial: Trial, finalist: Finalist | None) -> dict[str, Any]:
         "reason": trial.reason,
         "attempt": trial.attempt,
         "baseline": trial.baseline,
+        "obtained": Obtained(trial.obtained),
+        "origin": trial.origin and OriginBody.model_validate(trial.origin),
         "confirmed": confirmed,
         "started_at": trial.started_at,
         "finished_at": trial.finished_at,

@@ -23,9 +23,10 @@ from search_spaces.check import check_spec
 from search_spaces.datasets import Task, dataset_from_json
 from search_spaces.faults import SpecError
 from search_spaces.parse import parse_document, parse_spec
+from search_spaces.refusals import plain_faults
 from service.datasets.queries import find_dataset
 from service.db import transaction
-from service.edge import EngineDep, NameInQuery, PageToken, SearchId, check_same_site
+from service.edge import EngineDep, NameInQuery, PageToken, SearchId, SearchInQuery, check_same_site
 from service.errors import InvalidPageTokenError, InvalidRequestError, NotFoundError, StateConflictError
 from service.examples import example_path, own_example
 from service.exports.actions import request_export
@@ -37,7 +38,10 @@ from service.refinements.actions import cancel_refinement, request_refinement
 from service.refinements.queries import list_refinements
 from service.refinements.schemas import RefinementRequest
 from service.searches import actions
+from service.searches.extensions import extend
+from service.searches.forks import fork_spec
 from service.searches.queries import get_search, list_searches, lock_search
+from service.searches.schemas import ExtensionRequest
 from service.states import EventKind
 from service.trials.fronts import find_front, list_finalists
 from service.trials.queries import list_trials, progress_of
@@ -91,8 +95,17 @@ def list_page(request: Request, session: Reading, page_token: PageToken = None) 
 
 
 @router.get("/searches/new")
-def new_page(request: Request, session: Reading, network: NameInQuery = None, dataset: NameInQuery = None) -> Response:
-    """The form, with an example that runs as it is, or one for a network or images of one's own."""
+def new_page(
+    request: Request,
+    session: Reading,
+    network: NameInQuery = None,
+    dataset: NameInQuery = None,
+    fork: SearchInQuery = None,
+) -> Response:
+    """The form, with an example that runs as it is, one for a network or images of one's own, or another's spec."""
+    if fork is not None:
+        spec = fork_spec(get_search(session, fork), {}).model_dump(mode="json", exclude_defaults=True)
+        return _editor_page(request, build_editor(yaml.safe_dump(spec, sort_keys=False)))
     if network is None and dataset is None:
         return _editor_page(request, build_editor(example_path().read_text(encoding="utf-8")))
     row = None if dataset is None else find_dataset(session, dataset)
@@ -169,6 +182,18 @@ def refine(engine: EngineDep, form: FormFields, search_id: SearchId) -> Response
 def stop_refining(engine: EngineDep, form: FormFields, search_id: SearchId, refinement_id: SearchId) -> Response:
     with transaction(engine) as session:
         cancel_refinement(session, refinement_id)
+    return redirect(f"/searches/{search_id}")
+
+
+@router.post("/searches/{search_id}/extend")
+def extend_search(engine: EngineDep, form: FormFields, search_id: SearchId) -> Response:
+    """Go on with a search that is over."""
+    try:
+        wanted = ExtensionRequest.model_validate({"trials": form.get("trials", "")})
+    except ValidationError as error:
+        raise InvalidRequestError("the search was not extended", faults=plain_faults(error.errors())) from None
+    with suppress(StateConflictError), transaction(engine) as session:  # somebody else was faster
+        extend(session, lock_search(session, search_id), wanted.extension(), None, "")
     return redirect(f"/searches/{search_id}")
 
 

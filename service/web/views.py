@@ -6,7 +6,7 @@ The templates only place what is here; the words and figures are decided in this
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import compress
 from operator import not_
 from typing import Any, TypeVar
@@ -31,6 +31,8 @@ from service.wording import (
     describe_activity,
     describe_design,
     describe_file,
+    describe_obtained,
+    describe_origin,
     describe_training,
     describe_values,
     describe_weights,
@@ -94,6 +96,8 @@ class TrialRow:
     cells: tuple[str, ...]
     design: str
     reason: str
+    origin: str
+    origin_url: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,9 +146,12 @@ class SearchView:
     activity: str
     elapsed: str
     progress: Progress
+    obtained: str
     best: str
     of_base: str
     verbs: tuple[str, ...]
+    can_extend: bool
+    usual_extension: int
     waiting_for: str
     warnings: tuple[str, ...]
     problem: Mapping[str, Any] | None
@@ -182,6 +189,9 @@ def search_view(rows: SearchRows) -> SearchView:
         activity=describe_activity(search.activity),
         elapsed=_elapsed(search),
         progress=rows.progress,
+        obtained=describe_obtained(asdict(rows.progress)),
+        can_extend=search.state.is_final and search.base_key is not None,
+        usual_extension=int(search.spec["budget"]["trials"]),
         best=best_values(spec.objectives, (trial.values for trial in rows.everyone if trial.is_feasible)),
         of_base=describe_values((search.base_report or {}).get("values", {}), spec.objectives),
         verbs=verbs_of(search.state),
@@ -234,6 +244,8 @@ def trial_row(trial: Trial, metrics: Sequence[str]) -> TrialRow:
         cells=tuple(show_value(metric, trial.values, trial.sources) for metric in metrics),
         design=describe_design(trial.design),
         reason=trial.reason,
+        origin=describe_origin(trial.origin),
+        origin_url=f"/searches/{trial.origin['search']}" if trial.origin else "",
     )
 
 

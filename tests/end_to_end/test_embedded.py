@@ -94,6 +94,23 @@ def test_answers_do_not_wait_for_delayed_acknowledgements(embedded):
     assert min(seconds[5:]) < 0.03, seconds  # where they do, each waits for 40 ms
 
 
+def test_the_same_search_again_evaluates_nothing_and_an_extension_goes_on(embedded, first_search):
+    document = digits_spec(name="again")
+    document["evaluation"]["measure"] = "where_it_matters"
+    search_id = embedded.submit(document)
+    assert embedded.await_end(search_id)["state"] == "succeeded"
+    first, again = embedded.trials(first_search), embedded.trials(search_id)
+    assert [trial["values"] for trial in again] == [trial["values"] for trial in first]
+    assert {trial["obtained"] for trial in again} == {"reused"}
+    assert [trial["origin"]["trial"] for trial in again] == [trial["number"] for trial in first]
+    answer = httpx.post(f"{embedded.url}/v1/searches/{search_id}/extend", json={"trials": 2}, timeout=30)
+    assert answer.status_code == 202, answer.text
+    search = embedded.await_end(search_id)
+    assert search["state"] == "succeeded", search
+    assert_complete(embedded, search_id, budget=5)
+    assert [trial["obtained"] for trial in embedded.trials(search_id)[len(first) :]] == ["evaluated"] * 2
+
+
 PARTS = ["workers.evaluator", "--queues trials", "--queues control", "uvicorn", "supervisor"]
 
 

@@ -261,6 +261,8 @@ class TestRead:
             "cancelled": 0,
             "baseline_total": 3,
             "baseline_done": 1,
+            "reused": 0,
+            "inherited": 0,
         }
 
 

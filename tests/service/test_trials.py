@@ -67,6 +67,8 @@ class TestTrials:
             "reason": "",
             "attempt": 1,
             "baseline": True,
+            "obtained": "evaluated",
+            "origin": None,
             "confirmed": None,
         }
 

@@ -52,7 +52,7 @@ def behave(deed):
 
 
 def prepare(arguments, home, progress):
-    return {"base_key": "b" * 64, "accuracy": 0.9}
+    return {"base_key": "b" * 64, "accuracy": 0.9, "budget_bases": {}}
 
 
 def not_finite(arguments, home, progress):
