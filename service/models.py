@@ -120,6 +120,7 @@ class Search(Row):
     Attributes:
         version: counts changes; makes the ETag.
         budgets: the spec's budget limits and what they come to; see `search_spaces.budgets.Budget`.
+        sampler: the one that it has, and why where it was chosen; see `search_spaces.choose_sampler`.
         sources: what the spec's names stood for when it was accepted; see `search_spaces.known.Sources`.
         resume_to: the state that a paused search goes back to.
         activity: the last progress report, {stage, share, message}; None when nothing has been said yet.
@@ -140,6 +141,7 @@ class Search(Row):
     spec: Mapped[dict[str, Any]]
     sources: Mapped[dict[str, Any]] = mapped_column(default=dict)
     budgets: Mapped[list[Any]] = mapped_column(default=list)
+    sampler: Mapped[dict[str, Any]] = mapped_column(default=dict)
     idempotency_key: Mapped[str | None] = mapped_column(String(255), unique=True)
     body_digest: Mapped[str] = mapped_column(String(64))
     warnings: Mapped[list[Any]] = mapped_column(default=list)

@@ -16,9 +16,11 @@ from service.states import JobState
 from service.units import ABSENT, show_with_unit, unit_of
 from service.wording import (
     counted,
+    describe_budget,
     describe_design,
     describe_obtained,
     describe_origin,
+    describe_sampler,
     describe_training,
     describe_values,
     describe_weights,
@@ -69,6 +71,9 @@ def search_summary(search: Json) -> RenderableType:
         table.add_row("of these", obtained)
     for one in search.get("extensions") or []:
         table.add_row("extended", f"{one['at'][:16].replace('T', ' ')} by {counted(one['trials'], 'trial')}")
+    table.add_row("sampler", Text(describe_sampler(search["sampler"])))
+    for budget in search["budgets"]:
+        table.add_row("budget", Text(describe_budget(budget)))
     if search["waiting_for"]:
         table.add_row("waits for", Text(search["waiting_for"]))
     for warning in search.get("warnings") or []:

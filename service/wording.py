@@ -12,7 +12,8 @@ from typing import Any
 
 from search_spaces import pareto
 from search_spaces.objectives import Direction, Metric, Provenance
-from search_spaces.spec import ObjectiveSpec, SearchSpec
+from search_spaces.rank_correlation import LEAST_CORRELATION
+from search_spaces.spec import BASE, ObjectiveSpec, SearchSpec
 from service.units import show_with_unit, unit_of
 
 NO_SOURCES: Mapping[str, str] = {}
@@ -62,6 +63,31 @@ def describe_values(values: Mapping[str, float], objectives: Sequence[ObjectiveS
     """Such as `accuracy 90.20 %, latency 0.412 ms`."""
     known = [objective.metric for objective in objectives if objective.metric in values]
     return ", ".join(f"{unit_of(metric).title} {show_with_unit(metric, values[metric])}" for metric in known)
+
+
+def describe_budget(budget: Mapping[str, Any]) -> str:
+    """Such as `MACs at most 50 % of the base: 12.3 of 24.6 M`."""
+    metric = budget["metric"]
+    whole = "the base" if budget["relative_to"] == BASE else f"the base in {budget['relative_to']}"
+    text = f"{unit_of(metric).title} at most {100 * budget['at_most']:g} % of {whole}"
+    if budget["base"] is None:
+        return f"{text}, which is still to be measured"
+    bound = budget["at_most"] * budget["base"]
+    return f"{text}: {show_with_unit(metric, bound)} of {show_with_unit(metric, budget['base'])}"
+
+
+def describe_sampler(sampler: Mapping[str, Any]) -> str:
+    """Its name, why it was chosen, and how well it predicts."""
+    text = f"{sampler['name']}: {sampler['why']}" if sampler["why"] else str(sampler["name"])
+    ranked = sampler["rank_correlation"]
+    if ranked is None:
+        return text
+    title = unit_of(ranked["metric"]).title
+    if ranked["value"] is None:
+        return f"{text}. Predicted {title}: {counted(ranked['trials'], 'trial')} to judge it by, too few"
+    judged = f"rank correlation {ranked['value']:.2f} with what was found, over the last {ranked['trials']} trials"
+    aside = "" if ranked["value"] >= LEAST_CORRELATION else "; it is left aside until it is better"
+    return f"{text}. Predicted {title}: {judged}{aside}"
 
 
 def best_values(objectives: Sequence[ObjectiveSpec], feasible: Iterable[Mapping[str, float]]) -> str:

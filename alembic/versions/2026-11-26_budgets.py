@@ -1,4 +1,4 @@
-"""Budgets: what the budget limits of a search come to, and each trial's certificate that it keeps them."""
+"""What the budget limits of a search come to, the sampler it took, and each trial's certificate."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ depends_on = None
 def upgrade() -> None:
     with op.batch_alter_table("searches", schema=None) as batch_op:
         batch_op.add_column(sa.Column("budgets", sa.JSON(), nullable=False, server_default="[]"))
-        batch_op.alter_column("budgets", server_default=None)
+        batch_op.add_column(sa.Column("sampler", sa.JSON(), nullable=False, server_default="{}"))
     with op.batch_alter_table("trials", schema=None) as batch_op:
         batch_op.add_column(sa.Column("certificate", sa.JSON(), nullable=False, server_default="[]"))
-        batch_op.alter_column("certificate", server_default=None)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from search_spaces.foreseen import ForeseenLimits
 from search_spaces.objectives import DEVICE_METRICS, Direction
 from search_spaces.quality import is_share, to_log_odds
+from search_spaces.rank_correlation import JUDGED_TRIALS, LEAST_CORRELATION, spearman
 from search_spaces.samplers.encoding import Encoding
 from search_spaces.samplers.gaussian_process import GaussianProcess, Hyperparameters, Inputs, choose
 from search_spaces.space import Indices, Space
@@ -33,7 +34,6 @@ MOST_TRIALS = 256
 """That a process is fitted to: half of them the best, the others spread over all that was told."""
 REFIT_GROWTH = 1.2
 """Hyperparameters are chosen again when so many times as many trials were told."""
-JUDGED_TRIALS, JUDGED_FROM, LEAST_CORRELATION = 40, 12, 0.3
 
 
 @dataclass(frozen=True)
@@ -108,12 +108,7 @@ class Predictor:
     @property
     def rank_correlation(self) -> float | None:
         """Spearman's, over the trials judged last; None while there are too few."""
-        if len(self._judged) < JUDGED_FROM:
-            return None
-        predicted, found = (np.argsort(np.argsort(column)) for column in np.array(self._judged).T)
-        if np.ptp(np.array(self._judged), axis=0).min() == 0:
-            return 0.0
-        return float(np.corrcoef(predicted, found)[0, 1])
+        return spearman(self._judged)
 
     @property
     def is_trusted(self) -> bool:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from search_spaces.check import Checked
+from search_spaces.choose_sampler import choose_sampler
 from service.errors import IdempotencyKeyReusedError, StateConflictError
 from service.events.actions import append_event
 from service.models import Finalist, Preparation, Search, SearchWork, Trial, utc_now
@@ -33,6 +35,7 @@ def create_search(session: Session, checked: Checked, idempotency_key: str | Non
         spec=checked.spec.model_dump(mode="json"),
         sources=checked.sources.model_dump(),
         budgets=[one.model_dump(mode="json") for one in checked.budgets],
+        sampler=asdict(choose_sampler(checked.spec, checked.space)),
         idempotency_key=idempotency_key,
         body_digest=body_digest,
         warnings=list(checked.warnings),

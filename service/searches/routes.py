@@ -43,6 +43,7 @@ from service.paging import clamp_page_size, decode_token, encode_token
 from service.searches import actions
 from service.searches.extensions import Extension, extend
 from service.searches.forks import fork_spec
+from service.searches.predictions import rank_correlation
 from service.searches.queries import get_search, list_searches, lock_search, version_of
 from service.searches.schemas import (
     CheckBody,
@@ -297,7 +298,7 @@ def _body(session: Session, search: Search) -> SearchBody:
 
 def _bodies(session: Session, searches: list[Search]) -> list[SearchBody]:
     progress = progress_of(session, searches)
-    return [search_body(search, progress[search.id]) for search in searches]
+    return [search_body(one, progress[one.id], rank_correlation(session, one)) for one in searches]
 
 
 async def _wait(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -12,6 +13,7 @@ from search_spaces.reach import symbolic_reach
 from search_spaces.spec import MOST_TRIALS, SearchSpec
 from service.models import Search
 from service.searches.extensions import Extension
+from service.searches.predictions import RankCorrelation
 from service.searches.specs import budgets_of
 from service.states import SearchState
 from service.trials.queries import Progress
@@ -36,6 +38,22 @@ class BudgetBody(BaseModel):
     bound: float | None
 
 
+class RankCorrelationBody(BaseModel):
+    """Spearman's, of a score as it was predicted before trials ran and as they found it; null while there are few."""
+
+    metric: str
+    trials: int
+    value: float | None
+
+
+class SamplerBody(BaseModel):
+    """The sampler that the search has, why where it was chosen, and how well it predicts, where it does."""
+
+    name: str
+    why: str
+    rank_correlation: RankCorrelationBody | None
+
+
 class ExtensionBody(BaseModel):
     """What was added to the budget once the search was over."""
 
@@ -52,6 +70,7 @@ class SearchBody(BaseModel):
     state: SearchState
     progress: Progress
     spec: SearchSpec
+    sampler: SamplerBody
     budgets: list[BudgetBody]
     warnings: list[str]
     waiting_for: str
@@ -113,13 +132,14 @@ class CheckBody(BaseModel):
     waiting_for: str
 
 
-def search_body(search: Search, progress: Progress) -> SearchBody:
+def search_body(search: Search, progress: Progress, ranked: RankCorrelation | None) -> SearchBody:
     return SearchBody(
         id=search.id,
         name=search.name,
         state=search.state,
         progress=progress,
         spec=SearchSpec.model_validate(search.spec),
+        sampler=sampler_body(search, ranked),
         budgets=[BudgetBody(**one.model_dump(), bound=one.bound) for one in budgets_of(search)],
         warnings=[str(warning) for warning in search.warnings],
         waiting_for=search.waiting_for,
@@ -131,6 +151,14 @@ def search_body(search: Search, progress: Progress) -> SearchBody:
         updated_at=search.updated_at,
         started_at=search.started_at,
         finished_at=search.finished_at,
+    )
+
+
+def sampler_body(search: Search, ranked: RankCorrelation | None) -> SamplerBody:
+    correlation = None if ranked is None else RankCorrelationBody(**asdict(ranked))
+    named = search.spec.get("sampler", {}).get("name", "")  # of searches from before samplers were chosen
+    return SamplerBody(
+        name=search.sampler.get("name", named), why=search.sampler.get("why", ""), rank_correlation=correlation
     )
 
 

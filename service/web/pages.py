@@ -40,6 +40,7 @@ from service.refinements.schemas import RefinementRequest
 from service.searches import actions
 from service.searches.extensions import extend
 from service.searches.forks import fork_spec
+from service.searches.predictions import rank_correlation
 from service.searches.queries import get_search, list_searches, lock_search
 from service.searches.schemas import ExtensionRequest
 from service.states import EventKind
@@ -234,6 +235,7 @@ def _read(session: Session, search: Search, page_number: int) -> views.SearchRow
         progress=progress_of(session, [search])[search.id],
         everyone=queries.all_trials(session, search.id),
         front=find_front(session, search),
+        ranked=rank_correlation(session, search),
         finalists=list_finalists(session, search.id),
         exports=list_exports(session, search.id, views.MOST_LISTED),
         refinements=list_refinements(session, search.id, views.MOST_LISTED),

@@ -18,7 +18,9 @@ from search_spaces.spec import ObjectiveSpec, SearchSpec
 from service.exports.queries import ExportRow
 from service.models import Artifact, Finalist, Search, Trial, utc_now
 from service.refinements.queries import RefinementRow, is_kept
-from service.searches.specs import spec_of
+from service.searches.predictions import RankCorrelation
+from service.searches.schemas import sampler_body
+from service.searches.specs import budgets_of, spec_of
 from service.states import JobState, SearchState
 from service.trials.fronts import Front, Member
 from service.trials.queries import Progress
@@ -29,10 +31,12 @@ from service.wording import (
     RefinedFigure,
     best_values,
     describe_activity,
+    describe_budget,
     describe_design,
     describe_file,
     describe_obtained,
     describe_origin,
+    describe_sampler,
     describe_training,
     describe_values,
     describe_weights,
@@ -79,6 +83,7 @@ class SearchRows:
     progress: Progress
     everyone: Sequence[TrialFacts]
     front: Front
+    ranked: RankCorrelation | None
     finalists: Sequence[Member]
     exports: Sequence[ExportRow]
     refinements: Sequence[RefinementRow]
@@ -149,6 +154,8 @@ class SearchView:
     obtained: str
     best: str
     of_base: str
+    sampler: str
+    budgets: tuple[str, ...]
     verbs: tuple[str, ...]
     can_extend: bool
     usual_extension: int
@@ -194,6 +201,8 @@ def search_view(rows: SearchRows) -> SearchView:
         usual_extension=int(search.spec["budget"]["trials"]),
         best=best_values(spec.objectives, (trial.values for trial in rows.everyone if trial.is_feasible)),
         of_base=describe_values((search.base_report or {}).get("values", {}), spec.objectives),
+        sampler=describe_sampler(sampler_body(search, rows.ranked).model_dump()),
+        budgets=tuple(describe_budget(one.model_dump()) for one in budgets_of(search)),
         verbs=verbs_of(search.state),
         waiting_for=search.waiting_for,
         warnings=tuple(str(warning) for warning in search.warnings),

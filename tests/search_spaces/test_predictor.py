@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 from search_spaces.choose_sampler import choose_sampler
 from search_spaces.foreseen import ForeseenLimits
 from search_spaces.objectives import TrialState
+from search_spaces.rank_correlation import JUDGED_FROM
 from search_spaces.samplers import ToldTrial, make_sampler
 from search_spaces.samplers.acquisition import hypervolume_improvement, non_dominated, quadrature
 from search_spaces.samplers.encoding import Encoding
 from search_spaces.samplers.gaussian_process import GaussianProcess, Hyperparameters, Inputs, choose
 from search_spaces.samplers.history import History
-from search_spaces.samplers.predictor import JUDGED_FROM, MOST_TRIALS, Predictor
+from search_spaces.samplers.predictor import MOST_TRIALS, Predictor
 from search_spaces.spec import LimitSpec
 from search_spaces.testing import chain_space, contract_spec
 
