@@ -71,6 +71,11 @@ def open_session(engine: Engine, *, read_only: bool = False) -> Session:
     return Session(engine.execution_options(**options), autoflush=False)
 
 
+def is_read_only(session: Session) -> bool:
+    """Whether it is one of `reading`."""
+    return bool(session.get_bind().get_execution_options().get(_READ_ONLY, False))
+
+
 def commit(session: Session) -> None:
     """Commit, then run the session's `after_commit` actions. An action that fails is logged: rows are the truth."""
     session.commit()

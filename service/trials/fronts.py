@@ -1,4 +1,4 @@
-"""The front of a search, found from its rows: quick at thousands of trials, since it loads no more than it judges."""
+"""The front of a search, found from its rows. It is never stored; see `service.trials.standing`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from sqlalchemy.orm import Session
 from search_spaces import pareto
 from search_spaces.spec import ObjectiveSpec, SearchSpec
 from service.models import Finalist, Search, Trial
-from service.states import JobState, TrialState
+from service.states import JobState
 from service.trials.queries import WITHOUT_DETAILS
+from service.trials.standing import Judged, standing_of
 
 Member = tuple[Trial, Finalist | None]
 
@@ -35,41 +36,31 @@ class Front:
     knee: int | None
 
 
-@dataclass(frozen=True)
-class _Judged:
-    id: int
-    number: int
-    baseline: bool
-    values: Mapping[str, float]
-
-
 def find_front(session: Session, search: Search) -> Front:
     """Judge every succeeded trial of the search. Empty fronts have hypervolume 0 and no reference point."""
     objectives = SearchSpec.model_validate(search.spec).objectives
-    judged = _load_judged(session, search.id, objectives)
-    if not judged:
+    standing = standing_of(session, search)
+    if not standing.front:
         return Front((), (), 0.0, 0.0, {}, None)
-    reference = pareto.reference_point([one.values for one in judged], objectives)
-    front = _best(judged, objectives)
-    baseline = _best([one for one in judged if one.baseline], objectives)
-    knee = pareto.knee([one.values for one in front], objectives)
-    rows = _load_members(session, {one.id for one in (*front, *baseline)})
+    reference = standing.reference_point(objectives)
+    knee = pareto.knee([one.values for one in standing.front], objectives)
+    rows = _load_members(session, {one.id for one in (*standing.front, *standing.baseline)})
     return Front(
-        members=[rows[one.id] for one in front],
-        baseline=[rows[one.id] for one in baseline],
-        hypervolume=_hypervolume(front, objectives, reference),
-        baseline_hypervolume=_hypervolume(baseline, objectives, reference),
+        members=[rows[one.id] for one in standing.front],
+        baseline=[rows[one.id] for one in standing.baseline],
+        hypervolume=_hypervolume(standing.front, objectives, reference),
+        baseline_hypervolume=_hypervolume(standing.baseline, objectives, reference),
         reference_point=reference,
-        knee=None if knee is None else front[knee].number,
+        knee=None if knee is None else standing.front[knee].number,
     )
 
 
 def front_values(session: Session, search: Search, *, baseline_only: bool) -> list[Mapping[str, float]]:
     """The objectives' values of the members so far of the front, or of the uniform baseline's own."""
-    objectives = SearchSpec.model_validate(search.spec).objectives
-    names = [str(objective.metric) for objective in objectives]
-    judged = [one for one in _load_judged(session, search.id, objectives) if one.baseline or not baseline_only]
-    return [{name: one.values[name] for name in names} for one in _best(judged, objectives)]
+    names = [str(objective.metric) for objective in SearchSpec.model_validate(search.spec).objectives]
+    standing = standing_of(session, search)
+    members = standing.baseline if baseline_only else standing.front
+    return [{name: one.values[name] for name in names} for one in members]
 
 
 def list_finalists(session: Session, search_id: str) -> list[Member]:
@@ -86,7 +77,7 @@ def compare_confirmed(search: Search, finalists: Sequence[Member]) -> tuple[floa
     """
     objectives = SearchSpec.model_validate(search.spec).objectives
     confirmed = [
-        _Judged(trial.id, trial.number, trial.baseline, finalist.values)
+        Judged(trial.id, trial.number, trial.baseline, finalist.values)
         for trial, finalist in finalists
         if finalist is not None and finalist.state == JobState.SUCCEEDED
     ]
@@ -96,17 +87,9 @@ def compare_confirmed(search: Search, finalists: Sequence[Member]) -> tuple[floa
         return None
     reference = pareto.reference_point([one.values for one in confirmed], objectives)
     return (
-        _hypervolume(_best(found, objectives), objectives, reference),
-        _hypervolume(_best(uniform, objectives), objectives, reference),
+        _hypervolume(found, objectives, reference),
+        _hypervolume(uniform, objectives, reference),
     )
-
-
-def _load_judged(session: Session, search_id: str, objectives: Sequence[ObjectiveSpec]) -> list[_Judged]:
-    columns = (Trial.id, Trial.number, Trial.baseline, Trial.values)
-    feasible = (Trial.search_id == search_id, Trial.state == TrialState.SUCCEEDED)
-    rows = session.execute(select(*columns).where(*feasible).order_by(Trial.number))
-    names = {str(objective.metric) for objective in objectives}
-    return [_Judged(*row) for row in rows if names <= row.values.keys()]
 
 
 def _load_members(session: Session, ids: set[int]) -> dict[int, Member]:
@@ -114,13 +97,7 @@ def _load_members(session: Session, ids: set[int]) -> dict[int, Member]:
     return {trial.id: (trial, finalist) for trial, finalist in session.execute(query.options(*WITHOUT_DETAILS))}
 
 
-def _best(judged: Sequence[_Judged], objectives: Sequence[ObjectiveSpec]) -> list[_Judged]:
-    if not judged:
-        return []
-    return [judged[index] for index in sorted(pareto.front_indices([one.values for one in judged], objectives))]
-
-
 def _hypervolume(
-    judged: Sequence[_Judged], objectives: Sequence[ObjectiveSpec], reference: Mapping[str, float]
+    judged: Sequence[Judged], objectives: Sequence[ObjectiveSpec], reference: Mapping[str, float]
 ) -> float:
     return pareto.hypervolume([one.values for one in judged], objectives, reference) if judged else 0.0

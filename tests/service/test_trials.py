@@ -186,6 +186,7 @@ class TestFront:
             {
                 "search_id": search_id,
                 "number": number,
+                "finish_number": number + 1,
                 "state": "succeeded",
                 "design": {f"channels/block{block}": 64 for block in range(40)},
                 "design_key": f"{number:064x}",
@@ -207,6 +208,7 @@ class TestFront:
             response = client.get(path)
             seconds.append(time.process_time() - began)
             assert response.status_code == 200
+        assert client.get(f"/v1/searches/{search_id}/front").json()["items"]
         # Processor time of this process, server included; about 0.15 s and 0.02 s. Loading the details costs seconds.
         assert seconds[0] < 1.0
         assert seconds[1] < 0.3
