@@ -13,9 +13,10 @@ from search_spaces.objectives import TrialState
 from search_spaces.spec import ObjectiveSpec, SearchSpec
 from service.client import Json, RefusedError
 from service.states import JobState
-from service.units import ABSENT, show_with_unit, unit_of
+from service.units import ABSENT, show_seconds, show_with_unit, unit_of
 from service.wording import (
     describe_design,
+    describe_end,
     describe_training,
     describe_values,
     describe_weights,
@@ -32,6 +33,7 @@ STATE_STYLES = {
     "failed": "red",
     "cancelled": "yellow",
     "infeasible": "yellow",
+    "stopped": "yellow",
     "running": "cyan",
     "preparing": "cyan",
     "confirming": "cyan",
@@ -60,8 +62,11 @@ def search_summary(search: Json) -> RenderableType:
     table.add_row("search", search["id"])
     table.add_row("name", Text(search["name"]))
     table.add_row("state", state_text(search["state"]))
-    counts = ", ".join(f"{progress[key]} {key}" for key in ("running", "infeasible", "failed") if progress.get(key))
+    counts = ", ".join(f"{progress[key]} {key}" for key in ("running", "infeasible", "stopped", "failed") if progress.get(key))
     table.add_row("trials", f"{progress['done']} of {progress['total']}" + (f" ({counts})" if counts else ""))
+    table.add_row("evaluators", f"{show_seconds(search['evaluator_s'])} on trials")
+    if search["end"]:
+        table.add_row("no more trials", Text(describe_end(**search["end"])))
     if search["waiting_for"]:
         table.add_row("waits for", Text(search["waiting_for"]))
     for warning in search.get("warnings") or []:
@@ -158,7 +163,7 @@ def _range(values: Sequence[float]) -> tuple[float, float]:
 
 
 def search_plot(spec: SearchSpec, trials: Sequence[Json], front: Sequence[Json]) -> str:
-    """All finished trials: `.` tried, `o` uniform baseline, `*` front. Empty with fewer than two objectives."""
+    """All finished trials: `.` tried, `,` stopped, `o` uniform baseline, `*` front. Empty with less than two objectives."""
     axes = plot_axes(spec.objectives)
     if axes is None:
         return ""
@@ -175,6 +180,8 @@ def search_plot(spec: SearchSpec, trials: Sequence[Json], front: Sequence[Json])
 def _symbol(trial: Json, on_front: set[int]) -> str:
     if trial["number"] in on_front:
         return "*"
+    if trial["state"] == TrialState.STOPPED:
+        return ","
     return "o" if trial["baseline"] else "."
 
 

@@ -22,6 +22,7 @@ from search_spaces.design import design_from_json
 from search_spaces.foresight import foresight_from_json
 from search_spaces.importing import ImportSettings
 from search_spaces.known import Sources
+from search_spaces.rungs import standing_from_json
 from search_spaces.spec import SearchSpec
 from service.lifeline import die_with_parent
 from workers.progress import Progress
@@ -82,13 +83,15 @@ def load_jobs() -> dict[JobName, Job]:
         design = design_from_json(arguments["design"])
         told = arguments.get("foresight")
         foresight = None if told is None else foresight_from_json(told)
-        outcome = jobs.evaluate(*_search(arguments), design, arguments["base_key"], home, progress, foresight)
+        standing = standing_from_json(arguments.get("standing"))
+        outcome = jobs.evaluate(*_search(arguments), design, arguments["base_key"], home, progress, foresight, standing)
         return {
             "state": str(outcome.state),
             "values": dict(outcome.values),
             "reason": outcome.reason,
             "details": dict(outcome.details),
             "sources": dict(outcome.sources),
+            "rungs": [dict(values) for values in outcome.rungs],
         }
 
     def confirm(arguments: dict[str, Any], home: Path, progress: Progress) -> Mapping[str, Any]:

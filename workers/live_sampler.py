@@ -24,7 +24,7 @@ from service.known import known_for_search
 from service.models import Search, Trial
 
 KEPT = 8
-_TOLD_STATES = (TrialState.SUCCEEDED, TrialState.INFEASIBLE, TrialState.FAILED)
+_TOLD_STATES = (TrialState.SUCCEEDED, TrialState.INFEASIBLE, TrialState.STOPPED, TrialState.FAILED)
 
 
 @dataclass
@@ -83,4 +83,5 @@ def _told(row: Trial, spec: SearchSpec) -> ToldTrial:
         violations=violations(row.values, spec.limits),
         memo=row.memo,
         baseline=row.baseline,
+        fidelity=1.0 if row.rung is None else row.rung / len(spec.evaluation.steps),
     )

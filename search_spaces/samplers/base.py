@@ -20,11 +20,13 @@ class ToldTrial:
 
     Attributes:
         number: the trial's number in its search.
-        state: SUCCEEDED, INFEASIBLE or FAILED.
+        state: SUCCEEDED, INFEASIBLE, STOPPED or FAILED.
         values: by metric name; an infeasible trial may lack those that were not worth finding out.
         violations: by limit, the relative size of the miss, > 0 where it is missed; empty if all limits are met.
         memo: what the sampler gave with the proposal; empty for a baseline trial.
         baseline: whether it belongs to the uniform sweep, which no sampler proposed.
+        fidelity: 1 after the full evaluation; of a stopped trial, whose values are those of a cheaper step, the share
+            of the steps that it took.
     """
 
     number: int
@@ -34,6 +36,7 @@ class ToldTrial:
     violations: Mapping[str, float]
     memo: Mapping[str, Any]
     baseline: bool
+    fidelity: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,9 @@ class Sampler(ABC):
 
     **Failures.** A failed trial has no values to learn from, and an infeasible one may have few. Neither may break a
     sampler. A cancelled trial is not told; its design may be proposed again.
+
+    **Stopped trials** have values of a cheaper step, which were not among the best there. One may learn from them as
+    from others, or weigh them by their `fidelity`; their designs are not proposed again.
 
     Samplers are not thread-safe: one search has one planner at a time.
     """

@@ -11,7 +11,7 @@ from search_spaces.check import Checked
 from search_spaces.reach import symbolic_reach
 from search_spaces.spec import SearchSpec
 from service.models import Search
-from service.states import SearchState
+from service.states import EndReason, SearchState
 from service.trials.queries import Progress
 
 
@@ -23,8 +23,18 @@ class ActivityBody(BaseModel):
     message: str
 
 
+class EndBody(BaseModel):
+    """Why no more trials are asked for: in one word, and for people."""
+
+    reason: EndReason
+    message: str
+
+
 class SearchBody(BaseModel):
-    """A search. `problem` says why a failed one failed; `base` is the report on its trained network."""
+    """A search. `problem` says why a failed one failed; `base` is the report on its trained network.
+
+    `end` is there once no more trials are asked for; `evaluator_s` is what its trials have taken so far, all together.
+    """
 
     id: str
     name: str
@@ -34,6 +44,8 @@ class SearchBody(BaseModel):
     warnings: list[str]
     waiting_for: str
     activity: ActivityBody | None
+    end: EndBody | None
+    evaluator_s: float
     problem: dict[str, Any] | None
     base: dict[str, Any] | None
     created_at: datetime
@@ -82,6 +94,8 @@ def search_body(search: Search, progress: Progress) -> SearchBody:
         warnings=[str(warning) for warning in search.warnings],
         waiting_for=search.waiting_for,
         activity=search.activity and ActivityBody.model_validate(search.activity),
+        end=search.end_reason and EndBody(reason=EndReason(search.end_reason), message=search.end_message),
+        evaluator_s=search.evaluator_s,
         problem=search.problem,
         base=search.base_report,
         created_at=search.created_at,

@@ -29,6 +29,7 @@ from service.wording import (
     best_values,
     describe_activity,
     describe_design,
+    describe_end,
     describe_file,
     describe_training,
     describe_values,
@@ -145,6 +146,8 @@ class SearchView:
     of_base: str
     verbs: tuple[str, ...]
     waiting_for: str
+    end: str
+    evaluator_time: str
     warnings: tuple[str, ...]
     problem: Mapping[str, Any] | None
     headings: tuple[str, ...]
@@ -185,6 +188,8 @@ def search_view(rows: SearchRows) -> SearchView:
         of_base=describe_values((search.base_report or {}).get("values", {}), spec.objectives),
         verbs=verbs_of(search.state),
         waiting_for=search.waiting_for,
+        end=describe_end(search.end_reason, search.end_message),
+        evaluator_time=show_seconds(search.evaluator_s) if search.evaluator_s else "",
         warnings=tuple(str(warning) for warning in search.warnings),
         problem=search.problem,
         headings=tuple(unit_of(metric).heading for metric in metrics),
@@ -327,7 +332,9 @@ def _points(rows: SearchRows, across: ObjectiveSpec, up: ObjectiveSpec) -> tuple
 
 
 def _point(trial: TrialFacts, across: ObjectiveSpec, up: ObjectiveSpec, on_front: bool) -> plot.Point:
-    if not trial.is_feasible:
+    if trial.state == TrialState.STOPPED:
+        mark = plot.Mark.STOPPED
+    elif not trial.is_feasible:
         mark = plot.Mark.INFEASIBLE
     elif trial.baseline:
         mark = plot.Mark.UNIFORM
