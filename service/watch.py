@@ -131,7 +131,7 @@ def _new_lines(moment: Moment, said: _Said) -> Iterator[str]:
     if (state, waiting) != (said.state, said.waiting):
         said.state, said.waiting = state, waiting
         yield f"{state}: {waiting}" if waiting else str(state)
-    if moment.end != said.end:
+    if moment.end and moment.end != said.end:
         said.end = moment.end
         yield f"no more trials, {moment.end}"
     warnings = moment.search.get("warnings") or []
