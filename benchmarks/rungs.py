@@ -165,7 +165,7 @@ def seconds_until(run: Run, level: float, reference: dict[str, float]) -> float 
 
 
 def show(rows: list[dict[str, Any]]) -> None:
-    table = Table(title="Evaluator seconds until a share of the gain over uniform, without steps and with, and their ratio")
+    table = Table(title="Evaluator seconds until a share of the gain over uniform: without steps, with them, ratio")
     for name in ("sampler", "seed", *(f"{100 * share:g} %" for share in SHARES), "stopped of"):
         table.add_column(name, justify="left" if name == "sampler" else "right")
     for row in rows:

@@ -1,7 +1,7 @@
 """Who goes on to the next step of its evaluation, and who has cost enough: successive halving for several objectives.
 
-The rule is the stopping variant of ASHA (Li et al. 2020): a trial that has been scored at a step is ranked among all that
-were scored there before, and goes on if it is within the best share. With several objectives its rank is that of
+The rule is the stopping variant of ASHA (Li et al. 2020): a trial that has been scored at a step is ranked among all
+that were scored there before, and goes on if it is within the best share. With several objectives its rank is that of
 non-dominated sorting, ties by crowding distance (Deb et al. 2002, section III), so that what is kept lies along the
 whole front. It must not know how a step is made.
 """

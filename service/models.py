@@ -123,8 +123,8 @@ class Search(Row):
         resume_to: the state that a paused search goes back to.
         activity: the last progress report, {stage, share, message}; None when nothing has been said yet.
         waiting_for: for people, why a search does not go on: no live worker has its device, or none is free.
-        end_reason, end_message: why no more trials are asked for, see `service.states.EndReason`, and the same for people;
-            None and empty while there may be more.
+        end_reason, end_message: why no more trials are asked for, see `service.states.EndReason`, and the same for
+            people; None and empty while there may be more.
         evaluator_s: seconds that evaluators have worked on its trials, all together.
         event_count, finished_count: the last `Event.seq` and the last `Trial.finish_number` given out.
         planner, planner_expires_at: who plans, until when. See `service.leases.claim_planning`.

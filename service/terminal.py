@@ -38,6 +38,7 @@ STATE_STYLES = {
     "preparing": "cyan",
     "confirming": "cyan",
 }
+_COUNTED = ("running", "infeasible", "stopped", "failed")
 PLOT_WIDTH, PLOT_HEIGHT = 64, 16
 _LEAST_OF_DESIGN = 18
 
@@ -62,7 +63,7 @@ def search_summary(search: Json) -> RenderableType:
     table.add_row("search", search["id"])
     table.add_row("name", Text(search["name"]))
     table.add_row("state", state_text(search["state"]))
-    counts = ", ".join(f"{progress[key]} {key}" for key in ("running", "infeasible", "stopped", "failed") if progress.get(key))
+    counts = ", ".join(f"{progress[key]} {key}" for key in _COUNTED if progress.get(key))
     table.add_row("trials", f"{progress['done']} of {progress['total']}" + (f" ({counts})" if counts else ""))
     table.add_row("evaluators", f"{show_seconds(search['evaluator_s'])} on trials")
     if search["end"]:
@@ -163,7 +164,7 @@ def _range(values: Sequence[float]) -> tuple[float, float]:
 
 
 def search_plot(spec: SearchSpec, trials: Sequence[Json], front: Sequence[Json]) -> str:
-    """All finished trials: `.` tried, `,` stopped, `o` uniform baseline, `*` front. Empty with less than two objectives."""
+    """All finished trials: `.` tried, `,` stopped, `o` uniform, `*` front. Empty with fewer than two objectives."""
     axes = plot_axes(spec.objectives)
     if axes is None:
         return ""

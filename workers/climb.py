@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from search_spaces.capabilities import DeviceCapabilities
 from search_spaces.design import Design
 from search_spaces.objectives import Outcome, TrialState
 from search_spaces.rungs import Standing, objectives_of, rank_among
@@ -103,9 +102,9 @@ class _Climb:
         return attempt.missed(is_final=is_full)
 
     def _moves_other_bits(self, before: Deployed, now: Deployed) -> bool:
-        """Whether what a model of hardware tells depends on the weights; what executes a file does not code its maps."""
-        capabilities: DeviceCapabilities | None = None if self.bench.device is None else self.bench.device.capabilities()
-        return capabilities is not None and capabilities.simulated and before.coded_bits != now.coded_bits
+        """Whether a model of hardware may tell something else; what executes a file does not code its maps."""
+        device = self.bench.device
+        return device is not None and device.capabilities().simulated and before.coded_bits != now.coded_bits
 
     def _score(self, model: bytes, step: StepSpec) -> None:
         """Run the file on the images of the step that it has not seen yet."""

@@ -47,8 +47,8 @@ def _is_time_up(search: Search, limit_s: float) -> bool:
 def _plateau(session: Session, search: Search, spec: SearchSpec, plateau: PlateauSpec) -> End | None:
     """Whether the front has grown by less than a share over the last trials that the sampler asked for.
 
-    Both hypervolumes are against one reference point, a tenth beyond the worst of the uniform baseline; without a uniform
-    design that met the limits, of the trials before the last ones. Nothing found yet is no plateau.
+    Both hypervolumes are against one reference point, a tenth beyond the worst of the uniform baseline; without a
+    uniform design that met the limits, of the trials before the last ones. Nothing found yet is no plateau.
     """
     first = _first_of_the_last(session, search.id, plateau.trials)
     if first is None:

@@ -98,8 +98,8 @@ def train_with_report(
         yield_to: called between steps; it may take its time.
         teacher: whom the recipe's distillation learns from.
         checkpoint: where the state is kept; a training that finds one goes on from it.
-        until: the step that it pauses behind, with its state in the checkpoint; default: the recipe's last. However often
-            it pauses, it ends with the bits of a training that did not.
+        until: the step that it pauses behind, with its state in the checkpoint; default: the recipe's last. However
+            often it pauses, it ends with the bits of a training that did not.
 
     Raises:
         TrainingDivergedError: the loss became infinite or not a number.

@@ -55,7 +55,8 @@ class Tuning:
     """A fine-tuning that may pause, to see what has come of it so far.
 
     The learning rate goes down over all of its epochs, pauses or not, so that the weights at the end are those of a
-    training without pauses. Each pause has a file of its own: after a kill what was seen there is seen again, untrained.
+    training without pauses. Each pause has a file of its own: after a kill, what was seen there is seen again without
+    training.
     """
 
     def __init__(

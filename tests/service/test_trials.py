@@ -120,7 +120,7 @@ class TestTrials:
         assert [member["number"] for member in front["items"]] == [0]
         events = client.get(f"/v1/searches/{search_id}/events").json()["items"]
         assert events[-1]["data"]["rung"] == 2
-        assert client.post(f"/v1/searches/{search_id}/exports", json={"trial": 1}).status_code in (409, 422)
+        assert client.post(f"/v1/searches/{search_id}/exports", json={"trial": 1}).status_code == 409
         assert client.get(f"/v1/searches/{search_id}").json()["progress"]["stopped"] == 1
 
     @pytest.mark.parametrize("value", [math.nan, math.inf])

@@ -1,4 +1,4 @@
-"""Trials that go through cheap steps first, on real images: nothing is computed twice, nor otherwise than without steps."""
+"""Trials that go through cheap steps first, on real images: nothing twice, nothing otherwise than without steps."""
 
 from __future__ import annotations
 
@@ -212,7 +212,8 @@ def test_what_others_reached_is_told_and_the_stopped_ones_are_final(stage: Stage
         assert session.query(Rung).count() == len(trials)
         live = make_live_sampler(session, search)
         heard, _ = unheard_trials(session, search_id, live)
-    assert {(trial.state, trial.fidelity) for trial in heard} == {(TrialState.SUCCEEDED, 1.0), (TrialState.STOPPED, 0.5)}
+    told_as = {(trial.state, trial.fidelity) for trial in heard}
+    assert told_as == {(TrialState.SUCCEEDED, 1.0), (TrialState.STOPPED, 0.5)}
     assert {trial.id for trial in found}.isdisjoint(one.trial_id for one in stage.finalists(search_id))
 
 
