@@ -31,9 +31,8 @@ def run_trial(workplace: Workplace, trial_id: int) -> None:
             return  # a message that came twice, or too late
         trial = session.get_one(Trial, trial_id)
         search = session.get_one(Search, trial.search_id)
-        standing = None if trial.baseline else standing_of(session, search)
         arguments = {**arguments_of(search), "design": trial.design}
-    arguments["standing"] = None if standing is None else standing.to_json()
+    arguments["standing"] = _standing(workplace, trial_id)
     arguments["foresight"] = _foresee(workplace, trial_id)
     claim = Claim(TaskName.RUN, trial_id, attempt, search.id)
     begun_s = time.monotonic()
@@ -45,6 +44,14 @@ def run_trial(workplace: Workplace, trial_id: int) -> None:
         outcome, measurements = split_measurements(outcome_of(ending))
         if finish_trial(session, trial_id, attempt, outcome, measurements):
             send_after_commit(session, TaskName.PLAN, search.id)
+
+
+def _standing(workplace: Workplace, trial_id: int) -> list[Any] | None:
+    """What others were worth at each step, as JSON; None for a trial that goes through all of them."""
+    with reading(workplace.engine) as session:
+        trial = session.get_one(Trial, trial_id)
+        standing = None if trial.baseline else standing_of(session, session.get_one(Search, trial.search_id))
+    return None if standing is None else standing.to_json()
 
 
 def _foresee(workplace: Workplace, trial_id: int) -> dict[str, Any] | None:
