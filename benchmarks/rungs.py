@@ -70,7 +70,7 @@ def make_spec(sampler: str, seed: int, trials: int, evaluation: dict[str, Any]) 
             ],
             "sampler": {"name": sampler, "seed": seed, "population": 10 if sampler == "nsga2" else None},
             "evaluation": evaluation,
-            "budget": {"trials": trials},
+            "budget": {"trials": trials, "concurrency": 1000},  # one thread to each
         }
     )
 

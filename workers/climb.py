@@ -26,9 +26,7 @@ from workers.score import run_file, score_outputs
 from workers.workbench import Workbench
 
 
-def climb(
-    bench: Workbench, design: Design, attempt: Attempt, standing: Standing | None, progress: Progress
-) -> Outcome:
+def climb(bench: Workbench, design: Design, attempt: Attempt, standing: Standing | None, progress: Progress) -> Outcome:
     """Build, measure and score a design step by step.
 
     Args:
@@ -80,9 +78,9 @@ class _Climb:
         """Bring the candidate to a step and score it there; returns how the trial ends if it misses a limit."""
         self.progress("build", 0.0, "building the candidate")
         candidate, model = self.growing.bring_to(step, is_full=is_full)
-        if self.deployed is None or model is not self.deployed.model:
-            if outcome := self._deploy(candidate, model, is_full=is_full):
-                return outcome
+        is_new = self.deployed is None or model is not self.deployed.model
+        if is_new and (outcome := self._deploy(candidate, model, is_full=is_full)):
+            return outcome
         self.progress("score", 0.0, "scoring")
         self._score(model, step)
         return self.attempt.missed(is_final=is_full)

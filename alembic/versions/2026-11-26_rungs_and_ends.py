@@ -16,10 +16,10 @@ def upgrade() -> None:
     with op.batch_alter_table("searches", schema=None) as batch_op:
         batch_op.add_column(sa.Column("end_reason", sa.String(length=20), nullable=True))
         batch_op.add_column(sa.Column("end_message", sa.Text(), nullable=False, server_default=""))
-        batch_op.add_column(sa.Column("evaluator_s", sa.Float(), nullable=False, server_default="0"))
+        batch_op.add_column(sa.Column("evaluator_s", sa.Double(), nullable=False, server_default="0"))
     with op.batch_alter_table("trials", schema=None) as batch_op:
         batch_op.add_column(sa.Column("rung", sa.Integer(), nullable=True))
-        batch_op.add_column(sa.Column("evaluator_s", sa.Float(), nullable=False, server_default="0"))
+        batch_op.add_column(sa.Column("evaluator_s", sa.Double(), nullable=False, server_default="0"))
     op.create_table(
         "rungs",
         sa.Column("trial_id", sa.Integer(), nullable=False),

@@ -95,9 +95,9 @@ def success(accuracy: float, latency_s: float, size_bytes: float = 1000.0) -> Ou
 
 
 def stopped(accuracy: float, latency_s: float) -> Outcome:
-    """At the second of three steps; at the first it was worth a little less."""
+    """At the second of three steps; at the first it was worth less."""
     values = {"accuracy": accuracy, "latency_s": latency_s, "size_bytes": 1000.0}
-    rungs = (values | {"accuracy": accuracy - 0.05}, values)
+    rungs = (values | {"accuracy": 0.5}, values)
     return Outcome(TrialState.STOPPED, values, "place 9 of 9 at step 2 of 3", rungs=rungs)
 
 

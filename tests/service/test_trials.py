@@ -115,7 +115,7 @@ class TestTrials:
         assert item["reason"] == "place 9 of 9 at step 2 of 3"
         with reading(engine) as session:
             kept = [(one.trial_id, one.number, one.values["accuracy"]) for one in session.scalars(select(Rung))]
-        assert sorted(kept) == [(behind.id, 1, 0.9), (behind.id, 2, 0.95)]
+        assert sorted(kept) == [(behind.id, 1, 0.5), (behind.id, 2, 0.95)]
         front = client.get(f"/v1/searches/{search_id}/front").json()
         assert [member["number"] for member in front["items"]] == [0]
         events = client.get(f"/v1/searches/{search_id}/events").json()["items"]
