@@ -26,6 +26,7 @@ from search_spaces.network import Network, Op, infer_shapes
 from search_spaces.objectives import DEVICE_METRICS, MAP_METRICS, SYMBOLIC_METRICS, Metric
 from search_spaces.precision import FLOAT_BITS, Precision, parse_precision
 from search_spaces.reach import Reach, symbolic_reach
+from search_spaces.rungs import step_faults
 from search_spaces.scores import MAIN_SCORE, Scale, ScoreInfo
 from search_spaces.space import Space
 from search_spaces.spec import (
@@ -318,6 +319,8 @@ def _image_faults(spec: SearchSpec, known: Known) -> Iterator[Fault]:
         if asked is not None and asked > available:
             message = f"the split {split!r} of {spec.dataset.name} has {available:,} images; ask for at most that"
             yield Fault(f"/evaluation/{field}", message)
+    available = info.split_size("score") if info else spec.evaluation.most_score_images
+    yield from (Fault(*one) for one in step_faults(spec.evaluation, available))
 
 
 def _training_faults(spec: SearchSpec, known: Known) -> Iterator[Fault]:
@@ -412,6 +415,8 @@ def _budget_warnings(spec: SearchSpec, space: Space) -> Iterator[str]:
         yield f"the budget allows {trials:,} trials, the space has {space.size():,} designs: all will be tried"
     if len(space.uniform) > trials:
         yield f"the uniform baseline has {len(space.uniform):,} designs, more than the {trials:,} trials of the budget"
+    if spec.budget.plateau is not None and spec.budget.plateau.trials >= trials:
+        yield f"a plateau of {spec.budget.plateau.trials:,} trials is not seen within the {trials:,} of the budget"
     if spec.sampler.population is not None and spec.sampler.name != SamplerName.NSGA2:
         yield f"the sampler {spec.sampler.name} has no population; it is ignored"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -63,12 +63,13 @@ class Direction(StrEnum):
 
 
 class TrialState(StrEnum):
-    """The life of a trial. The last four are final."""
+    """The life of a trial. The last five are final."""
 
     QUEUED = "queued"
     RUNNING = "running"
     SUCCEEDED = "succeeded"
     INFEASIBLE = "infeasible"  # a limit is missed; not an error
+    STOPPED = "stopped"  # ranked too low at a step before the full evaluation; not an error
     FAILED = "failed"
     CANCELLED = "cancelled"
 
@@ -82,11 +83,14 @@ class Outcome:
     """What a trial found.
 
     Attributes:
-        state: SUCCEEDED, INFEASIBLE or FAILED.
-        values: by metric name; an infeasible trial has what was known when it was ended.
-        reason: for people, why it is infeasible or failed; empty otherwise.
+        state: SUCCEEDED, INFEASIBLE, STOPPED or FAILED.
+        values: by metric name; an infeasible trial has what was known when it was ended, a stopped one those of the
+            step that it reached.
+        reason: for people, why it is infeasible, stopped or failed; empty otherwise.
         details: JSON-safe evidence: time of each stage in seconds, measurements, executed precisions.
         sources: where each value that a device tells comes from, by metric name.
+        rungs: the objectives' values at each step before the full evaluation that it was scored at, in their order;
+            empty for a step where one of them could not be told.
     """
 
     state: TrialState
@@ -94,3 +98,4 @@ class Outcome:
     reason: str = ""
     details: Mapping[str, Any] = field(default_factory=dict)
     sources: Mapping[str, Provenance] = field(default_factory=dict)
+    rungs: Sequence[Mapping[str, float]] = ()

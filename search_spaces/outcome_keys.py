@@ -24,7 +24,7 @@ SEEN_SPLITS = ("train", "calibrate", "score")
 """What a trial is made from and judged on; `confirm` and `test` are for later."""
 
 _METHODS = sorted(METHOD_KINDS)
-_OF_OTHER_STEPS = ("finalists", "measure")
+_OF_OTHER_STEPS = ("finalists", "measure", "rungs")
 """Of an evaluation: what is done to the best afterwards, and when a device is asked. What it tells is the same."""
 
 

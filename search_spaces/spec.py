@@ -342,6 +342,21 @@ class Measure(StrEnum):
     ALWAYS = "always"
 
 
+class StepSpec(_Part):
+    """What a trial is scored on, and trained for, at one step of its evaluation: images and epochs in all so far."""
+
+    score_images: int = Field(ge=16, le=100_000)
+    finetune_epochs: FiniteFloat = Field(default=0.0, ge=0.0, le=100.0)
+
+
+class RungsSpec(_Part):
+    """The cheap steps before the full evaluation, and who goes on from each: see `search_spaces.rungs`."""
+
+    keep: FiniteFloat = Field(default=0.33, gt=0.0, lt=1.0, description="share of the trials of a step that goes on")
+    least: int = Field(default=6, ge=2, le=10_000, description="trials of a step before any is stopped there")
+    steps: tuple[StepSpec, ...] = Field(min_length=1, max_length=8, description="the full evaluation comes after them")
+
+
 class EvaluationSpec(_Part):
     reconstruct: Reconstruct = Reconstruct.LEAST_SQUARES
     importance: Name = str(ImportanceName.L1)
@@ -357,6 +372,13 @@ class EvaluationSpec(_Part):
     quantisation_aware: QuantisationAwareSpec = QuantisationAwareSpec()
     finalists: FinalistsSpec = FinalistsSpec()
     measure: Measure = Measure.WHERE_IT_MATTERS
+    rungs: RungsSpec | None = None
+
+    @property
+    def steps(self) -> tuple[StepSpec, ...]:
+        """What a trial goes through; the last is all that this part asks."""
+        full = StepSpec(score_images=self.most_score_images, finetune_epochs=self.finetune_epochs)
+        return (*(() if self.rungs is None else self.rungs.steps), full)
 
     @property
     def most_calibration_images(self) -> int:
@@ -380,9 +402,19 @@ USUAL_CALIBRATION_IMAGES, USUAL_SCORE_IMAGES = 500, 2000
 MOST_TRIALS = 100_000
 
 
+class PlateauSpec(_Part):
+    """No more trials once the hypervolume has grown by less than a share over the last so many of the sampler's."""
+
+    trials: int = Field(default=20, ge=1, le=MOST_TRIALS)
+    improvement: FiniteFloat = Field(default=0.01, gt=0.0, le=1.0)
+
+
 class BudgetSpec(_Part):
     trials: int = Field(default=60, ge=1, le=MOST_TRIALS)
     wall_time_s: FiniteFloat | None = Field(default=None, gt=0.0)
+    evaluator_s: FiniteFloat | None = Field(default=None, gt=0.0)
+    failure_share: FiniteFloat = Field(default=0.5, ge=0.0, le=1.0)
+    plateau: PlateauSpec | None = None
     concurrency: int = Field(default=1, ge=1, le=1000)
 
 

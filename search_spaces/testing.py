@@ -135,9 +135,17 @@ def failed(number: int, proposal: Proposal, problem: PruningProblem) -> ToldTria
     return ToldTrial(number, proposal.design, TrialState.FAILED, {}, {}, dict(proposal.memo), False)
 
 
+def stopped(number: int, proposal: Proposal, problem: PruningProblem) -> ToldTrial:
+    """Ended at the first of two steps, where it looked a little worse than it is."""
+    values = problem.values(proposal.design)
+    values[Metric.ACCURACY] -= 0.05
+    memo = dict(proposal.memo)
+    return ToldTrial(number, proposal.design, TrialState.STOPPED, values, {}, memo, False, fidelity=0.5)
+
+
 def mixed(number: int, proposal: Proposal, problem: PruningProblem) -> ToldTrial:
-    """Every fifth trial fails, every third misses a limit."""
-    finish = failed if number % 5 == 4 else infeasible if number % 3 == 2 else succeeded
+    """Every fifth trial fails, every third misses a limit, every seventh is stopped."""
+    finish = failed if number % 5 == 4 else infeasible if number % 3 == 2 else stopped if number % 7 == 6 else succeeded
     return finish(number, proposal, problem)
 
 
@@ -255,8 +263,8 @@ class SamplerContract:
         memos = [dict(proposal.memo) for proposal in sampler.ask(3, len(told), [])]
         assert json.loads(json.dumps(memos, allow_nan=False)) == memos
 
-    @pytest.mark.parametrize("finish", [failed, infeasible, mixed])
-    def test_failed_and_infeasible_trials_break_nothing(
+    @pytest.mark.parametrize("finish", [failed, infeasible, stopped, mixed])
+    def test_trials_that_did_not_succeed_break_nothing(
         self, make: MakeSampler, finish: Callable[[int, Proposal, PruningProblem], ToldTrial]
     ) -> None:
         told = play(make(contract_spec(), self.roomy.space), self.roomy, self.trials, finish=finish)

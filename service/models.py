@@ -125,6 +125,9 @@ class Search(Row):
         resume_to: the state that a paused search goes back to.
         activity: the last progress report, {stage, share, message}; None when nothing has been said yet.
         waiting_for: for people, why a search does not go on: no live worker has its device, or none is free.
+        end_reason, end_message: why no more trials are asked for, see `service.states.EndReason`, and the same for
+            people; None and empty while there may be more.
+        evaluator_s: seconds that evaluators have worked on its trials, all together.
         event_count, finished_count: the last `Event.seq` and the last `Trial.finish_number` given out.
         planner, planner_expires_at: who plans, until when. See `service.leases.claim_planning`.
         is_plan_wanted: somebody wanted to plan while another did; that one plans once more.
@@ -150,6 +153,9 @@ class Search(Row):
     base_key: Mapped[str | None] = mapped_column(String(64))
     base_report: Mapped[dict[str, Any] | None]
     waiting_for: Mapped[str] = mapped_column(Text, default="")
+    end_reason: Mapped[str | None] = mapped_column(String(20))
+    end_message: Mapped[str] = mapped_column(Text, default="")
+    evaluator_s: Mapped[float] = mapped_column(default=0.0)
     version: Mapped[int] = mapped_column(default=1)
     event_count: Mapped[int] = mapped_column(default=0)
     finished_count: Mapped[int] = mapped_column(default=0)
@@ -186,6 +192,8 @@ class Trial(SearchWork, Row):
             be told, and of what older versions tried.
         obtained: see `service.states.Obtained`.
         origin: of a reused or inherited outcome the trial that was evaluated, {search, trial, name}.
+        rung: the step that a stopped trial has reached, from 1; None for others.
+        evaluator_s: seconds that evaluators have worked on it, in all attempts whose worker lived on.
     """
 
     __tablename__ = "trials"
@@ -205,6 +213,8 @@ class Trial(SearchWork, Row):
     outcome_key: Mapped[str | None] = mapped_column(String(64), index=True)
     obtained: Mapped[str] = mapped_column(String(20), default=str(Obtained.EVALUATED))
     origin: Mapped[dict[str, Any] | None]
+    rung: Mapped[int | None]
+    evaluator_s: Mapped[float] = mapped_column(default=0.0)
 
     __table_args__ = (
         UniqueConstraint("search_id", "number"),
@@ -213,6 +223,24 @@ class Trial(SearchWork, Row):
         # With all that is counted at each step of a search, so that counting thousands reads no row.
         Index("ix_trials_search_id_state", "search_id", "state", "baseline", "obtained", "published_at"),
     )
+
+
+class Rung(Row):
+    """What a trial was worth at one step before its full evaluation: what later trials are ranked among there.
+
+    A table of its own, so that those of thousands of trials are read without the trials.
+
+    Attributes:
+        number: of the step, from 1.
+        values: of the objectives.
+    """
+
+    __tablename__ = "rungs"
+
+    trial_id: Mapped[int] = mapped_column(ForeignKey("trials.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    search_id: Mapped[str] = mapped_column(ForeignKey("searches.id"), index=True)
+    values: Mapped[dict[str, Any]]
 
 
 class Finalist(SearchWork, Row):

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from search_spaces.objectives import TrialState
 
-__all__ = ["SEARCH_TRANSITIONS", "EventKind", "JobState", "Obtained", "SearchState", "TrialState"]
+__all__ = ["SEARCH_TRANSITIONS", "EndReason", "EventKind", "JobState", "Obtained", "SearchState", "TrialState"]
 
 
 class SearchState(StrEnum):
@@ -30,6 +30,19 @@ class SearchState(StrEnum):
     def is_over(self) -> bool:
         """Whether its work is of no use any more: what runs for it is to be stopped, what waits is not begun."""
         return self.is_final or self is SearchState.CANCELLING
+
+
+class EndReason(StrEnum):
+    """Why a search asks for no more trials. Finalists may still be confirmed after that."""
+
+    TRIALS = "trials"  # all that the budget allows have ended
+    WALL_TIME = "wall_time"  # `budget.wall_time_s` is spent
+    EVALUATOR_TIME = "evaluator_time"  # `budget.evaluator_s` is spent
+    PLATEAU = "plateau"  # the front has stopped growing, by `budget.plateau`
+    EXHAUSTED = "exhausted"  # the sampler has no further design
+    FAILURES = "failures"  # more than `budget.failure_share` of the trials failed
+    FAILED = "failed"  # the search itself failed, see its problem
+    CANCELLED = "cancelled"
 
 
 class JobState(StrEnum):
@@ -57,9 +70,9 @@ class Obtained(StrEnum):
 class EventKind(StrEnum):
     """What an event tells. Its data is JSON of the form given here."""
 
-    STATE = "state"  # {state, reason}: the search changed its state
+    STATE = "state"  # {state, reason, end_reason}: the search changed its state; the last once trials have ended
     PROGRESS = "progress"  # {stage, share, message}: of a long step, such as training the base
-    TRIAL = "trial"  # {number, state, baseline, attempt, values, sources, reason, obtained, origin}
+    TRIAL = "trial"  # {number, state, baseline, attempt, values, sources, reason, obtained, origin, rung}
     FINALIST = "finalist"  # {number, state, values, reason}: a trial is being confirmed, or was
     EXPORT = "export"  # {id, number, state, reason}
     REFINEMENT = "refinement"  # {id, number, state, values, reason}

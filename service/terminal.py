@@ -13,11 +13,12 @@ from search_spaces.objectives import TrialState
 from search_spaces.spec import ObjectiveSpec, SearchSpec
 from service.client import Json, RefusedError
 from service.states import JobState
-from service.units import ABSENT, show_with_unit, unit_of
+from service.units import ABSENT, show_seconds, show_with_unit, unit_of
 from service.wording import (
     counted,
     describe_budget,
     describe_design,
+    describe_end,
     describe_obtained,
     describe_origin,
     describe_sampler,
@@ -37,10 +38,12 @@ STATE_STYLES = {
     "failed": "red",
     "cancelled": "yellow",
     "infeasible": "yellow",
+    "stopped": "yellow",
     "running": "cyan",
     "preparing": "cyan",
     "confirming": "cyan",
 }
+_COUNTED = ("running", "infeasible", "stopped", "failed")
 PLOT_WIDTH, PLOT_HEIGHT = 64, 16
 _LEAST_OF_DESIGN = 18
 
@@ -65,8 +68,11 @@ def search_summary(search: Json) -> RenderableType:
     table.add_row("search", search["id"])
     table.add_row("name", Text(search["name"]))
     table.add_row("state", state_text(search["state"]))
-    counts = ", ".join(f"{progress[key]} {key}" for key in ("running", "infeasible", "failed") if progress.get(key))
+    counts = ", ".join(f"{progress[key]} {key}" for key in _COUNTED if progress.get(key))
     table.add_row("trials", f"{progress['done']} of {progress['total']}" + (f" ({counts})" if counts else ""))
+    table.add_row("evaluators", f"{show_seconds(search['evaluator_s'])} on trials")
+    if search["end"]:
+        table.add_row("no more trials", Text(describe_end(**search["end"])))
     if obtained := describe_obtained(progress):
         table.add_row("of these", obtained)
     for one in search.get("extensions") or []:
@@ -171,7 +177,7 @@ def _range(values: Sequence[float]) -> tuple[float, float]:
 
 
 def search_plot(spec: SearchSpec, trials: Sequence[Json], front: Sequence[Json]) -> str:
-    """All finished trials: `.` tried, `o` uniform baseline, `*` front. Empty with fewer than two objectives."""
+    """All finished trials: `.` tried, `,` stopped, `o` uniform, `*` front. Empty with fewer than two objectives."""
     axes = plot_axes(spec.objectives)
     if axes is None:
         return ""
@@ -188,6 +194,8 @@ def search_plot(spec: SearchSpec, trials: Sequence[Json], front: Sequence[Json])
 def _symbol(trial: Json, on_front: set[int]) -> str:
     if trial["number"] in on_front:
         return "*"
+    if trial["state"] == TrialState.STOPPED:
+        return ","
     return "o" if trial["baseline"] else "."
 
 

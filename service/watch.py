@@ -15,7 +15,7 @@ from search_spaces.spec import SearchSpec
 from service import terminal
 from service.client import Client, Json
 from service.states import EventKind, JobState
-from service.wording import best_values, describe_activity, describe_origin, describe_values
+from service.wording import best_values, describe_activity, describe_end, describe_origin, describe_values
 
 _OPEN = (JobState.QUEUED, JobState.RUNNING)
 LINE_EVERY_SHARE = 0.1  # of a stage, in the plain view
@@ -38,6 +38,12 @@ class Moment:
     @property
     def activity(self) -> str:
         return describe_activity(self.search.get("activity"))
+
+    @property
+    def end(self) -> str:
+        """Why no more trials are asked for; empty while they go on."""
+        told = self.search.get("end")
+        return describe_end(**told) if told else ""
 
     @property
     def spec(self) -> SearchSpec:
@@ -87,9 +93,10 @@ def _scene(moment: Moment, front: Sequence[Json], bar: Progress) -> RenderableTy
     )
     best = Text(f"best so far: {best_values(moment.spec.objectives, _feasible(moment))}")
     plot = Text(terminal.search_plot(moment.spec, moment.trials, front))
+    end = [Text(f"no more trials, {moment.end}")] if moment.end else []
     waiting = [Text(f"waits: {moment.search['waiting_for']}", style="yellow")] if moment.search["waiting_for"] else []
     warnings = [Text(f"warning: {one}", style="yellow") for one in moment.search.get("warnings") or []]
-    return Group(heading, *waiting, *warnings, bar, best, plot)
+    return Group(heading, *end, *waiting, *warnings, bar, best, plot)
 
 
 def _feasible(moment: Moment) -> list[Json]:
@@ -102,6 +109,7 @@ class _Said:
 
     state: str = ""
     waiting: str = ""
+    end: str = ""
     stage: str = ""
     share: float = field(default=0.0)
     warnings: int = 0
@@ -123,6 +131,9 @@ def _new_lines(moment: Moment, said: _Said) -> Iterator[str]:
     if (state, waiting) != (said.state, said.waiting):
         said.state, said.waiting = state, waiting
         yield f"{state}: {waiting}" if waiting else str(state)
+    if moment.end and moment.end != said.end:
+        said.end = moment.end
+        yield f"no more trials, {moment.end}"
     warnings = moment.search.get("warnings") or []
     for warning in warnings[said.warnings :]:
         yield f"warning: {warning}"

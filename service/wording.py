@@ -109,6 +109,11 @@ def describe_activity(activity: Mapping[str, Any] | None) -> str:
     return f"{activity.get('stage', '')}, {100 * activity.get('share', 0):.0f} %{message}"
 
 
+def describe_end(reason: str | None, message: str) -> str:
+    """Such as `plateau: the hypervolume of the front has grown by ...`; empty while trials go on."""
+    return f"{plain_words(reason)}: {message}" if reason else ""
+
+
 def describe_design(design: Mapping[str, Any]) -> str:
     """A design in a few words: for each kind of decision the values it takes."""
     kinds: dict[str, list[Any]] = {}

@@ -19,15 +19,18 @@ from search_spaces.spec import (
     FinalistsSpec,
     NetworkSpec,
     Optimizer,
+    PlateauSpec,
     QuantisationAwareSpec,
     RecipeSpec,
     RegulariserName,
     RegulariserSpec,
+    RungsSpec,
     SamplerName,
     SamplerSpec,
     Schedule,
     SearchSpec,
     SpaceSpec,
+    StepSpec,
 )
 from service.app import create_app
 from service.cli import app
@@ -47,6 +50,9 @@ PARTS = (
     DistillationSpec,
     FinalistsSpec,
     BudgetSpec,
+    PlateauSpec,
+    RungsSpec,
+    StepSpec,
 )
 WAY_OUT = re.compile(r"\]\(([^)#]+)")
 

@@ -134,7 +134,7 @@ def write_checked(candidate: Candidate, details: Details, metadata: Mapping[str,
     Raises:
         PrecisionMismatch: it would not.
     """
-    stage_s = details["stage_s"] = dict(candidate.stage_s)
+    stage_s = details["stage_s"] = candidate.stage_s
     with timed(stage_s, "write"):
         model = write_onnx(candidate.network, candidate.weights, candidate.ranges, metadata=metadata)
     with timed(stage_s, "check"):

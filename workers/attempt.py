@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from search_spaces.design import Design
 from search_spaces.foresight import Foresight, WhyMeasured
 from search_spaces.network import Network
-from search_spaces.objectives import Outcome, Provenance, TrialState
-from search_spaces.spec import SearchSpec
+from search_spaces.objectives import DEVICE_METRICS, SYMBOLIC_METRICS, Outcome, Provenance, TrialState
+from search_spaces.spec import SearchSpec, StepSpec
 from workers.appraise import Details, count_activations, measure
 from workers.hardware.base import Deployed
 from workers.limits import missed_limits
@@ -25,6 +26,7 @@ class Attempt:
     foresight: Foresight | None
     details: Details = field(default_factory=lambda: {"stage_s": {}})
     sources: dict[str, Provenance] = field(default_factory=dict)
+    rungs: list[Mapping[str, float]] = field(default_factory=list)
 
     @property
     def is_predicted(self) -> bool:
@@ -61,10 +63,17 @@ class Attempt:
         self.details["prediction"] = self.foresight.told()
         return True
 
-    def missed(self) -> Outcome | None:
-        """The end of it, if a limit is missed by what is known."""
-        reason = missed_limits(self.spec.limits, self.values)
+    def note_rung(self, step: StepSpec, values: Mapping[str, float]) -> None:
+        """Note what it is worth at a step before the full evaluation; no values where it cannot be ranked."""
+        self.rungs.append(values)
+        self.details.setdefault("rungs", []).append({**step.model_dump(), "values": dict(values)})
+
+    def missed(self, *, is_final: bool = True) -> Outcome | None:
+        """The end of it, if a limit is missed by what is known; before the full evaluation by what will not change."""
+        lasting = SYMBOLIC_METRICS if self.spec.why_maps else SYMBOLIC_METRICS | DEVICE_METRICS
+        limits = [limit for limit in self.spec.limits if is_final or limit.metric in lasting]
+        reason = missed_limits(limits, self.values)
         return self.end(TrialState.INFEASIBLE, reason) if reason else None
 
     def end(self, state: TrialState, reason: str = "") -> Outcome:
-        return Outcome(state, self.values, reason, self.details, self.sources)
+        return Outcome(state, self.values, reason, self.details, self.sources, tuple(self.rungs))

@@ -95,16 +95,29 @@ def build_candidate(
         DesignError: the design does not fit the base's network.
     """
     stage_s: dict[str, float] = {}
+    applied, weights = begin_candidate(base, design, observed, method, scores, stage_s)
+    if fine_tune is not None:
+        with timed(stage_s, "fine_tune"):
+            weights = fine_tune(applied, weights)
+    return finish_candidate(applied, weights, observed, quantising, stage_s, threads)
+
+
+def begin_candidate(
+    base: Base,
+    design: Design,
+    observed: Observed,
+    method: Reconstruct,
+    scores: np.ndarray,
+    stage_s: dict[str, float],
+) -> tuple[Network, Weights]:
+    """The transforms before any training: the applied network and its weights. See `build_candidate`."""
     with timed(stage_s, "slice"):
         applied = apply(base.network, design)
         kept = choose_channels(base.network, design, scores)
         weights = regroup(applied, slice_weights(base.network, base.weights, kept))
     with timed(stage_s, "reconstruct"):
         weights = reconstruct(base.network, applied, weights, kept, observed, method)
-    if fine_tune is not None:
-        with timed(stage_s, "fine_tune"):
-            weights = fine_tune(applied, weights)
-    return finish_candidate(applied, weights, observed, quantising, stage_s, threads)
+    return applied, weights
 
 
 def finish_candidate(

@@ -22,6 +22,8 @@ from search_spaces.design import design_from_json
 from search_spaces.foresight import foresight_from_json
 from search_spaces.importing import ImportSettings
 from search_spaces.known import Sources
+from search_spaces.objectives import Outcome
+from search_spaces.rungs import standing_from_json
 from search_spaces.spec import SearchSpec
 from service.lifeline import die_with_parent
 from workers.progress import Progress
@@ -82,14 +84,9 @@ def load_jobs() -> dict[JobName, Job]:
         design = design_from_json(arguments["design"])
         told = arguments.get("foresight")
         foresight = None if told is None else foresight_from_json(told)
-        outcome = jobs.evaluate(*_search(arguments), design, arguments["base_key"], home, progress, foresight)
-        return {
-            "state": str(outcome.state),
-            "values": dict(outcome.values),
-            "reason": outcome.reason,
-            "details": dict(outcome.details),
-            "sources": dict(outcome.sources),
-        }
+        standing = standing_from_json(arguments.get("standing"))
+        searched = (*_search(arguments), design, arguments["base_key"])
+        return _told(jobs.evaluate(*searched, home, progress, foresight, standing))
 
     def confirm(arguments: dict[str, Any], home: Path, progress: Progress) -> Mapping[str, Any]:
         design = design_from_json(arguments["design"])
@@ -199,6 +196,18 @@ def _as_plain_number(value: Any) -> Any:
     if hasattr(value, "item"):
         return value.item()
     raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+def _told(outcome: Outcome) -> dict[str, Any]:
+    """An outcome as JSON."""
+    return {
+        "state": str(outcome.state),
+        "values": dict(outcome.values),
+        "reason": outcome.reason,
+        "details": dict(outcome.details),
+        "sources": dict(outcome.sources),
+        "rungs": [dict(values) for values in outcome.rungs],
+    }
 
 
 def _search(arguments: dict[str, Any]) -> tuple[SearchSpec, Sources]:

@@ -20,16 +20,18 @@ from search_spaces.design_keys import design_key
 from search_spaces.foresight import Foresight
 from search_spaces.known import Sources
 from search_spaces.network import Network
-from search_spaces.objectives import Outcome, TrialState
+from search_spaces.objectives import Outcome
+from search_spaces.rungs import Standing
 from search_spaces.spec import SearchSpec
 from service.artifacts.store import ARTIFACTS, put_bytes
 from workers.activation_maps import MOST_IMAGES, code_maps, count_maps, total_values
 from workers.anchor import measure_base
-from workers.appraise import Details, build, build_finalist, final_values, score_split
+from workers.appraise import Details, build_finalist, final_values
 from workers.attempt import Attempt
 from workers.base import Base, BaseUnavailableError, base_key, get_base, get_settled, load_base
 from workers.budget_bases import measure_budget_bases
 from workers.candidate import timed
+from workers.climb import climb
 from workers.export import export_file
 from workers.fold import fold_batch_norms
 from workers.host_lock import training
@@ -98,8 +100,11 @@ def evaluate(
     home: Path,
     progress: Progress = ignore_progress,
     foresight: Foresight | None = None,
+    standing: Standing | None = None,
 ) -> Outcome:
     """Try one design: what costs nothing is judged first, accuracy last; a limit missed ends it there.
+
+    Where the spec has steps before its full evaluation, so does a rank too low at one of them.
 
     Args:
         spec: of the search.
@@ -109,6 +114,7 @@ def evaluate(
         home: where everything is.
         progress: told each step.
         foresight: what the device's cost model says; the device is then asked only where that is not enough.
+        standing: what other trials were worth at those steps; None for a trial that is not to be stopped.
 
     Raises:
         DesignError: the design does not fit the network.
@@ -120,32 +126,7 @@ def evaluate(
     attempt.predict()
     if outcome := attempt.missed():
         return outcome
-    bench = set_up(spec, sources, base_key, home)
-    progress("build", 0.0, "building the candidate")
-    candidate, model = build(bench, design, attempt.details, progress)
-    split = bench.splits.score.first(spec.evaluation.most_score_images)
-    try:
-        deployed = attempt.count(bench, design, candidate.network, model, split)
-    except FloatingPointError as error:
-        return attempt.end(TrialState.FAILED, str(error))
-    if outcome := attempt.missed():
-        return outcome
-    if not attempt.is_predicted:
-        progress("measure", 0.0, "measuring")
-        attempt.measure(bench, design, deployed)
-        if outcome := attempt.missed():
-            return outcome
-    progress("score", 0.0, "scoring")
-    try:
-        attempt.values |= score_split(bench, model, split, attempt.details)
-    except FloatingPointError as error:
-        return attempt.end(TrialState.FAILED, str(error))
-    if outcome := attempt.missed():
-        return outcome
-    if attempt.is_predicted and attempt.deserves_measuring():
-        progress("measure", 0.0, "measuring, since it may be on the front")
-        attempt.measure(bench, design, deployed)
-    return attempt.missed() or attempt.end(TrialState.SUCCEEDED)
+    return climb(set_up(spec, sources, base_key, home), design, attempt, standing, progress)
 
 
 def confirm(

@@ -26,7 +26,7 @@ from service.models import Search, Trial
 from service.searches.specs import spec_of
 
 KEPT = 8
-_TOLD_STATES = (TrialState.SUCCEEDED, TrialState.INFEASIBLE, TrialState.FAILED)
+_TOLD_STATES = (TrialState.SUCCEEDED, TrialState.INFEASIBLE, TrialState.STOPPED, TrialState.FAILED)
 
 
 @dataclass
@@ -93,4 +93,5 @@ def _told(row: Trial, spec: SearchSpec) -> ToldTrial:
         violations=violations(row.values, spec.limits),
         memo=row.memo,
         baseline=row.baseline,
+        fidelity=1.0 if row.rung is None else row.rung / len(spec.evaluation.steps),
     )

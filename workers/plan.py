@@ -11,7 +11,6 @@ import logging
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
@@ -29,20 +28,21 @@ from service.events.actions import append_event
 from service.finalists.actions import add_finalists, unconfirmed
 from service.models import Finalist, Search, Trial, utc_now
 from service.queue import TaskName, send_after_commit
-from service.searches.actions import fail, move, settle, warn
+from service.searches.actions import fail, move, note_end, settle, warn
 from service.searches.extensions import EMPTY_FRONT
 from service.searches.queries import lock_search
 from service.searches.specs import spec_of
-from service.states import EventKind, JobState, Obtained, SearchState
+from service.states import EndReason, EventKind, JobState, Obtained, SearchState
+from service.wording import counted
 from workers.live_sampler import LiveSampler, LiveSamplers, unheard_trials
 from workers.new_trials import add_designs
+from workers.stopping import End, too_many_failed, why_no_more
 from workers.workplace import Workplace
 
 _log = logging.getLogger(__name__)
 
 PLAN_LEASE_S = 20.0
 MAX_ROUNDS = 20  # then another message goes on, so that the lease suffices
-FAILED_SHARE, FAILED_AFTER = 0.5, 5
 _OPEN = (TrialState.QUEUED, TrialState.RUNNING)
 
 
@@ -124,24 +124,20 @@ def count_trials(session: Session, search_id: str) -> Tally:
 
 def _advance_trials(session: Session, search: Search, spec: SearchSpec) -> int:
     tally = count_trials(session, search.id)
-    if tally.ended >= FAILED_AFTER and tally.failed > FAILED_SHARE * tally.ended:
+    if too_many_failed(tally.failed, tally.ended, spec):
         _fail_for_failures(session, search, tally)
         return 0
-    is_time_up = _is_time_up(search, spec)
+    end = why_no_more(session, search, spec)
     free = spec.budget.concurrency - tally.open
-    if tally.waiting and not is_time_up:
+    if tally.waiting and end is None:
         free -= _send_waiting(session, search.id, free)
-    left = 0 if is_time_up else spec.budget.trials - tally.searched
+    left = 0 if end is not None else spec.budget.trials - tally.searched
     if left > 0:
         return max(0, min(free, left))
-    if tally.open == 0 and (is_time_up or tally.waiting == 0):
-        end_trials(session, search, spec, "the wall time is spent" if is_time_up else "the budget is spent")
+    if tally.open == 0 and (end is not None or tally.waiting == 0):
+        spent = (EndReason.TRIALS, f"the budget of {counted(spec.budget.trials, 'trial')} is spent")
+        end_trials(session, search, spec, end or spent)
     return 0
-
-
-def _is_time_up(search: Search, spec: SearchSpec) -> bool:
-    limit_s, began = spec.budget.wall_time_s, search.extended_at or search.started_at
-    return limit_s is not None and began is not None and utc_now() - began > timedelta(seconds=limit_s)
 
 
 def _send_waiting(session: Session, search_id: str, free: int) -> int:
@@ -163,7 +159,7 @@ def _fail_for_failures(session: Session, search: Search, tally: Tally) -> None:
         .limit(1)
     )
     detail = f"{tally.failed} of {tally.ended} trials failed, the last one with: {last}"
-    fail(session, search, TooManyFailuresError(detail).document())
+    fail(session, search, TooManyFailuresError(detail).document(), EndReason.FAILURES)
 
 
 # --- asking the sampler -----------------------------------------------------------------------------------------
@@ -201,7 +197,7 @@ def _add(session: Session, search: Search, live: LiveSampler, proposals: Sequenc
     for trial_id in queued:
         send_after_commit(session, TaskName.RUN, trial_id)
     if not trials and count_trials(session, search.id).open == 0:
-        end_trials(session, search, live.spec, "the sampler has no further design")
+        end_trials(session, search, live.spec, (EndReason.EXHAUSTED, "the sampler has no further design"))
     return len(queued) < len(trials)
 
 
@@ -226,9 +222,10 @@ def _fail(workplace: Workplace, search_id: str, problem: ProblemError) -> bool:
 # --- the end ----------------------------------------------------------------------------------------------------
 
 
-def end_trials(session: Session, search: Search, spec: SearchSpec, why: str) -> None:
+def end_trials(session: Session, search: Search, spec: SearchSpec, end: End) -> None:
     """Have the best trials confirmed that are not yet; without any, or when none is wanted, the search succeeds."""
-    append_event(session, search.id, EventKind.NOTE, {"message": f"no more trials: {why}"})
+    note_end(search, *end)
+    append_event(session, search.id, EventKind.NOTE, {"message": f"no more trials: {search.end_message}"})
     _cancel_waiting(session, search.id)
     trials = session.scalars(
         select(Trial).where(Trial.search_id == search.id, Trial.state == TrialState.SUCCEEDED).order_by(Trial.number)

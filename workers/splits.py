@@ -42,6 +42,10 @@ class Split:
             return self
         return Split(self.name, self.images[:count], self.labels[:count], f"{self.digest}:{count}")
 
+    def after(self, count: int) -> Split:
+        """The images behind the first `count`."""
+        return Split(self.name, self.images[count:], self.labels[count:], f"{self.digest}:{count}:")
+
     def renumbered(self, numbers: np.ndarray) -> Split:
         """With other numbers for the classes: `numbers[label]` for each label. The digest stays that of the content."""
         return replace(self, labels=numbers[self.labels])

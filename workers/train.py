@@ -88,6 +88,7 @@ def train_with_report(
     yield_to: Callable[[], None],
     teacher: Teacher | None = None,
     checkpoint: Checkpoint | None = None,
+    until: int | None = None,
 ) -> Trained:
     """Train from `weights`, or from He-normal ones.
 
@@ -97,6 +98,8 @@ def train_with_report(
         yield_to: called between steps; it may take its time.
         teacher: whom the recipe's distillation learns from.
         checkpoint: where the state is kept; a training that finds one goes on from it.
+        until: the step that it pauses behind, with its state in the checkpoint; default: the recipe's last. However
+            often it pauses, it ends with the bits of a training that did not.
 
     Raises:
         TrainingDivergedError: the loss became infinite or not a number.
@@ -110,9 +113,10 @@ def train_with_report(
         run.restore(state)
     steps = count_steps(len(split), recipe)
     clock = Clock(run.seconds)
+    last = steps if until is None else min(until, steps)
     watch = _Watch(progress, steps, recipe, run.step, size_of_batch(len(split), recipe))
     with computing_in(run.arithmetic):
-        for images, labels in draw_batches(split, network.input, recipe, steps, first=run.step):
+        for images, labels in draw_batches(split, network.input, recipe, last, first=run.step):
             run.take_step(images, labels, learning_rate_at(recipe, run.step, steps))
             watch.step(run.step, run.last_loss)
             yield_to()
@@ -121,7 +125,10 @@ def train_with_report(
                 write_checkpoint(checkpoint.path, identity, run.snapshot())
                 clock.mark()
     run.seconds = clock.seconds()
-    return run.result(size_of_batch(len(split), recipe))
+    trained = run.result(size_of_batch(len(split), recipe))
+    if checkpoint is not None and until is not None:
+        write_checkpoint(checkpoint.path, identity, run.snapshot())
+    return trained
 
 
 def train_resumably(
@@ -133,12 +140,14 @@ def train_resumably(
     progress: Progress,
     yield_to: Callable[[], None],
     teacher: Teacher | None = None,
+    until: int | None = None,
 ) -> Trained:
     """As `train_with_report`, going on from what is kept at `path`; what cannot be trusted there is thrown away.
 
     The file stays when the training is done: remove it once the weights are where they belong.
     """
-    return go_on(path, partial(train_with_report, network, weights, split, recipe, progress, yield_to, teacher))
+    train_on = partial(train_with_report, network, weights, split, recipe, progress, yield_to, teacher, until=until)
+    return go_on(path, train_on)
 
 
 class _Run:

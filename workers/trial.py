@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +13,8 @@ from service.measurements.actions import NewMeasurement, measurement_from_json
 from service.models import Search, Trial
 from service.queue import TaskName, send_after_commit
 from service.states import JobState
-from service.trials.actions import finish_trial, start_trial
+from service.trials.actions import count_work, finish_trial, start_trial
+from service.trials.queries import standing_of
 from workers.evaluator import JobName
 from workers.foresee import foresee
 from workers.workplace import LEASE_S, Claim, Ending, Workplace, arguments_of, work
@@ -30,15 +32,26 @@ def run_trial(workplace: Workplace, trial_id: int) -> None:
         trial = session.get_one(Trial, trial_id)
         search = session.get_one(Search, trial.search_id)
         arguments = {**arguments_of(search), "design": trial.design}
+    arguments["standing"] = _standing(workplace, trial_id)
     arguments["foresight"] = _foresee(workplace, trial_id)
     claim = Claim(TaskName.RUN, trial_id, attempt, search.id)
+    begun_s = time.monotonic()
     ending = work(workplace, claim, JobName.EVALUATE, arguments, DEADLINE_S)
-    if ending is None:
-        return
     with transaction(workplace.engine) as session:
+        count_work(session, trial_id, time.monotonic() - begun_s)
+        if ending is None:
+            return
         outcome, measurements = split_measurements(outcome_of(ending))
         if finish_trial(session, trial_id, attempt, outcome, measurements):
             send_after_commit(session, TaskName.PLAN, search.id)
+
+
+def _standing(workplace: Workplace, trial_id: int) -> list[Any] | None:
+    """What others were worth at each step, as JSON; None for a trial that goes through all of them."""
+    with reading(workplace.engine) as session:
+        trial = session.get_one(Trial, trial_id)
+        standing = None if trial.baseline else standing_of(session, session.get_one(Search, trial.search_id))
+    return None if standing is None else standing.to_json()
 
 
 def _foresee(workplace: Workplace, trial_id: int) -> dict[str, Any] | None:
@@ -57,7 +70,8 @@ def outcome_of(ending: Ending) -> Outcome:
     if ending.state is JobState.SUCCEEDED:
         found = ending.result
         sources = {name: Provenance(source) for name, source in found["sources"].items()}
-        return Outcome(TrialState(found["state"]), found["values"], found["reason"], found["details"], sources)
+        rungs = tuple(found.get("rungs", ()))
+        return Outcome(TrialState(found["state"]), found["values"], found["reason"], found["details"], sources, rungs)
     if ending.state is JobState.CANCELLED:
         return Outcome(TrialState.CANCELLED)
     return Outcome(TrialState.FAILED, reason=ending.reason, details={"fault": str(ending.fault)})

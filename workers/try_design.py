@@ -35,6 +35,7 @@ from workers.progress import Progress
 console = Console()
 
 _OPTIONS = {Kind.CHANNELS: "--ratio", Kind.PRECISION: "--precision", Kind.GROUP_SIZE: "--group-size"}
+# `stopped` is not among them: what is tried alone is evaluated in full.
 _STATE_STYLES = {TrialState.SUCCEEDED: "green", TrialState.INFEASIBLE: "yellow", TrialState.FAILED: "red"}
 
 

@@ -13,13 +13,14 @@ from pathlib import Path
 
 from search_spaces.network import Network
 from search_spaces.spec import NetworkSpec, QuantisationAwareSpec
+from service.files import write_atomically
 from workers.checkpoint import Checkpoint, go_on, training_identity
 from workers.host_lock import TrainingTurn
 from workers.losses import Teacher
 from workers.onnx_quantize import TensorRange
 from workers.progress import Progress
 from workers.quantisation_aware.training import identity_of, train_quantised
-from workers.recipe import Distillation, Recipe, fine_tuning, recipe_for
+from workers.recipe import Distillation, Recipe, count_steps, fine_tuning, recipe_for
 from workers.train import train_resumably
 from workers.weights import Weights
 from workers.workbench import Workbench
@@ -44,13 +45,62 @@ def tune(
     Raises:
         TrainingDivergedError: the learning rate does not suit the network.
     """
-    usual = replace(_taught(bench), activation_l1=bench.spec.evaluation.activation_l1)
-    recipe = fine_tuning(usual, epochs, learning_rate)
-    teacher, split = _teacher(bench, recipe), bench.splits.train
-    partial = _partial(bench, training_identity(network, weights, split, recipe, teacher))
-    trained = train_resumably(network, weights, split, recipe, partial, progress, turn.yield_, teacher)
-    partial.unlink(missing_ok=True)
-    return trained.weights
+    tuning = Tuning(bench, network, weights, epochs, learning_rate)
+    trained = tuning.train(progress, turn)
+    tuning.forget()
+    return trained
+
+
+class Tuning:
+    """A fine-tuning that may pause, to see what has come of it so far.
+
+    The learning rate goes down over all of its epochs, pauses or not, so that the weights at the end are those of a
+    training without pauses. Each pause has a file of its own: after a kill, what was seen there is seen again without
+    training.
+    """
+
+    def __init__(
+        self, bench: Workbench, network: Network, weights: Weights, epochs: float, learning_rate: float
+    ) -> None:
+        usual = replace(_taught(bench), activation_l1=bench.spec.evaluation.activation_l1)
+        self._recipe = fine_tuning(usual, epochs, learning_rate)
+        self._bench, self._network, self._weights = bench, network, weights
+        self._teacher, self._split = _teacher(bench, self._recipe), bench.splits.train
+        identity = training_identity(network, weights, self._split, self._recipe, self._teacher)
+        self._end = _partial(bench, identity)
+        self._left: list[Path] = []
+
+    def train(self, progress: Progress, turn: TrainingTurn, until_epochs: float | None = None) -> Weights:
+        """Train on from the last pause until so many epochs are done in all, or to the end.
+
+        Raises:
+            TrainingDivergedError: the learning rate does not suit the network.
+        """
+        until, path = None, self._end
+        if until_epochs is not None and until_epochs < self._recipe.epochs:
+            until = count_steps(len(self._split), replace(self._recipe, epochs=until_epochs))
+            path = self._end.with_stem(f"{self._end.stem}-{until}")
+        if self._left and not path.exists():
+            with suppress(FileNotFoundError):  # then all of it is trained again
+                write_atomically(path, self._left[-1].read_bytes())
+        self._left.append(path)
+        trained = train_resumably(
+            self._network,
+            self._weights,
+            self._split,
+            self._recipe,
+            path,
+            progress,
+            turn.yield_,
+            self._teacher,
+            until,
+        )
+        return trained.weights
+
+    def forget(self) -> None:
+        """Remove what the training has left to go on from."""
+        for path in self._left:
+            path.unlink(missing_ok=True)
 
 
 def tune_rounded(

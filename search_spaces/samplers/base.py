@@ -20,12 +20,14 @@ class ToldTrial:
 
     Attributes:
         number: the trial's number in its search.
-        state: SUCCEEDED, INFEASIBLE or FAILED.
+        state: SUCCEEDED, INFEASIBLE, STOPPED or FAILED.
         values: by metric name; an infeasible trial may lack those that were not worth finding out.
         violations: by limit, the relative size of the miss, > 0 where it is missed; empty if all limits are met.
         memo: what the sampler gave with the proposal; empty for a trial that it has not proposed: of the baseline, or
             of another search that this one began with.
         baseline: whether it belongs to the uniform sweep, which no sampler proposed.
+        fidelity: 1 after the full evaluation; of a stopped trial, whose values are those of a cheaper step, the share
+            of the steps that it took.
     """
 
     number: int
@@ -35,6 +37,7 @@ class ToldTrial:
     violations: Mapping[str, float]
     memo: Mapping[str, Any]
     baseline: bool
+    fidelity: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,9 @@ class Sampler(ABC):
 
     **Failures.** A failed trial has no values to learn from, and an infeasible one may have few. Neither may break a
     sampler. A cancelled trial is not told; its design may be proposed again.
+
+    **Stopped trials** have values of a cheaper step, which were not among the best there. One may learn from them as
+    from others, or weigh them by their `fidelity`; their designs are not proposed again.
 
     Samplers are not thread-safe: one search has one planner at a time.
     """

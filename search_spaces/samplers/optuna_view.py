@@ -32,6 +32,7 @@ _DIRECTIONS = {Direction.MAXIMIZE: StudyDirection.MAXIMIZE, Direction.MINIMIZE: 
 _STUDY_ID, _STUDY_NAME = 0, "view"
 _NO_TIME = datetime.fromtimestamp(0, tz=UTC)  # Optuna wants times; none of its samplers used here reads them.
 _CONSTRAINT = "limits"
+_WITH_VALUES = (TrialState.SUCCEEDED, TrialState.STOPPED)
 _METHODS_DRAWN = 0.25
 """Of all designs have methods drawn at random: the uniform baseline knows one of each only, and it comes first."""
 
@@ -116,13 +117,13 @@ def objective_values(trial: ToldTrial, objectives: Sequence[ObjectiveSpec]) -> l
     """The trial's objectives in the spec's order; None if nothing can be learnt from it.
 
     An infeasible trial was ended before everything was known: what it lacks counts as the worst there is. It is
-    judged by how far it missed its limits, not by these.
+    judged by how far it missed its limits, not by these. A stopped one counts by what it was worth at its step.
     """
     values = [trial.values.get(objective.metric, math.nan) for objective in objectives]
     if trial.state is TrialState.INFEASIBLE:
         worst = [math.inf if objective.direction is Direction.MINIMIZE else -math.inf for objective in objectives]
         return [value if math.isfinite(value) else bad for value, bad in zip(values, worst, strict=True)]
-    if trial.state is TrialState.SUCCEEDED and all(math.isfinite(value) for value in values):
+    if trial.state in _WITH_VALUES and all(math.isfinite(value) for value in values):
         return values
     return None
 

@@ -20,7 +20,7 @@ from service.events.actions import append_event
 from service.models import Finalist, Preparation, Search, SearchWork, Trial, utc_now
 from service.queue import TaskName, send_after_commit
 from service.searches.queries import lock_search
-from service.states import SEARCH_TRANSITIONS, EventKind, JobState, SearchState
+from service.states import SEARCH_TRANSITIONS, EndReason, EventKind, JobState, SearchState
 
 WORK: tuple[type[SearchWork], ...] = (Preparation, Trial, Finalist)
 """The rows that are a search's own work. Exports are not: they outlive it."""
@@ -93,9 +93,17 @@ def enter(session: Session, search: Search, to_state: SearchState, reason: str =
         search.waiting_for = ""
     if to_state is SearchState.PREPARING and search.started_at is None:
         search.started_at = now
+    if to_state is SearchState.RUNNING:
+        search.end_reason, search.end_message = None, ""
     if to_state.is_final:
         search.finished_at = now
-    append_event(session, search.id, EventKind.STATE, {"state": str(to_state), "reason": reason})
+    ended = {} if search.end_reason is None else {"end_reason": search.end_reason}
+    append_event(session, search.id, EventKind.STATE, {"state": str(to_state), "reason": reason, **ended})
+
+
+def note_end(search: Search, why: EndReason, message: str) -> None:
+    """Say why no more trials are asked for. What ends a search later goes before what ended its trials."""
+    search.end_reason, search.end_message = str(why), message
 
 
 def cancel(session: Session, search: Search) -> None:
@@ -106,6 +114,7 @@ def cancel(session: Session, search: Search) -> None:
     """
     if search.state in (SearchState.CANCELLING, SearchState.CANCELLED):
         return
+    note_end(search, EndReason.CANCELLED, "it was cancelled")
     move(session, search, SearchState.CANCELLING)
     settle(session, search)
 
@@ -144,13 +153,14 @@ def resume(session: Session, search: Search) -> None:
         send_after_commit(session, TaskName.PREPARE, preparation_id)
 
 
-def fail(session: Session, search: Search, problem: dict[str, Any]) -> None:
+def fail(session: Session, search: Search, problem: dict[str, Any], why: EndReason = EndReason.FAILED) -> None:
     """End a search that cannot go on. What still runs for it is stopped by its supervisors.
 
     Raises:
         StateConflictError: it is over.
     """
     search.problem = problem
+    note_end(search, why, str(problem.get("detail") or problem.get("title", "")))
     cancel_queued(session, search.id)
     move(session, search, SearchState.FAILED, str(problem.get("detail", "")))
 

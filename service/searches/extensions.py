@@ -119,4 +119,11 @@ def _noted(search: Search, wanted: Extension, key: str | None, body_digest: str)
         "body_digest": body_digest,
         "trials": wanted.trials,
         "wall_time_s": wanted.wall_time_s,
+        "evaluator_s": search.evaluator_s,
     }
+
+
+def evaluator_s_since(search: Search) -> float:
+    """Seconds that evaluators have worked on trials since the search began, or was extended last."""
+    before = search.extensions[-1].get("evaluator_s", 0.0) if search.extensions else 0.0
+    return search.evaluator_s - float(before)

@@ -15,7 +15,7 @@ from service.models import Search
 from service.searches.extensions import Extension
 from service.searches.predictions import RankCorrelation
 from service.searches.specs import budgets_of
-from service.states import SearchState
+from service.states import EndReason, SearchState
 from service.trials.queries import Progress
 
 
@@ -62,8 +62,18 @@ class ExtensionBody(BaseModel):
     wall_time_s: float | None
 
 
+class EndBody(BaseModel):
+    """Why no more trials are asked for: in one word, and for people."""
+
+    reason: EndReason
+    message: str
+
+
 class SearchBody(BaseModel):
-    """A search. `problem` says why a failed one failed; `base` is the report on its trained network."""
+    """A search. `problem` says why a failed one failed; `base` is the report on its trained network.
+
+    `end` is there once no more trials are asked for; `evaluator_s` is what its trials have taken so far, all together.
+    """
 
     id: str
     name: str
@@ -75,6 +85,8 @@ class SearchBody(BaseModel):
     warnings: list[str]
     waiting_for: str
     activity: ActivityBody | None
+    end: EndBody | None
+    evaluator_s: float
     problem: dict[str, Any] | None
     base: dict[str, Any] | None
     extensions: list[ExtensionBody]
@@ -144,6 +156,8 @@ def search_body(search: Search, progress: Progress, ranked: RankCorrelation | No
         warnings=[str(warning) for warning in search.warnings],
         waiting_for=search.waiting_for,
         activity=search.activity and ActivityBody.model_validate(search.activity),
+        end=search.end_reason and EndBody(reason=EndReason(search.end_reason), message=search.end_message),
+        evaluator_s=search.evaluator_s,
         problem=search.problem,
         base=search.base_report,
         extensions=[ExtensionBody.model_validate(one) for one in search.extensions],

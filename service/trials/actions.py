@@ -17,7 +17,7 @@ from service import leases
 from service.cost_models.actions import add_residual
 from service.events.actions import append_event, append_events
 from service.measurements.actions import NewMeasurement, record
-from service.models import Search, Trial, utc_now
+from service.models import Rung, Search, Trial, utc_now
 from service.searches.actions import settle
 from service.searches.queries import lock_search
 from service.states import EventKind, Obtained, SearchState
@@ -132,16 +132,37 @@ def finish_trial(
         values=dict(outcome.values),
         details=dict(outcome.details),
         sources={name: str(source) for name, source in outcome.sources.items()},
+        rung=len(outcome.rungs) if outcome.state is TrialState.STOPPED else None,
         finish_number=None if outcome.state is TrialState.CANCELLED else search.finished_count + 1,
     ):
         return False
     if outcome.state is not TrialState.CANCELLED:
         search.finished_count += 1
     record(session, measurements, trial_id=trial_id)
+    if outcome.state is not TrialState.FAILED:
+        _keep_rungs(session, search.id, trial_id, outcome)
     _compare(session, trial_id, outcome)
     _tell(session, trial_id)
     settle(session, search)
     return True
+
+
+def _keep_rungs(session: Session, search_id: str, trial_id: int, outcome: Outcome) -> None:
+    """What later trials are ranked among; a step where it could not be ranked has no values."""
+    session.add_all(
+        Rung(trial_id=trial_id, number=number, search_id=search_id, values=dict(values))
+        for number, values in enumerate(outcome.rungs, start=1)
+        if values
+    )
+
+
+def count_work(session: Session, trial_id: int, seconds: float) -> None:
+    """Add what evaluators have worked on a trial, whatever came of it, to its own seconds and to its search's."""
+    search = _lock(session, trial_id)
+    if search is not None:
+        search.evaluator_s += seconds
+        session.get_one(Trial, trial_id).evaluator_s += seconds
+        session.flush()
 
 
 def _compare(session: Session, trial_id: int, outcome: Outcome) -> None:
@@ -168,6 +189,7 @@ def _event_data(trial: Trial) -> dict[str, Any]:
         "reason": trial.reason,
         "obtained": trial.obtained,
         "origin": trial.origin,
+        "rung": trial.rung,
     }
 
 

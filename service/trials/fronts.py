@@ -1,4 +1,4 @@
-"""The front of a search, found from its rows. It is never stored; see `service.trials.standing`."""
+"""The front of a search, found from its rows. It is never stored; see `service.trials.found_so_far`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from search_spaces import pareto
 from search_spaces.spec import ObjectiveSpec, SearchSpec
 from service.models import Finalist, Search, Trial
 from service.states import JobState
+from service.trials.found_so_far import Judged, found_so_far
 from service.trials.queries import WITHOUT_DETAILS
-from service.trials.standing import Judged, standing_of
 
 Member = tuple[Trial, Finalist | None]
 
@@ -39,27 +39,27 @@ class Front:
 def find_front(session: Session, search: Search) -> Front:
     """Judge every succeeded trial of the search. Empty fronts have hypervolume 0 and no reference point."""
     objectives = SearchSpec.model_validate(search.spec).objectives
-    standing = standing_of(session, search)
-    if not standing.front:
+    found = found_so_far(session, search)
+    if not found.front:
         return Front((), (), 0.0, 0.0, {}, None)
-    reference = standing.reference_point(objectives)
-    knee = pareto.knee([one.values for one in standing.front], objectives)
-    rows = _load_members(session, {one.id for one in (*standing.front, *standing.baseline)})
+    reference = found.reference_point(objectives)
+    knee = pareto.knee([one.values for one in found.front], objectives)
+    rows = _load_members(session, {one.id for one in (*found.front, *found.baseline)})
     return Front(
-        members=[rows[one.id] for one in standing.front],
-        baseline=[rows[one.id] for one in standing.baseline],
-        hypervolume=_hypervolume(standing.front, objectives, reference),
-        baseline_hypervolume=_hypervolume(standing.baseline, objectives, reference),
+        members=[rows[one.id] for one in found.front],
+        baseline=[rows[one.id] for one in found.baseline],
+        hypervolume=_hypervolume(found.front, objectives, reference),
+        baseline_hypervolume=_hypervolume(found.baseline, objectives, reference),
         reference_point=reference,
-        knee=None if knee is None else standing.front[knee].number,
+        knee=None if knee is None else found.front[knee].number,
     )
 
 
 def front_values(session: Session, search: Search, *, baseline_only: bool) -> list[Mapping[str, float]]:
     """The objectives' values of the members so far of the front, or of the uniform baseline's own."""
     names = [str(objective.metric) for objective in SearchSpec.model_validate(search.spec).objectives]
-    standing = standing_of(session, search)
-    members = standing.baseline if baseline_only else standing.front
+    found = found_so_far(session, search)
+    members = found.baseline if baseline_only else found.front
     return [{name: one.values[name] for name in names} for one in members]
 
 

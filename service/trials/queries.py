@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, defer
 
+from search_spaces.rungs import Standing
+from search_spaces.spec import SearchSpec
 from service.errors import NotFoundError
-from service.models import Finalist, Search, Trial
+from service.models import Finalist, Rung, Search, Trial
 from service.states import Obtained, TrialState
 
 WITHOUT_DETAILS = (defer(Trial.details, raiseload=True), defer(Finalist.details, raiseload=True))
@@ -34,6 +36,7 @@ class Progress:
     running: int
     succeeded: int
     infeasible: int
+    stopped: int
     failed: int
     cancelled: int
     baseline_total: int
@@ -50,6 +53,19 @@ def progress_of(session: Session, searches: Sequence[Search]) -> dict[str, Progr
     for search_id, state, baseline, obtained, count in session.execute(query.group_by(*kinds)):
         counts[search_id][TrialState(state), baseline, Obtained(obtained)] = count
     return {search.id: _progress(search, counts[search.id]) for search in searches}
+
+
+def standing_of(session: Session, search: Search) -> Standing | None:
+    """What the search's trials have been worth at the steps before the full evaluation; None if there are none."""
+    spec = SearchSpec.model_validate(search.spec)
+    if spec.evaluation.rungs is None:
+        return None
+    names = [objective.metric for objective in spec.objectives]
+    steps: list[list[list[float]]] = [[] for _ in spec.evaluation.rungs.steps]
+    rows = select(Rung.number, Rung.values).where(Rung.search_id == search.id)
+    for number, values in session.execute(rows.order_by(Rung.trial_id)):
+        steps[number - 1].append([values[name] for name in names])
+    return Standing(steps)
 
 
 def list_trials(
@@ -100,6 +116,7 @@ def _progress(search: Search, counts: Mapping[_TrialKind, int]) -> Progress:
         running=count(TrialState.RUNNING),
         succeeded=count(TrialState.SUCCEEDED),
         infeasible=count(TrialState.INFEASIBLE),
+        stopped=count(TrialState.STOPPED),
         failed=count(TrialState.FAILED),
         cancelled=count(TrialState.CANCELLED),
         baseline_total=baseline_total,

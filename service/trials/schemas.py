@@ -33,16 +33,19 @@ class TrialBody(BaseModel):
     """A trial. `confirmed` is there once it has been chosen as a finalist.
 
     `sources` says of each value that a device tells whether it was measured, simulated or predicted; `origin` whose
-    trial found them, where this one was not evaluated itself.
+    trial found them, where this one was not evaluated itself. A stopped trial has the values of the step that it has
+    reached, `rung`. `evaluator_s` is how long evaluators have worked on it.
     """
 
     number: int
     state: TrialState
+    rung: int | None
     design: dict[str, int | str]
     values: dict[str, float]
     sources: dict[str, Provenance]
     reason: str
     attempt: int
+    evaluator_s: float
     baseline: bool
     obtained: Obtained
     origin: OriginBody | None
@@ -124,11 +127,13 @@ def _fields(trial: Trial, finalist: Finalist | None) -> dict[str, Any]:
     return {
         "number": trial.number,
         "state": TrialState(trial.state),
+        "rung": trial.rung,
         "design": trial.design,
         "values": trial.values,
         "sources": trial.sources,
         "reason": trial.reason,
         "attempt": trial.attempt,
+        "evaluator_s": trial.evaluator_s,
         "baseline": trial.baseline,
         "obtained": Obtained(trial.obtained),
         "origin": trial.origin and OriginBody.model_validate(trial.origin),

@@ -29,6 +29,7 @@ class Mark(StrEnum):
     """What a point stands for; also its CSS class. Later ones are drawn over earlier ones."""
 
     INFEASIBLE = "infeasible"
+    STOPPED = "stopped"
     TRIED = "tried"
     UNIFORM = "uniform"
     FRONT = "front"
@@ -44,6 +45,7 @@ LEGEND = {
     Mark.FRONT: "front",
     Mark.UNIFORM: "uniform baseline",
     Mark.INFEASIBLE: "misses a limit",
+    Mark.STOPPED: "stopped early",
     Mark.CONFIRMED: "found, on confirm",
     Mark.CONFIRMED_UNIFORM: "uniform, on confirm",
 }
@@ -247,6 +249,7 @@ text{fill:#1f2937;font-size:12px}.name{font-size:13px}
 .legend{fill:#fff;fill-opacity:.85;stroke:#e5e7eb}
 .line{fill:none;stroke-width:1.6}.line.front{stroke:#0f766e}.line.uniform{stroke:#b45309;stroke-dasharray:4 3}
 .tried{fill:#93c5bd}.front{fill:#0f766e}.uniform{fill:#d97706}.infeasible{fill:none;stroke:#9ca3af}
+.stopped{fill:#93c5bd;fill-opacity:.35}
 .confirmed{fill:#115e59;stroke:#fff}.confirmed-uniform{fill:#92400e;stroke:#fff}
 .confirmed .interval{stroke:#115e59}.confirmed-uniform .interval{stroke:#92400e}
 path.line{fill:none}

@@ -33,6 +33,7 @@ from service.wording import (
     describe_activity,
     describe_budget,
     describe_design,
+    describe_end,
     describe_file,
     describe_obtained,
     describe_origin,
@@ -160,6 +161,8 @@ class SearchView:
     can_extend: bool
     usual_extension: int
     waiting_for: str
+    end: str
+    evaluator_time: str
     warnings: tuple[str, ...]
     problem: Mapping[str, Any] | None
     headings: tuple[str, ...]
@@ -205,6 +208,8 @@ def search_view(rows: SearchRows) -> SearchView:
         budgets=tuple(describe_budget(one.model_dump()) for one in budgets_of(search)),
         verbs=verbs_of(search.state),
         waiting_for=search.waiting_for,
+        end=describe_end(search.end_reason, search.end_message),
+        evaluator_time=show_seconds(search.evaluator_s) if search.evaluator_s else "",
         warnings=tuple(str(warning) for warning in search.warnings),
         problem=search.problem,
         headings=tuple(unit_of(metric).heading for metric in metrics),
@@ -349,7 +354,9 @@ def _points(rows: SearchRows, across: ObjectiveSpec, up: ObjectiveSpec) -> tuple
 
 
 def _point(trial: TrialFacts, across: ObjectiveSpec, up: ObjectiveSpec, on_front: bool) -> plot.Point:
-    if not trial.is_feasible:
+    if trial.state == TrialState.STOPPED:
+        mark = plot.Mark.STOPPED
+    elif not trial.is_feasible:
         mark = plot.Mark.INFEASIBLE
     elif trial.baseline:
         mark = plot.Mark.UNIFORM

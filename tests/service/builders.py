@@ -94,6 +94,13 @@ def success(accuracy: float, latency_s: float, size_bytes: float = 1000.0) -> Ou
     return Outcome(TrialState.SUCCEEDED, values, details={"stage_s": {"score": 0.1}})
 
 
+def stopped(accuracy: float, latency_s: float) -> Outcome:
+    """At the second of three steps; at the first it was worth less."""
+    values = {"accuracy": accuracy, "latency_s": latency_s, "size_bytes": 1000.0}
+    rungs = (values | {"accuracy": 0.5}, values)
+    return Outcome(TrialState.STOPPED, values, "place 9 of 9 at step 2 of 3", rungs=rungs)
+
+
 def get_row(engine: Engine, search_id: str) -> Search:
     with transaction(engine) as session:
         return session.get_one(Search, search_id)

@@ -24,11 +24,11 @@ from service.leases import claim
 from service.models import Export, ImportedNetwork, Search
 from service.networks.actions import ImportFailedError, fail_import
 from service.networks.queries import find_network
-from service.searches.actions import move
+from service.searches.actions import move, note_end
 from service.searches.queries import lock_search
-from service.states import JobState, SearchState
+from service.states import EndReason, JobState, SearchState
 from service.trials.queries import get_trial
-from tests.service.builders import add_running_search, add_trial_rows, example_spec, run_trial, success
+from tests.service.builders import add_running_search, add_trial_rows, example_spec, run_trial, stopped, success
 
 TRIALS = example_spec()["budget"]["trials"]
 
@@ -79,6 +79,20 @@ class TestWithService:
         result = run(["show", search_id[:6]])
         assert search_id in result.stdout
         assert f"3 of {1 + TRIALS} (1 infeasible)" in result.stdout
+
+    def test_show_and_watch_tell_why_there_are_no_more_trials(self, engine: Engine, search_id: str) -> None:
+        (behind,) = add_trial_rows(engine, search_id, 1)
+        run_trial(engine, behind.id, stopped(0.7, 0.001))
+        with transaction(engine) as session:
+            search = lock_search(session, search_id)
+            note_end(search, EndReason.PLATEAU, "the front has stopped growing")
+            move(session, search, SearchState.SUCCEEDED)
+        shown = run(["show", search_id]).stdout
+        assert "4 of 4 (1 infeasible, 1 stopped)" in shown
+        assert "plateau: the front has stopped growing" in shown
+        lines = run(["watch", search_id]).stdout.splitlines()
+        assert "no more trials, plateau: the front has stopped growing" in lines
+        assert "trial 3 (4/4) stopped: accuracy 70.00 %, latency 1.000 ms" in lines
 
     def test_front_beside_the_baseline(self, search_id: str) -> None:
         lines = run(["front", search_id]).stdout.splitlines()

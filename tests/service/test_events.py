@@ -80,7 +80,7 @@ def test_stream_tells_what_happened_what_happens_and_ends(
     events = parse(response.text)
     assert [number for number, _, _ in events] == [1, 2, 3, 4, 5, 6]
     assert events[3] == (4, "note", {"message": "new"})
-    assert events[-1] == (6, "state", {"state": "cancelled", "reason": ""})
+    assert events[-1] == (6, "state", {"state": "cancelled", "reason": "", "end_reason": "cancelled"})
 
 
 def test_stream_resumes_after_the_last_event_that_came(client: httpx.Client, engine: Engine, search_id: str) -> None:

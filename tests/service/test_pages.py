@@ -14,10 +14,19 @@ from service.db import reading, transaction
 from service.examples import example_path
 from service.finalists.actions import add_finalists, finish_finalist, start_finalist
 from service.models import Export, Search
-from service.searches.actions import move
+from service.searches.actions import move, note_end
 from service.searches.queries import lock_search
-from service.states import JobState, SearchState
-from tests.service.builders import add_running_search, add_search, add_trial_rows, example_spec, run_trial, success
+from service.states import EndReason, JobState, SearchState
+from service.trials.actions import count_work
+from tests.service.builders import (
+    add_running_search,
+    add_search,
+    add_trial_rows,
+    example_spec,
+    run_trial,
+    stopped,
+    success,
+)
 
 TRIALS = example_spec()["budget"]["trials"]
 
@@ -111,6 +120,24 @@ class TestSubmitPage:
 
 
 class TestSearchPage:
+    def test_it_says_why_it_ended_and_what_was_stopped(
+        self, client: httpx.Client, engine: Engine, search_id: str
+    ) -> None:
+        assert "No more trials" not in text_of(client.get(f"/searches/{search_id}"))
+        (behind,) = add_trial_rows(engine, search_id, 1)
+        run_trial(engine, behind.id, stopped(0.7, 0.001))
+        with transaction(engine) as session:
+            count_work(session, behind.id, 75.0)
+            search = lock_search(session, search_id)
+            note_end(search, EndReason.WALL_TIME, "the <wall> time is spent")
+            move(session, search, SearchState.SUCCEEDED)
+        page = client.get(f"/searches/{search_id}")
+        text = text_of(page)
+        assert "1 missing a limit, 1 stopped early." in text
+        assert "No more trials, wall time: the <wall> time is spent. Evaluators have worked 1 min 15 s" in text
+        assert "<wall>" not in page.text
+        assert page.text.count('class="point stopped"') == 2
+
     def test_it_shows_what_happens(self, client: httpx.Client, search_id: str) -> None:
         page = client.get(f"/searches/{search_id}")
         text = text_of(page)

@@ -91,6 +91,13 @@ class TestRenderPlot:
         assert 0 < place[0] < WIDTH
         assert 0 < place[1] < HEIGHT
 
+    def test_stopped_designs_are_paler_and_named(self) -> None:
+        points = [Point(1e-3, 0.9, Mark.TRIED, ""), Point(2e-3, 0.8, Mark.STOPPED, "")]
+        svg = render_plot(points, LATENCY, ACCURACY, standalone=True)
+        assert svg.count('class="point stopped"') == 2  # the design and the legend
+        assert "stopped early" in svg
+        assert ".stopped{fill:#93c5bd;fill-opacity:.35}" in svg
+
     def test_axes_are_named_with_their_units(self) -> None:
         svg = render_plot([Point(1e-3, 0.9, Mark.TRIED, "")], LATENCY, ACCURACY)
         assert "latency (ms)" in svg

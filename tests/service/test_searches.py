@@ -257,6 +257,7 @@ class TestRead:
             "running": 0,
             "succeeded": 1,
             "infeasible": 0,
+            "stopped": 0,
             "failed": 0,
             "cancelled": 0,
             "baseline_total": 3,

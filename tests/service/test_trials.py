@@ -18,7 +18,7 @@ from service.db import reading, transaction
 from service.exports.actions import finish_export
 from service.finalists.actions import add_finalists, finish_finalist, start_finalist
 from service.leases import claim
-from service.models import Artifact, Export, Measurement, Trial, utc_now
+from service.models import Artifact, Export, Measurement, Rung, Trial, utc_now
 from service.searches.actions import cancel, move
 from service.searches.queries import lock_search
 from service.states import JobState, SearchState
@@ -28,6 +28,7 @@ from tests.service.builders import (
     add_trial_rows,
     new_measurement,
     run_trial,
+    stopped,
     success,
     waiting_messages,
 )
@@ -61,11 +62,13 @@ class TestTrials:
         assert item == {
             "number": 0,
             "state": "succeeded",
+            "rung": None,
             "design": {"channels/stem": 0},
             "values": {"accuracy": 0.9, "latency_s": 0.001, "size_bytes": 1000.0},
             "sources": {},
             "reason": "",
             "attempt": 1,
+            "evaluator_s": 0.0,
             "baseline": True,
             "obtained": "evaluated",
             "origin": None,
@@ -102,6 +105,25 @@ class TestTrials:
         run_trial(engine, first.id, Outcome(TrialState.INFEASIBLE, {"size_bytes": 9.0}, "size_bytes is over 1"))
         items = client.get(f"/v1/searches/{search_id}/trials", params={"state": "infeasible"}).json()["items"]
         assert [(item["number"], item["reason"]) for item in items] == [(0, "size_bytes is over 1")]
+
+    def test_a_stopped_one_tells_its_step_and_is_on_no_front(
+        self, client: httpx.Client, engine: Engine, search_id: str
+    ) -> None:
+        good, behind = add_trial_rows(engine, search_id, 2)
+        run_trial(engine, good.id, success(0.9, 0.001))
+        run_trial(engine, behind.id, stopped(0.95, 0.0005))
+        (item,) = client.get(f"/v1/searches/{search_id}/trials", params={"state": "stopped"}).json()["items"]
+        assert (item["number"], item["rung"], item["values"]["accuracy"]) == (1, 2, 0.95)
+        assert item["reason"] == "place 9 of 9 at step 2 of 3"
+        with reading(engine) as session:
+            kept = [(one.trial_id, one.number, one.values["accuracy"]) for one in session.scalars(select(Rung))]
+        assert sorted(kept) == [(behind.id, 1, 0.5), (behind.id, 2, 0.95)]
+        front = client.get(f"/v1/searches/{search_id}/front").json()
+        assert [member["number"] for member in front["items"]] == [0]
+        events = client.get(f"/v1/searches/{search_id}/events").json()["items"]
+        assert events[-1]["data"]["rung"] == 2
+        assert client.post(f"/v1/searches/{search_id}/exports", json={"trial": 1}).status_code == 409
+        assert client.get(f"/v1/searches/{search_id}").json()["progress"]["stopped"] == 1
 
     @pytest.mark.parametrize("value", [math.nan, math.inf])
     def test_value_that_is_no_number_fails_the_trial(

@@ -11,8 +11,8 @@ from search_spaces.spec import SearchSpec
 from service.db import open_session, reading, transaction
 from service.models import Trial, utc_now
 from service.searches.queries import get_search
+from service.trials.found_so_far import found_so_far
 from service.trials.fronts import find_front
-from service.trials.standing import standing_of
 from tests.service.builders import add_running_search
 
 
@@ -55,30 +55,30 @@ def test_it_is_what_all_trials_together_come_to(engine: Engine, seed: int) -> No
         with reading(engine) as session:
             search = get_search(session, search_id)
             objectives = SearchSpec.model_validate(search.spec).objectives
-            standing = standing_of(session, search)
+            found = found_so_far(session, search)
         front = pareto.front_indices([one for _, one in judged], objectives)
-        assert [one.number for one in standing.front] == [judged[index][0] for index in front]
+        assert [one.number for one in found.front] == [judged[index][0] for index in front]
         uniform = [(n, one) for n, one in judged if n < 5]
         front = pareto.front_indices([one for _, one in uniform], objectives)
-        assert [one.number for one in standing.baseline] == [uniform[index][0] for index in front]
+        assert [one.number for one in found.baseline] == [uniform[index][0] for index in front]
         expected = pareto.reference_point([one for _, one in judged], objectives)
-        assert standing.reference_point(objectives) == pytest.approx(expected)
+        assert found.reference_point(objectives) == pytest.approx(expected)
         with transaction(engine) as session:  # which keeps nothing, and reads all
-            assert standing_of(session, get_search(session, search_id)) == standing
+            assert found_so_far(session, get_search(session, search_id)) == found
 
 
 def test_what_is_rolled_back_is_not_kept(engine: Engine) -> None:
     search_id = add_running_search(engine)
     add_rows(engine, search_id, some_values(10, 0), first=0)
     with reading(engine) as session:
-        before = standing_of(session, get_search(session, search_id))
+        before = found_so_far(session, get_search(session, search_id))
     row = {"search_id": search_id, "number": 99, "finish_number": 99, "state": "succeeded", "design": {}}
     row |= {"values": {"accuracy": 2.0, "latency_s": 0.0}, "design_key": "f" * 64, "created_at": utc_now()}
     with open_session(engine) as session:  # closed without a commit
         session.execute(insert(Trial), [row])
-        assert standing_of(session, get_search(session, search_id)).front[0].number == 99
+        assert found_so_far(session, get_search(session, search_id)).front[0].number == 99
     with reading(engine) as session:
-        assert standing_of(session, get_search(session, search_id)) == before
+        assert found_so_far(session, get_search(session, search_id)) == before
 
 
 def test_a_front_of_fifty_thousand_trials_takes_milliseconds_once_it_was_read(engine: Engine) -> None:

@@ -38,7 +38,7 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class Standing:
+class FoundSoFar:
     """Up to one moment.
 
     Attributes:
@@ -59,26 +59,26 @@ class Standing:
         return pareto.reference_point([self.worst, self.best], objectives)
 
 
-_kept: OrderedDict[str, Standing] = OrderedDict()
+_kept: OrderedDict[str, FoundSoFar] = OrderedDict()
 _lock = threading.Lock()
 
 
-def standing_of(session: Session, search: Search) -> Standing:
+def found_so_far(session: Session, search: Search) -> FoundSoFar:
     """How the search stands, with all that this session sees."""
     if not is_read_only(session):
-        return _go_on(session, search, Standing())
+        return _go_on(session, search, FoundSoFar())
     with _lock:
-        before = _kept.get(search.id, Standing())
-    standing = _go_on(session, search, before)
+        before = _kept.get(search.id, FoundSoFar())
+    found = _go_on(session, search, before)
     with _lock:
-        _kept[search.id] = standing
+        _kept[search.id] = found
         _kept.move_to_end(search.id)
         while len(_kept) > KEPT:
             _kept.popitem(last=False)
-    return standing
+    return found
 
 
-def _go_on(session: Session, search: Search, before: Standing) -> Standing:
+def _go_on(session: Session, search: Search, before: FoundSoFar) -> FoundSoFar:
     objectives = SearchSpec.model_validate(search.spec).objectives
     names = [str(objective.metric) for objective in objectives]
     # The database takes them out: of all that there is of a trial few numbers are needed.
@@ -94,7 +94,7 @@ def _go_on(session: Session, search: Search, before: Standing) -> Standing:
     if not new:
         return before
     points = [one.values for one in new] + [point for point in (before.worst, before.best) if point]
-    return Standing(
+    return FoundSoFar(
         front=_best([*before.front, *new], objectives),
         baseline=_best([*before.baseline, *(one for one in new if one.baseline)], objectives),
         worst=_extreme(points, objectives, is_best=False),

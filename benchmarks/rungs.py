@@ -1,0 +1,190 @@
+"""What cheap steps before the full evaluation save: evaluator seconds until a search has the same hypervolume.
+
+Real designs of a MobileNet-V1 on digits, each fine-tuned, proposed by one sampler with and without steps, one after the
+other in this process. Without steps a search has a budget of trials; with steps it may ask for more, as long as that
+takes. Seconds are those of `workers.jobs.evaluate`, the uniform baseline included, whose worst values moved a tenth
+beyond are the reference point of both. Prints a table and writes benchmarks/results/rungs.json.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from search_spaces.check import Checked, check_spec
+from search_spaces.design import Design
+from search_spaces.known import Sources
+from search_spaces.objectives import Outcome, TrialState
+from search_spaces.pareto import hypervolume, reference_point
+from search_spaces.rungs import Standing
+from search_spaces.samplers import ToldTrial, make_sampler
+from search_spaces.spec import SearchSpec
+from workers.announce import local_known
+from workers.jobs import evaluate, prepare
+
+RESULTS = Path(__file__).parent / "results" / "rungs.json"
+SEEDS = (1, 2, 3)
+SAMPLERS = ("random", "nsga2")
+TRIALS, MOST_TRIALS = 40, 160
+SHARES = (0.9, 0.95, 1.0)
+"""Of what the search without steps has gained over the uniform baseline in the end."""
+EVALUATION = {"calibration_images": 128, "score_images": 250, "finetune_epochs": 4.0, "finalists": {"top": 0}}
+STEPS = [{"score_images": 100}, {"score_images": 250, "finetune_epochs": 1.0}]
+RUNGS = {"keep": 0.33, "least": 6, "steps": STEPS}
+
+
+def main() -> None:
+    rows = []
+    with tempfile.TemporaryDirectory() as home:
+        cells = [(sampler, seed) for sampler in SAMPLERS for seed in SEEDS]
+        for sampler, seed in track(cells, "searches", console=Console(stderr=True)):
+            rows.append(compare(sampler, seed, Path(home)))
+    RESULTS.parent.mkdir(exist_ok=True)
+    protocol = {"trials": TRIALS, "most_trials": MOST_TRIALS, "evaluation": EVALUATION, "rungs": RUNGS}
+    RESULTS.write_text(json.dumps({"protocol": protocol, "rows": rows}, indent=2) + "\n")
+    show(rows)
+
+
+def make_spec(sampler: str, seed: int, trials: int, evaluation: dict[str, Any]) -> SearchSpec:
+    return SearchSpec.model_validate(
+        {
+            "name": "rungs",
+            "network": {"family": "mobilenet_v1", "width": 0.25, "input": [1, 8, 8], "stem_stride": 1},
+            "dataset": {"name": "digits"},
+            "space": {"prune_ratio": {"low": 0.0, "high": 0.8, "step": 0.2}},
+            "objectives": [
+                {"metric": "accuracy", "direction": "maximize"},
+                {"metric": "macs", "direction": "minimize"},
+            ],
+            "sampler": {"name": sampler, "seed": seed, "population": 10 if sampler == "nsga2" else None},
+            "evaluation": evaluation,
+            "budget": {"trials": trials, "concurrency": 1000},  # one thread to each
+        }
+    )
+
+
+@dataclass
+class Run:
+    """A search as it goes: values of each trial that was evaluated in full, and the seconds until then."""
+
+    checked: Checked
+    base_key: str
+    home: Path
+    told: list[ToldTrial] = field(default_factory=list)
+    reached: list[list[list[float]]] = field(default_factory=lambda: [[] for _ in STEPS])
+    seconds: float = 0.0
+    full: list[tuple[float, dict[str, float]]] = field(default_factory=list)
+    stopped: int = 0
+
+    def try_design(self, design: Design, memo: Any, *, baseline: bool) -> ToldTrial:
+        spec = self.checked.spec
+        standing = None if baseline or spec.evaluation.rungs is None else Standing(self.reached)
+        begun_s = perf_counter()
+        outcome = evaluate(spec, Sources(), design, self.base_key, self.home, standing=standing)
+        self.seconds += perf_counter() - begun_s
+        self._note(outcome)
+        fidelity = len(outcome.rungs) / len(spec.evaluation.steps) if outcome.state is TrialState.STOPPED else 1.0
+        trial = ToldTrial(len(self.told), design, outcome.state, outcome.values, {}, memo, baseline, fidelity)
+        self.told.append(trial)
+        return trial
+
+    def _note(self, outcome: Outcome) -> None:
+        names = [objective.metric for objective in self.checked.spec.objectives]
+        for points, values in zip(self.reached, outcome.rungs, strict=False):
+            points.append([values[name] for name in names])
+        self.stopped += outcome.state is TrialState.STOPPED
+        if outcome.state is TrialState.SUCCEEDED:
+            self.full.append((self.seconds, dict(outcome.values)))
+
+    def volume(self, reference: dict[str, float], count: int | None = None) -> float:
+        return hypervolume([values for _, values in self.full[:count]], self.checked.spec.objectives, reference)
+
+
+def start(sampler: str, seed: int, home: Path, trials: int, evaluation: dict[str, Any]) -> Run:
+    """The base, and the uniform baseline in full."""
+    checked = check_spec(make_spec(sampler, seed, trials, evaluation), local_known())
+    run = Run(checked, prepare(checked.spec, Sources(), home)["base_key"], home)
+    for design in checked.space.uniform:
+        run.try_design(design, {}, baseline=True)
+    return run
+
+
+def search(run: Run, trials: int, until: float, reference: dict[str, float]) -> None:
+    """Ask and tell, until so many trials have ended or the hypervolume is there."""
+    sampler = make_sampler(run.checked.spec, run.checked.space)
+    sampler.tell(run.told)
+    for _ in range(trials):
+        proposals = sampler.ask(1, len(run.told), [])
+        if not proposals or run.volume(reference) >= until:
+            return
+        sampler.tell([run.try_design(proposals[0].design, dict(proposals[0].memo), baseline=False)])
+
+
+def compare(sampler: str, seed: int, home: Path) -> dict[str, Any]:
+    whole = start(sampler, seed, home, TRIALS, EVALUATION)
+    uniform = len(whole.full)
+    reference = reference_point([values for _, values in whole.full], whole.checked.spec.objectives)
+    search(whole, TRIALS, float("inf"), reference)
+    first, last = whole.volume(reference, uniform), whole.volume(reference)
+    by_steps = start(sampler, seed, home, TRIALS, EVALUATION | {"rungs": RUNGS})
+    search(by_steps, MOST_TRIALS, last, reference)
+    levels = {share: first + share * (last - first) for share in SHARES}
+    return {
+        "sampler": sampler,
+        "seed": seed,
+        "uniform_hypervolume": first,
+        "hypervolume": last,
+        "hypervolume_by_steps": by_steps.volume(reference),
+        "trials_by_steps": len(by_steps.told) - uniform,
+        "stopped": by_steps.stopped,
+        "seconds": {
+            str(share): [seconds_until(run, level, reference) for run in (whole, by_steps)]
+            for share, level in levels.items()
+        },
+    }
+
+
+def seconds_until(run: Run, level: float, reference: dict[str, float]) -> float | None:
+    """Evaluator seconds until the hypervolume is there; None if it never is."""
+    for count, (seconds, _) in enumerate(run.full, start=1):
+        if run.volume(reference, count) >= level:
+            return round(seconds, 2)
+    return None
+
+
+def show(rows: list[dict[str, Any]]) -> None:
+    table = Table(title="Evaluator seconds until a share of the gain over uniform: without steps, with them, ratio")
+    for name in ("sampler", "seed", *(f"{100 * share:g} %" for share in SHARES), "stopped of"):
+        table.add_column(name, justify="left" if name == "sampler" else "right")
+    for row in rows:
+        cells = [_ratio(*row["seconds"][str(share)]) for share in SHARES]
+        table.add_row(row["sampler"], str(row["seed"]), *cells, f"{row['stopped']} of {row['trials_by_steps']}")
+    for share in SHARES:
+        pairs = [row["seconds"][str(share)] for row in rows]
+        ratios = [after / before for before, after in pairs if before and after]
+        table.caption = f"{table.caption or ''} {100 * share:g} %: median {median(ratios):.2f} of {len(ratios)}" + (
+            f", {len(pairs) - len(ratios)} never;" if len(ratios) < len(pairs) else ";"
+        )
+    Console().print(table)
+
+
+def _ratio(before: float | None, after: float | None) -> str:
+    if not before or not after:
+        return f"{before} / never"
+    return f"{before:.1f} / {after:.1f} = {after / before:.2f}"
+
+
+if __name__ == "__main__":
+    main()

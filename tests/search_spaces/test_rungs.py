@@ -1,0 +1,187 @@
+"""Ranks at the steps of an evaluation: closed forms, a brute-force ranking, who is never stopped, faults of steps."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from search_spaces.check import SpecError, check_spec
+from search_spaces.parse import parse_spec
+from search_spaces.rungs import (
+    Rank,
+    Standing,
+    crowding_distances,
+    objectives_of,
+    rank_among,
+    standing_from_json,
+)
+from search_spaces.spec import ObjectiveSpec, RungsSpec
+from tests.search_spaces.test_pareto import ACCURACY, LATENCY, SIZE, THREE, TWO, dominates
+from tests.workers.on_digits import digits_document
+from workers.announce import local_known
+
+ONE = (ACCURACY,)
+RUNGS = RungsSpec.model_validate({"keep": 0.33, "least": 6, "steps": [{"score_images": 50}]})
+GRID = st.integers(0, 6)  # so that points tie and repeat
+
+
+def point(accuracy: float, latency_s: float = 0.0, size_bytes: float = 0.0) -> dict[str, float]:
+    return {"accuracy": accuracy, "latency_s": latency_s, "size_bytes": size_bytes}
+
+
+def rows(values, objectives):
+    return [[one[objective.metric] for objective in objectives] for one in values]
+
+
+def ranks(values, objectives: tuple[ObjectiveSpec, ...]) -> list[Rank]:
+    """Each among all others."""
+    return [
+        rank_among(one, rows(values[:place] + values[place + 1 :], objectives), objectives)
+        for place, one in enumerate(values)
+    ]
+
+
+def test_of_one_objective_the_place_is_the_number_of_better_ones():
+    values = [point(0.5), point(0.9), point(0.7), point(0.7), point(0.1)]
+    assert [rank.place for rank in ranks(values, ONE)] == [3, 0, 1, 1, 4]
+    assert {rank.trials for rank in ranks(values, ONE)} == {5}
+
+
+def test_fronts_come_first_and_then_the_room_around():
+    """Four on the first front, whose ends are best and whose middle ones differ in room; one behind all of them."""
+    front = [point(0.9, 9.0), point(0.8, 8.0), point(0.5, 2.0), point(0.1, 1.0)]
+    behind = point(0.05, 10.0)
+    # Spans 0.8 and 8: the second has (0.9 - 0.5) / 0.8 + (9 - 2) / 8, the third (0.8 - 0.1) / 0.8 + (8 - 1) / 8.
+    assert crowding_distances(np.array(rows(front, TWO))) == pytest.approx([math.inf, 1.375, 1.75, math.inf])
+    assert [rank.place for rank in ranks([*front, behind], TWO)] == [0, 3, 2, 0, 4]
+
+
+def test_equal_points_have_the_room_of_one():
+    lone = crowding_distances(np.array([[0.0, 4.0], [1.0, 2.0], [4.0, 0.0]]))
+    doubled = crowding_distances(np.array([[1.0, 2.0], [0.0, 4.0], [1.0, 2.0], [4.0, 0.0]]))
+    assert doubled.tolist() == [lone[1], lone[0], lone[1], lone[2]]
+    assert crowding_distances(np.array([[3.0, 3.0]])).tolist() == [math.inf]
+
+
+def test_who_goes_on():
+    assert Rank(place=4, trials=5).goes_on(RUNGS)  # too few to tell
+    assert Rank(place=1, trials=6).goes_on(RUNGS)  # 0.33 * 6 = 1.98
+    assert not Rank(place=2, trials=6).goes_on(RUNGS)
+    assert Rank(place=32, trials=100).goes_on(RUNGS)
+    assert not Rank(place=33, trials=100).goes_on(RUNGS)
+
+
+points = st.lists(st.builds(point, GRID, GRID, GRID), min_size=1, max_size=20)
+objective_sets = st.sampled_from([ONE, (SIZE,), TWO, THREE])
+
+
+@given(points, objective_sets, st.floats(0.01, 0.99))
+def test_the_best_of_a_step_is_never_stopped(values, objectives, keep):
+    rungs = RUNGS.model_copy(update={"keep": keep, "least": 2})
+    places = ranks(values, objectives)
+    assert min(rank.place for rank in places) == 0
+    assert all(rank.goes_on(rungs) for rank in places if rank.place == 0)
+    best = max(one["accuracy"] for one in values)
+    if objectives == ONE:
+        assert all(rank.goes_on(rungs) for rank, one in zip(places, values, strict=True) if one["accuracy"] == best)
+
+
+@given(points, objective_sets, st.randoms(use_true_random=False))
+def test_a_dominated_trial_is_behind_and_order_means_nothing(values, objectives, random):
+    places = ranks(values, objectives)
+    for one, rank in zip(values, places, strict=True):
+        for other, behind in zip(values, places, strict=True):
+            if dominates(one, other, objectives):
+                assert rank.place < behind.place
+            if rows([one], objectives) == rows([other], objectives):
+                assert rank == behind
+    shuffled = list(range(len(values)))
+    random.shuffle(shuffled)
+    again = ranks([values[place] for place in shuffled], objectives)
+    assert [places[place] for place in shuffled] == again
+
+
+def test_the_first_trial_is_ranked_among_nobody():
+    assert rank_among(point(0.1, 5.0), [], TWO) == Rank(place=0, trials=1)
+
+
+def test_a_value_that_is_not_known_cannot_be_ranked():
+    assert objectives_of({"accuracy": 0.5, "size_bytes": 3.0}, (ACCURACY, SIZE)) == {"accuracy": 0.5, "size_bytes": 3.0}
+    assert objectives_of({"accuracy": 0.5}, TWO) is None
+    assert objectives_of(point(math.nan), TWO) is None
+    assert objectives_of(point(0.5, math.inf), (ACCURACY, LATENCY)) is None
+
+
+def test_a_standing_survives_json():
+    standing = Standing([[[0.5, 2.0]], []])
+    assert standing_from_json(standing.to_json()) == standing
+    assert standing_from_json(None) is None
+
+
+# --- the steps of a spec ----------------------------------------------------------------------------------------
+
+
+def spec_with(steps, **evaluation):
+    rungs = {"steps": steps}
+    return parse_spec(digits_document(evaluation={"score_images": 150, "rungs": rungs} | evaluation))
+
+
+def pointers(steps, **evaluation) -> list[str]:
+    with pytest.raises(SpecError) as refused:
+        check_spec(spec_with(steps, **evaluation), local_known())
+    return [fault.pointer for fault in refused.value.faults]
+
+
+def test_steps_that_grow_are_accepted_and_the_full_evaluation_is_the_last():
+    spec = spec_with([{"score_images": 50}, {"score_images": 150, "finetune_epochs": 0.5}], finetune_epochs=1.0)
+    assert check_spec(spec, local_known()).spec.evaluation.steps[-1].model_dump() == {
+        "score_images": 150,
+        "finetune_epochs": 1.0,
+    }
+    assert len(spec.evaluation.steps) == 3
+    through_rounding = spec_with([{"score_images": 150}], quantisation_aware={"epochs": 1.0})
+    assert check_spec(through_rounding, local_known())
+
+
+@pytest.mark.parametrize(
+    ("steps", "evaluation", "expected"),
+    [
+        ([{"score_images": 150}], {}, ["/evaluation/rungs/steps/0"]),  # all that the full one has
+        ([{"score_images": 50, "finetune_epochs": 2.0}], {"finetune_epochs": 1.0}, ["/evaluation/rungs/steps/0"]),
+        ([{"score_images": 50}, {"score_images": 50}], {}, ["/evaluation/rungs/steps/1"]),
+        (
+            [{"score_images": 50, "finetune_epochs": 0.5}, {"score_images": 90}],
+            {"finetune_epochs": 1.0},
+            ["/evaluation/rungs/steps/1"],
+        ),
+        ([{"score_images": 50_000}], {}, ["/evaluation/rungs/steps/0/score_images", "/evaluation/rungs/steps/0"]),
+    ],
+)
+def test_steps_that_do_not_grow_are_refused_where_they_are(steps, evaluation, expected):
+    assert pointers(steps, **evaluation) == expected
+
+
+@pytest.mark.parametrize(
+    ("rungs", "pointer"),
+    [
+        ({"steps": []}, "/evaluation/rungs/steps"),
+        ({"steps": [{"score_images": 5}]}, "/evaluation/rungs/steps/0/score_images"),
+        ({"steps": [{"finetune_epochs": 1}]}, "/evaluation/rungs/steps/0/score_images"),
+        ({"steps": [{"score_images": 50}], "keep": 1.0}, "/evaluation/rungs/keep"),
+        ({"steps": [{"score_images": 50}], "least": 1}, "/evaluation/rungs/least"),
+        ({"steps": [{"score_images": 50}], "most": 1}, "/evaluation/rungs/most"),
+    ],
+)
+def test_what_is_no_rungs(rungs, pointer):
+    with pytest.raises(SpecError) as refused:
+        parse_spec(digits_document(evaluation={"rungs": rungs}))
+    assert [fault.pointer for fault in refused.value.faults] == [pointer]
+
+
+def test_a_plateau_that_the_budget_does_not_reach_is_warned_of():
+    spec = parse_spec(digits_document(budget={"trials": 20, "plateau": {}}))
+    assert any("plateau" in warning for warning in check_spec(spec, local_known()).warnings)
