@@ -5,19 +5,20 @@ its size, which is learned by ridge regression towards one common size. As bad a
 compound, it orders choices well enough to spend a budget by, and knows something before the first trial.
 
 The shapes: pruning removes what ranks lowest first, so the loss grows with the square of the share removed. Rounding to
-b bits adds noise of amplitude 2^-b. It must not know samplers.
+b bits adds noise of amplitude 2^-b. Where designs have been tried that differ from one another in one decision only,
+the shape is what they tell (`measured_shapes`). It must not know samplers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from search_spaces.design import METHOD_KINDS, Kind
 from search_spaces.precision import parse_precision
-from search_spaces.space import Decision
+from search_spaces.space import Decision, Indices
 
 Numbers = NDArray[np.float64]
 
@@ -29,10 +30,13 @@ FEWEST_BITS = 2
 
 
 class Sensitivity:
-    """Learns from (choice indices, quality) pairs; quality is higher where better, on any scale."""
+    """Learns from (choice indices, quality) pairs; quality is higher where better, on any scale.
 
-    def __init__(self, decisions: Sequence[Decision]) -> None:
-        self._shapes = [prior_shape(decision) for decision in decisions]
+    `shapes` are the phi of each decision, where others are known than `prior_shape`.
+    """
+
+    def __init__(self, decisions: Sequence[Decision], shapes: Sequence[Numbers] | None = None) -> None:
+        self._shapes = [prior_shape(decision) for decision in decisions] if shapes is None else list(shapes)
         size = len(decisions) + 1
         self._products = np.zeros((size, size))
         self._targets = np.zeros(size)
@@ -63,6 +67,66 @@ class Sensitivity:
         )
         sizes: Numbers = np.maximum(found, LEAST_SHARE * common)
         return sizes
+
+
+def measured_shapes(
+    decisions: Sequence[Decision], anchors: Sequence[Indices], heard: Mapping[Indices, float]
+) -> list[Numbers]:
+    """Phi of each decision in the unit of quality: what changing it alone has cost, and between that as by its prior.
+
+    A decision that was not changed alone has its prior, as large as those of the others are on average.
+
+    Args:
+        decisions: of a space.
+        anchors: for each decision the design that changes of it are told from.
+        heard: the quality of designs, among them those that differ from an anchor in one decision.
+    """
+    priors = [prior_shape(decision) for decision in decisions]
+    told = _losses_alone(anchors, heard)
+    curves = [
+        _through(prior, {anchor[number]: 0.0, **told[number]}) if told[number] else None
+        for number, (prior, anchor) in enumerate(zip(priors, anchors, strict=True))
+    ]
+    pairs = [(curve, prior) for curve, prior in zip(curves, priors, strict=True) if curve is not None and prior.any()]
+    typical = float(np.mean([curve.max() / prior.max() for curve, prior in pairs])) if pairs else 0.0
+    return [
+        (typical or 1.0) * prior if curve is None else np.maximum(curve, LEAST_SHARE * typical * prior)
+        for curve, prior in zip(curves, priors, strict=True)
+    ]
+
+
+def _losses_alone(anchors: Sequence[Indices], heard: Mapping[Indices, float]) -> list[dict[int, float]]:
+    """What was lost where only one decision was changed: of each, by its choice."""
+    told: list[dict[int, float]] = [{} for _ in anchors]
+    rows, qualities = np.array(list(heard), dtype=np.int64), list(heard.values())
+    for anchor in set(anchors) & heard.keys():
+        changed = rows != anchor
+        for number in np.flatnonzero(changed.sum(axis=1) == 1):
+            decision = int(np.argmax(changed[number]))
+            if anchors[decision] == anchor:
+                told[decision][int(rows[number, decision])] = heard[anchor] - qualities[number]
+    return told
+
+
+def _through(prior: Numbers, losses: Mapping[int, float]) -> Numbers:
+    """Through the losses told by choice, linear in the prior between and beyond them, and never falling with it.
+
+    Without a prior, as with methods, what was not told loses as much as the anchor does.
+    """
+    choices = np.array(sorted(losses))
+    known = np.array([losses[choice] for choice in choices])
+    curve = np.zeros(len(prior))
+    if not prior.any():
+        curve[choices] = known
+    else:
+        places, place = np.unique(prior[choices], return_inverse=True)
+        heights = np.maximum.accumulate(np.bincount(place, known) / np.bincount(place))
+        curve = np.interp(prior, places, heights)
+        if len(places) > 1:
+            slope = (heights[-1] - heights[0]) / (places[-1] - places[0])
+            curve += slope * (np.maximum(prior - places[-1], 0) + np.minimum(prior - places[0], 0))
+    lowest: Numbers = curve - curve.min()
+    return lowest
 
 
 def prior_shape(decision: Decision) -> Numbers:

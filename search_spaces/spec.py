@@ -213,6 +213,15 @@ class SamplerName(StrEnum):
     RANDOM = "random"
     TPE = "tpe"
     NSGA2 = "nsga2"
+    GREEDY = "greedy"
+
+
+class GreedySpec(_Part):
+    """Of the sampler `greedy`."""
+
+    probe_share: FiniteFloat = Field(
+        default=0.5, ge=0.0, le=1.0, description="of the trials, that change one decision alone"
+    )
 
 
 class SamplerSpec(_Part):
@@ -220,6 +229,7 @@ class SamplerSpec(_Part):
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
     population: int | None = Field(default=None, ge=2, le=1000, description="nsga2 only; default fits the budget")
     seed_uniform: bool = Field(default=True, description="tell the sampler the uniform baseline first")
+    greedy: GreedySpec | None = Field(default=None, description="options of greedy, and of no other sampler")
 
 
 class Reconstruct(StrEnum):

@@ -12,7 +12,7 @@ from search_spaces.spec import SamplerName, SearchSpec
 
 __all__ = ["SAMPLERS", "Proposal", "Sampler", "ToldTrial", "installed_samplers", "make_sampler"]
 
-# Each is imported when it is made: optuna takes a second to import, and most processes never sample.
+# Each is imported when it is made: optuna and scipy take a second to import, and most processes never sample.
 
 
 def _make_uniform(spec: SearchSpec, space: Space) -> Sampler:
@@ -45,6 +45,12 @@ def _make_nsga2(spec: SearchSpec, space: Space) -> Sampler:
     return Nsga2Sampler(spec, space)
 
 
+def _make_greedy(spec: SearchSpec, space: Space) -> Sampler:
+    from search_spaces.samplers.greedy import GreedySampler
+
+    return GreedySampler(spec, space)
+
+
 MakeSampler = Callable[[SearchSpec, Space], Sampler]
 
 SAMPLERS: dict[str, MakeSampler] = {
@@ -53,6 +59,7 @@ SAMPLERS: dict[str, MakeSampler] = {
     str(SamplerName.RANDOM): _make_random,
     str(SamplerName.TPE): _make_tpe,
     str(SamplerName.NSGA2): _make_nsga2,
+    str(SamplerName.GREEDY): _make_greedy,
 }
 
 
