@@ -23,8 +23,9 @@ from search_spaces.space import Indices, Space
 from search_spaces.spec import GreedySpec, SearchSpec
 
 GOLDEN = (5**0.5 - 1) / 2
-WALK = 24
-"""How many budgets are solved for, at most, until one leads to a design that was not tried."""
+MOST_STEPS, MOST_VARIABLES = 24, 20_000
+"""How many budgets are solved for, at most, until one leads to a design that was not tried, and how large programs are
+all together: some ten seconds."""
 STEP = 1e-5
 """Between a cost and the next budget below it, as a share of the range: above the solver's tolerance."""
 
@@ -134,7 +135,7 @@ class GreedySampler(IndexedSampler):
         least, most = self._spans[metric]
         budget = most - (place * GOLDEN % 1 if self._is_swept else 0.0) * (most - least)
         is_second_round = False
-        for _ in range(WALK):
+        for _ in range(min(MOST_STEPS, max(2, MOST_VARIABLES // max(self._designs.variables, 1)))):
             design = self._designs.at(metric, budget, losses)
             if design is not None:
                 yield design

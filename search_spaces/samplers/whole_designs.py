@@ -17,7 +17,7 @@ from search_spaces.samplers.integer_program import IntegerProgram, OutOfTimeErro
 from search_spaces.space import Indices
 from search_spaces.spec import LimitSpec
 
-ROUNDS = 3
+ROUNDS = 2
 """Programs on costs that tables tell only nearly, each with its budget moved by the error of the one before."""
 
 
@@ -40,6 +40,11 @@ class WholeDesigns:
         self._tables = cost_tables(limits.costs, self._levels, summed) if summed else None
         self._program = None if self._tables is None else IntegerProgram(self._levels, self._tables)
         self._ranges = _ranges(limits.limits)
+
+    @property
+    def variables(self) -> int:
+        """Of the integer program: what it takes time by."""
+        return 0 if self._program is None else self._program.variables
 
     def cost(self, design: Indices, metric: str) -> float:
         return float(self._limits.costs([design], [metric])[metric][0])

@@ -70,6 +70,12 @@ class TestNsga2(SamplerContract):
         return maker(SamplerName.NSGA2)
 
 
+class TestGreedy(SamplerContract):
+    @pytest.fixture
+    def make(self) -> MakeSampler:
+        return maker(SamplerName.GREEDY)
+
+
 def indices(problem: PruningProblem, trials: Sequence[ToldTrial] | Sequence[Proposal]) -> list[tuple[int, ...]]:
     return [problem.space.indices_of(trial.design) for trial in trials]
 
