@@ -1,6 +1,6 @@
 """Costs as sums of tables, each over few decisions: what an integer program can be told of them.
 
-What one layer takes depends on its own decisions alone, and on those of the layers that it reads and that read it. Which
+What one layer takes depends on its own decisions, and on those of the layers that it reads and that read it. Which
 these are is found by looking: a part of the cost depends on a decision where changing it changes the part, from any of
 some designs. The tables of parts that depend on few decisions are complete, and so exact. What is left, such as a layer
 that reads many others, is the sum of what single decisions and pairs of them change about one design: exact for MACs
@@ -10,7 +10,7 @@ and parameters, which are products of two channel counts, and near to it close t
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from math import prod
 
@@ -71,12 +71,12 @@ def cost_tables(costs: BatchCosts, levels: Sequence[int], metrics: Sequence[str]
     found: dict[Scope, Numbers] = {}
     for scope, members in scopes.items():
         is_complete = sizes[scope] <= most or len(scope) <= 2
-        tables = parts.complete(scope, members) if is_complete else parts.in_pairs(scope, members)
-        for decisions, table in tables:
+        made = parts.complete(scope, members) if is_complete else parts.in_pairs(scope, members)
+        for decisions, table in made:
             found[decisions] = found.get(decisions, 0.0) + table
     constant = found.pop((), np.zeros(len(metrics)))
     tables = CostTables(tuple(metrics), constant, _absorbed(found), frozenset())
-    return CostTables(tables.metrics, constant, tables.tables, _exact(tables, costs, levels))
+    return replace(tables, exact=_exact(tables, costs, levels))
 
 
 def _together(sizes: Mapping[Scope, int], most: int) -> int:

@@ -134,7 +134,7 @@ class Projection:
         return _after(place, steps[:high])
 
     def take_back(self, wanted: Indices, place: Indices, losses: Sequence[Numbers]) -> Indices:
-        """Give decisions of a place that keeps the limits what was wanted, or what of it fits; the greatest loss first."""
+        """Give a place that keeps the limits what was wanted, or as much of it as fits, what was lost most first."""
         gains = []
         for decision, (end, start) in enumerate(zip(wanted, place, strict=True)):
             between = range(min(start, end), max(start, end) + 1)

@@ -5,20 +5,19 @@ its size, which is learned by ridge regression towards one common size. As bad a
 compound, it orders choices well enough to spend a budget by, and knows something before the first trial.
 
 The shapes: pruning removes what ranks lowest first, so the loss grows with the square of the share removed. Rounding to
-b bits adds noise of amplitude 2^-b. Where designs have been tried that differ from one another in one decision only,
-the shape is what they tell (`measured_shapes`). It must not know samplers.
+b bits adds noise of amplitude 2^-b. It must not know samplers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from search_spaces.design import METHOD_KINDS, Kind
 from search_spaces.precision import parse_precision
-from search_spaces.space import Decision, Indices
+from search_spaces.space import Decision
 
 Numbers = NDArray[np.float64]
 
@@ -42,9 +41,14 @@ class Sensitivity:
         self._targets = np.zeros(size)
 
     def add(self, indices: Sequence[int], quality: float) -> None:
-        row = np.array([1.0, *(shape[index] for shape, index in zip(self._shapes, indices, strict=True))])
-        self._products += np.outer(row, row)
-        self._targets += quality * row
+        self.add_all(np.array([indices], dtype=np.int64), np.array([quality]))
+
+    def add_all(self, rows: NDArray[np.int64], qualities: Numbers) -> None:
+        """Designs as choice indices, (designs, decisions), and the quality of each, (designs,)."""
+        shapes = [shape[column] for shape, column in zip(self._shapes, rows.T, strict=True)]
+        features = np.stack([np.ones(len(rows)), *shapes], axis=1)
+        self._products += features.T @ features
+        self._targets += features.T @ qualities
 
     def losses(self) -> list[Numbers]:
         """What each choice of each decision is thought to cost; in the unit of quality once trials were added."""
@@ -67,66 +71,6 @@ class Sensitivity:
         )
         sizes: Numbers = np.maximum(found, LEAST_SHARE * common)
         return sizes
-
-
-def measured_shapes(
-    decisions: Sequence[Decision], anchors: Sequence[Indices], heard: Mapping[Indices, float]
-) -> list[Numbers]:
-    """Phi of each decision in the unit of quality: what changing it alone has cost, and between that as by its prior.
-
-    A decision that was not changed alone has its prior, as large as those of the others are on average.
-
-    Args:
-        decisions: of a space.
-        anchors: for each decision the design that changes of it are told from.
-        heard: the quality of designs, among them those that differ from an anchor in one decision.
-    """
-    priors = [prior_shape(decision) for decision in decisions]
-    told = _losses_alone(anchors, heard)
-    curves = [
-        _through(prior, {anchor[number]: 0.0, **told[number]}) if told[number] else None
-        for number, (prior, anchor) in enumerate(zip(priors, anchors, strict=True))
-    ]
-    pairs = [(curve, prior) for curve, prior in zip(curves, priors, strict=True) if curve is not None and prior.any()]
-    typical = float(np.mean([curve.max() / prior.max() for curve, prior in pairs])) if pairs else 0.0
-    return [
-        (typical or 1.0) * prior if curve is None else np.maximum(curve, LEAST_SHARE * typical * prior)
-        for curve, prior in zip(curves, priors, strict=True)
-    ]
-
-
-def _losses_alone(anchors: Sequence[Indices], heard: Mapping[Indices, float]) -> list[dict[int, float]]:
-    """What was lost where only one decision was changed: of each, by its choice."""
-    told: list[dict[int, float]] = [{} for _ in anchors]
-    rows, qualities = np.array(list(heard), dtype=np.int64), list(heard.values())
-    for anchor in set(anchors) & heard.keys():
-        changed = rows != anchor
-        for number in np.flatnonzero(changed.sum(axis=1) == 1):
-            decision = int(np.argmax(changed[number]))
-            if anchors[decision] == anchor:
-                told[decision][int(rows[number, decision])] = heard[anchor] - qualities[number]
-    return told
-
-
-def _through(prior: Numbers, losses: Mapping[int, float]) -> Numbers:
-    """Through the losses told by choice, linear in the prior between and beyond them, and never falling with it.
-
-    Without a prior, as with methods, what was not told loses as much as the anchor does.
-    """
-    choices = np.array(sorted(losses))
-    known = np.array([losses[choice] for choice in choices])
-    curve = np.zeros(len(prior))
-    if not prior.any():
-        curve[choices] = known
-    else:
-        places, place = np.unique(prior[choices], return_inverse=True)
-        heights = np.maximum.accumulate(np.bincount(place, known) / np.bincount(place))
-        curve = np.interp(prior, places, heights)
-        if len(places) > 1:
-            slope = (heights[-1] - heights[0]) / (places[-1] - places[0])
-            curve += slope * (np.maximum(prior - places[-1], 0) + np.minimum(prior - places[0], 0))
-    lowest: Numbers = curve - curve.min()
-    return lowest
 
 
 def prior_shape(decision: Decision) -> Numbers:

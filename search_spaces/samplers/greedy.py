@@ -12,13 +12,13 @@ from functools import cached_property
 import numpy as np
 
 from search_spaces.batch_costs import Numbers
+from search_spaces.choice_losses import choice_losses
 from search_spaces.objectives import DEVICE_METRICS, MAP_METRICS, SYMBOLIC_METRICS, Metric
 from search_spaces.quality import quality
 from search_spaces.samplers.base import ToldTrial
 from search_spaces.samplers.indexed import IndexedSampler
 from search_spaces.samplers.probes import Anchors, choose_anchors, least_changed, probes
 from search_spaces.samplers.whole_designs import WholeDesigns
-from search_spaces.sensitivity import Sensitivity, measured_shapes
 from search_spaces.space import Indices, Space
 from search_spaces.spec import GreedySpec, SearchSpec
 
@@ -35,15 +35,15 @@ class GreedySampler(IndexedSampler):
 
     **Probes.** First a share of the budget (`sampler.greedy.probe_share`) goes to changes of one decision of a
     reference: the base, where it keeps the limits. No decision gets a second probe before all have one. Whatever else
-    was told that differs from the reference in one decision counts as well. Probes give the shape of each decision's
-    loss, and all that is told its size (`search_spaces.sensitivity`).
+    was told that differs from the reference in one decision counts as well. What is told of whole designs corrects
+    them (`search_spaces.choice_losses`).
 
     **Designs.** Then each proposal is the design of least summed loss within a budget. The budgets run over what
     the cost may be in the order of the golden section, from its limit or the whole network's cost down; where one
     leads to a design that was tried, the next is just below what that design costs. The cost is the objective that is
     told by design alone, each in its turn if there are several, or else MACs. Without a cost among the objectives
-    there is nothing to sweep: it is the most that is allowed, and from there down. Losses are by all that was told
-    till then, so that designs are solved for again as more is known.
+    there is nothing to sweep: the most that is allowed is spent, and what is tried beside that design is near it.
+    Losses are by all that was told till then, so that designs are solved for again as more is known.
     """
 
     def __init__(self, spec: SearchSpec, space: Space) -> None:
@@ -53,19 +53,17 @@ class GreedySampler(IndexedSampler):
         self._is_swept = bool(costs)
         self._whole = least_changed(space)
         self._heard: dict[Indices, float] = {}
-        self._model: Sensitivity | None = None
+        self._losses: list[Numbers] | None = None
+        self._by_budget: dict[tuple[str, float], Indices | None] = {}
         self._solved = 0
 
     def _learn(self, trial: ToldTrial, indices: Indices) -> None:
         self._solved += bool(trial.memo.get("solved"))
         found = quality(trial.values, self._score)
-        if found is None or not self._is_learnt(trial):
-            return
-        self._heard[indices] = found
-        if self._model is not None and not self._is_probe(indices):
-            self._model.add(indices, found)
-        else:
-            self._model = None
+        if found is not None and self._is_learnt(trial):
+            self._heard[indices] = found
+            self._losses = None
+            self._by_budget.clear()
 
     def _memo(self, number: int, indices: Indices) -> dict[str, object]:
         return {} if indices in self._probes else {"solved": True}
@@ -75,12 +73,14 @@ class GreedySampler(IndexedSampler):
         if untried is not None or self._anchors is None:
             return untried
         turn = self._solved + sum(design not in self._probes for design in running)
-        nearest = self._anchors.reference
+        nearest = None
         for design in self._solutions(turn):
             if design not in taken:
                 return design
-            nearest = design
-        return self._unused(nearest, taken, np.random.default_rng([self._spec.sampler.seed, number]))
+            nearest = nearest or design
+        return self._unused(
+            nearest or self._anchors.reference, taken, np.random.default_rng([self._spec.sampler.seed, number])
+        )
 
     @cached_property
     def _anchors(self) -> Anchors | None:
@@ -102,21 +102,6 @@ class GreedySampler(IndexedSampler):
             found[design] = None
         return found
 
-    def _is_probe(self, indices: Indices) -> bool:
-        """Whether it says something of one decision alone."""
-        anchors = () if self._anchors is None else (self._anchors.reference, self._anchors.made)
-        return any(sum(one != other for one, other in zip(indices, anchor, strict=True)) < 2 for anchor in anchors)
-
-    def _losses(self) -> list[Numbers]:
-        if self._model is None:
-            assert self._anchors is not None, "there are designs that keep the limits"
-            decisions = self._space.decisions
-            shapes = measured_shapes(decisions, [self._anchors.of(one) for one in decisions], self._heard)
-            self._model = Sensitivity(decisions, shapes)
-            for indices, found in self._heard.items():
-                self._model.add(indices, found)
-        return self._model.losses()
-
     @cached_property
     def _designs(self) -> WholeDesigns:
         return WholeDesigns(self._levels, self._foreseen, self._metrics, self._spec.device)
@@ -126,17 +111,18 @@ class GreedySampler(IndexedSampler):
         return {metric: self._designs.span(metric, self._whole) for metric in self._metrics}
 
     def _solutions(self, turn: int) -> Iterator[Indices]:
-        """Designs of least loss, from the budget of this turn down to the least that there is, and then from the top.
+        """Designs of least loss, from the budget of this turn down to the least that there is, and on from the top.
 
-        `turn` is how many were proposed before.
+        `turn` is how many were proposed before. There is one design only where nothing is swept.
         """
         place, number = divmod(turn, len(self._metrics))
-        metric, losses = self._metrics[number], self._losses()
+        metric = self._metrics[number]
         least, most = self._spans[metric]
         budget = most - (place * GOLDEN % 1 if self._is_swept else 0.0) * (most - least)
+        steps = min(MOST_STEPS, max(2, MOST_VARIABLES // max(self._designs.variables, 1)))
         is_second_round = False
-        for _ in range(min(MOST_STEPS, max(2, MOST_VARIABLES // max(self._designs.variables, 1)))):
-            design = self._designs.at(metric, budget, losses)
+        for _ in range(steps if self._is_swept else 1):
+            design = self._at(metric, budget)
             if design is not None:
                 yield design
                 budget = min(budget, self._designs.cost(design, metric)) - STEP * (most - least or most)
@@ -144,3 +130,13 @@ class GreedySampler(IndexedSampler):
                 return
             else:
                 is_second_round, budget = True, most
+
+    def _at(self, metric: str, budget: float) -> Indices | None:
+        """The design of least loss by what was told; solved for once, until more is told."""
+        if self._losses is None:
+            assert self._anchors is not None, "there are designs that keep the limits"
+            decisions = self._space.decisions
+            self._losses = choice_losses(decisions, [self._anchors.of(one) for one in decisions], self._heard)
+        if (metric, budget) not in self._by_budget:
+            self._by_budget[metric, budget] = self._designs.at(metric, budget, self._losses)
+        return self._by_budget[metric, budget]
