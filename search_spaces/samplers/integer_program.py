@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +24,9 @@ Numbers = NDArray[np.float64]
 
 TIME_LIMIT_S = 5.0
 MOST_NODES = 500
-"""Of the search tree; the best design found by then is taken. It ends most long searches, and the same on any machine."""
+"""Of the search tree; the best design found by then is taken. It ends long searches, and the same on any machine."""
 _LOSSES, _TIE = 1e3, 1e-3
-"""What all losses together weigh, and a cost that decides between designs of equal loss: above the solver's tolerances."""
+"""What all losses together weigh, and a cost that decides between designs of equal loss: above what is tolerated."""
 _INFEASIBLE = 2
 
 
@@ -110,8 +111,9 @@ class IntegerProgram:
     def _consistency(self) -> LinearConstraint:
         """One choice for each decision; the cells of a table with a choice sum up to that choice."""
         decisions = len(self._levels)
-        rows = [np.repeat(np.arange(decisions), self._levels)]
-        columns, values = [np.arange(self._starts[-1])], [np.ones(self._starts[-1])]
+        rows: list[NDArray[Any]] = [np.repeat(np.arange(decisions), self._levels)]
+        columns: list[NDArray[Any]] = [np.arange(self._starts[-1])]
+        values: list[NDArray[Any]] = [np.ones(self._starts[-1])]
         height = decisions
         for scope, start in self._joint.items():
             for row, column, value in self._marginals(scope, start):
@@ -124,7 +126,7 @@ class IntegerProgram:
         right = np.concatenate([np.ones(decisions), np.zeros(height - decisions)])
         return LinearConstraint(matrix, right, right)
 
-    def _marginals(self, scope: Scope, start: int) -> list[tuple[Numbers, Numbers, Numbers]]:
+    def _marginals(self, scope: Scope, start: int) -> list[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]]:
         """For each decision of a table the rows, columns and values of one constraint for each of its choices."""
         levels = [self._levels[decision] for decision in scope]
         places = np.indices(levels).reshape(len(scope), -1)

@@ -78,8 +78,8 @@ def _spread(decision: Decision, number: int, anchors: Anchors, limits: ForeseenL
     """Choices of a decision to be tried, of those that keep the limits; the most telling first."""
     anchor = anchors.of(decision)
     others = [choice for choice in range(len(decision.choices)) if choice != anchor[number]]
-    kept = limits.keep([_changed(anchor, number, choice) for choice in others]) if others else []
-    allowed = [choice for choice, keeps in zip(others, kept, strict=True) if keeps]
+    rows = np.array([_changed(anchor, number, choice) for choice in others], dtype=np.int64)
+    allowed = [choice for choice, keeps in zip(others, limits.keep(rows), strict=True) if keeps]
     if decision.kind in METHOD_KINDS or len(allowed) < 3:
         yield from sorted(allowed, key=lambda choice: (-abs(choice - anchor[number]), -choice))
         return

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from search_spaces.batch_costs import Numbers
-from search_spaces.cost_tables import CostTables, cost_tables
+from search_spaces.cost_tables import cost_tables
 from search_spaces.foreseen import ForeseenLimits
 from search_spaces.projection import Projection
 from search_spaces.samplers.integer_program import IntegerProgram, OutOfTimeError, Range

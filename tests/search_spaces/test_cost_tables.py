@@ -1,5 +1,7 @@
 """Costs as sums over parts and as tables over few decisions: the same as of whole designs, where that is said."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -24,7 +26,8 @@ def test_parts_sum_up_to_what_whole_designs_take(device):
     costs, rows = BatchCosts(space, device), some_rows(space, 5)
     for metric in costs.sums:
         parts = costs.parts(rows, metric)
-        assert parts.shape[0] == 5 and parts.shape[1] > 20
+        assert parts.shape[0] == 5
+        assert parts.shape[1] > 20
         assert parts.sum(axis=1) == pytest.approx(costs(rows, [metric])[metric], rel=1e-12)
 
 
@@ -51,9 +54,7 @@ def test_a_table_is_over_what_one_layer_reads_and_makes():
     channels = [number for number, one in enumerate(space.decisions) if one.name.startswith("channels")]
     tables = cost_tables(BatchCosts(space), levels_of(space), ["macs"])
     # A chain: each pointwise convolution joins the channels before it with its own, and depthwise ones follow.
-    assert [scope for scope in sorted(tables.tables) if len(scope) > 1] == list(
-        zip(channels, channels[1:], strict=False)
-    )
+    assert [scope for scope in sorted(tables.tables) if len(scope) > 1] == list(pairwise(channels))
 
 
 def test_layers_that_read_many_others_are_told_in_pairs_and_macs_exactly():
