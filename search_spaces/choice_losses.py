@@ -19,6 +19,8 @@ Numbers = NDArray[np.float64]
 
 RIDGE = 1.0
 """How many trials' worth of evidence it counts that a choice loses what shape and size say."""
+AS_BAD_AS_CAN_BE = 0.1
+"""Of the range of qualities, from the least on: what is worse than that cannot be told, as of a network that guesses."""
 
 
 def choice_losses(
@@ -31,20 +33,34 @@ def choice_losses(
         anchors: for each decision the design that changes of it are told from.
         heard: the quality of designs, higher where better.
     """
-    model = Sensitivity(decisions, measured_shapes(decisions, anchors, heard))
+    shapes = measured_shapes(decisions, anchors, heard)
+    model = Sensitivity(decisions, shapes)
     if not heard:
         return model.losses()
     rows, qualities = np.array(list(heard), dtype=np.int64), np.array(list(heard.values()))
+    telling = _are_telling(rows, qualities, shapes)
+    rows, qualities = rows[telling], qualities[telling]
     model.add_all(rows, qualities)
     losses = model.losses()
     corrected = [loss - gain for loss, gain in zip(losses, _remainders(rows, qualities, losses), strict=True)]
     return [np.maximum(new - new.min(), LEAST_SHARE * loss) for new, loss in zip(corrected, losses, strict=True)]
 
 
+def _are_telling(rows: NDArray[np.int64], qualities: Numbers, shapes: Sequence[Numbers]) -> NDArray[np.bool_]:
+    """All designs but those that are as bad as can be and were thought to be: how bad they are does not show."""
+    foretold = qualities.max() - _summed(rows, shapes)
+    worst = qualities.min() + AS_BAD_AS_CAN_BE * np.ptp(qualities)
+    return np.asarray((qualities > worst) | (foretold >= qualities))
+
+
+def _summed(rows: NDArray[np.int64], losses: Sequence[Numbers]) -> Numbers:
+    total: Numbers = np.stack([loss[column] for loss, column in zip(losses, rows.T, strict=True)]).sum(axis=0)
+    return total
+
+
 def _remainders(rows: NDArray[np.int64], qualities: Numbers, losses: Sequence[Numbers]) -> list[Numbers]:
     """How much better each choice was than the losses say, by ridge regression on choices towards nothing."""
-    foretold = -sum(loss[column] for loss, column in zip(losses, rows.T, strict=True))
-    left = qualities - foretold
+    left = qualities + _summed(rows, losses)
     chosen = np.concatenate([np.eye(len(loss))[column] for loss, column in zip(losses, rows.T, strict=True)], axis=1)
     found = np.linalg.solve(chosen.T @ chosen + RIDGE * np.eye(chosen.shape[1]), chosen.T @ (left - left.mean()))
     return np.split(found, np.cumsum([len(loss) for loss in losses])[:-1])

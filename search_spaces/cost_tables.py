@@ -31,6 +31,14 @@ PROBES = 32
 ROUNDING = 1e-9
 
 
+@dataclass(frozen=True)
+class Range:
+    """What a cost must lie in."""
+
+    least: float = -np.inf
+    most: float = np.inf
+
+
 @dataclass(frozen=True, eq=False)
 class CostTables:
     """Costs of designs: a constant, and of each table the entry at the design's choices.

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array
 
-from search_spaces.cost_tables import CostTables, Scope
+from search_spaces.cost_tables import CostTables, Range, Scope
 from search_spaces.space import Indices
 
 Numbers = NDArray[np.float64]
@@ -32,14 +31,6 @@ _INFEASIBLE = 2
 
 class OutOfTimeError(Exception):
     """The solver found no answer within its limits."""
-
-
-@dataclass(frozen=True)
-class Range:
-    """What a cost must lie in."""
-
-    least: float = -np.inf
-    most: float = np.inf
 
 
 class IntegerProgram:

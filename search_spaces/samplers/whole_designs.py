@@ -1,4 +1,4 @@
-"""The design of least loss at a cost, of one space under its limits: by an integer program, and by descending.
+"""The design of least loss at a cost, of one space under its limits.
 
 It must not know what was tried, nor how losses are told.
 """
@@ -6,14 +6,16 @@ It must not know what was tried, nor how losses are told.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import prod
 
 import numpy as np
 
 from search_spaces.batch_costs import Numbers
-from search_spaces.cost_tables import cost_tables
-from search_spaces.foreseen import ForeseenLimits
+from search_spaces.cost_tables import CostTables, Range, cost_tables
+from search_spaces.foreseen import ROUNDING, ForeseenLimits
 from search_spaces.projection import Projection
-from search_spaces.samplers.integer_program import IntegerProgram, OutOfTimeError, Range
+from search_spaces.samplers.enumeration import MOST_DESIGNS, Enumeration
+from search_spaces.samplers.integer_program import IntegerProgram, OutOfTimeError
 from search_spaces.space import Indices
 from search_spaces.spec import LimitSpec
 
@@ -22,9 +24,9 @@ ROUNDS = 2
 
 
 class WholeDesigns:
-    """What a program can be told of costs is made once.
+    """A small space is enumerated once; of another, what an integer program can be told of costs is made once.
 
-    Where tables tell a cost exactly, a program's design is the one. Elsewhere, or where the solver takes too long, it
+    Where tables tell a cost exactly, the program's design is the one. Elsewhere, or where the solver takes too long, it
     is the better of the program's and of what `Projection` finds on its way down, both given back what fits.
     """
 
@@ -35,16 +37,23 @@ class WholeDesigns:
         self._levels = tuple(levels)
         self._limits = limits
         self._device = device
-        wanted = dict.fromkeys([*metrics, *(limit.metric for limit in limits.limits)])
-        summed = [metric for metric in wanted if metric in limits.costs.sums]
-        self._tables = cost_tables(limits.costs, self._levels, summed) if summed else None
-        self._program = None if self._tables is None else IntegerProgram(self._levels, self._tables)
         self._ranges = _ranges(limits.limits)
-
-    @property
-    def variables(self) -> int:
+        wanted = list(dict.fromkeys([*metrics, *self._ranges]))
+        summed = [metric for metric in wanted if metric in limits.costs.sums]
+        self._tables: CostTables | None = None
+        self._program: Enumeration | IntegerProgram | None = None
+        self.variables = 0
         """Of the integer program: what it takes time by."""
-        return 0 if self._program is None else self._program.variables
+        if prod(self._levels) <= MOST_DESIGNS:
+            self._program = Enumeration(self._levels, limits.costs, wanted)
+            self._known = self._exact = frozenset(wanted)
+        elif summed:
+            self._tables = cost_tables(limits.costs, self._levels, summed)
+            self._program = IntegerProgram(self._levels, self._tables)
+            self._known, self._exact = frozenset(summed), self._tables.exact
+            self.variables = self._program.variables
+        else:
+            self._known = self._exact = frozenset()
 
     def cost(self, design: Indices, metric: str) -> float:
         return float(self._limits.costs([design], [metric])[metric][0])
@@ -74,24 +83,27 @@ class WholeDesigns:
             budget: in the metric's own unit.
             losses: of each decision what each choice loses.
         """
-        most = LimitSpec(metric=metric, max=budget, device=self._device)
+        # What a device tells keeps a limit by so much; a budget is none, and what costs all of it is within.
+        most = LimitSpec(metric=metric, max=budget * (1 + 2 * ROUNDING), device=self._device)
         projection = Projection(self._levels, self._limits.beside(most))
         found = [projection(design, losses) for design in self._candidates(metric, budget, losses)]
         kept = [design for design in found if design is not None]
-        if not self._is_exact(metric):
+        if metric not in self._exact:
             wanted = _least(losses)
             kept = [projection.take_back(wanted, design, losses) for design in kept]
         return min(kept, key=lambda design: (_loss(design, losses), self.cost(design, metric)), default=None)
 
     def _candidates(self, metric: str, budget: float, losses: Sequence[Numbers]) -> Iterator[Indices]:
-        is_exact, aim = self._is_exact(metric), budget
+        is_exact, aim = metric in self._exact, budget
         try:
             for _ in range(1 if is_exact else ROUNDS):
                 found = self._by_program(metric, aim, losses)
                 if found is None:
                     break
                 yield found
-                aim = budget + self._estimate(found, metric) - self.cost(found, metric)
+                if self._tables is not None:
+                    estimate = float(self._tables([found])[0, self._tables.metrics.index(metric)])
+                    aim = budget + estimate - self.cost(found, metric)
         except OutOfTimeError:
             is_exact = False
         if not is_exact:
@@ -99,19 +111,12 @@ class WholeDesigns:
 
     def _by_program(self, metric: str, budget: float, losses: Sequence[Numbers]) -> Indices | None:
         """None also where a program knows nothing of the cost."""
-        if self._program is None or self._tables is None or metric not in self._tables.metrics:
+        if self._program is None or metric not in self._known:
             return None
-        ranges = {name: one for name, one in self._ranges.items() if name in self._tables.metrics}
+        ranges = {name: one for name, one in self._ranges.items() if name in self._known}
         least = ranges.get(metric, Range()).least
         most = budget if np.isfinite(budget) else ranges.get(metric, Range()).most
         return self._program(losses, {**ranges, metric: Range(least, most)}, metric)
-
-    def _is_exact(self, metric: str) -> bool:
-        return self._tables is not None and metric in self._tables.exact
-
-    def _estimate(self, design: Indices, metric: str) -> float:
-        assert self._tables is not None, "a program has found the design"
-        return float(self._tables([design])[0, self._tables.metrics.index(metric)])
 
 
 def _ranges(limits: Sequence[LimitSpec]) -> Mapping[str, Range]:
