@@ -20,7 +20,7 @@ Numbers = NDArray[np.float64]
 RIDGE = 1.0
 """How many trials' worth of evidence it counts that a choice loses what shape and size say."""
 AS_BAD_AS_CAN_BE = 0.1
-"""Of the range of qualities, from the least on: what is worse than that cannot be told, as of a network that guesses."""
+"""Of the range of qualities, from the least on: how bad that is cannot be told, as of a network that guesses."""
 
 
 def choice_losses(

@@ -70,7 +70,7 @@ class IntegerProgram:
         is_whole = np.arange(self.variables) < self._starts[-1]
         options = {"time_limit": TIME_LIMIT_S, "node_limit": MOST_NODES, "mip_rel_gap": 0.0}
         # What follows is handed on to HiGHS, as scipy warns.
-        options |= {"threads": 1, "random_seed": 0, "mip_abs_gap": 1e-9}
+        options |= {"threads": 1, "random_seed": 0, "mip_abs_gap": 1e-9, "mip_feasibility_tolerance": 1e-9}
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Unrecognized options", RuntimeWarning)
             found = milp(weights, integrality=is_whole, bounds=Bounds(0, 1), constraints=constraints, options=options)

@@ -7,12 +7,14 @@ import pytest
 
 from search_spaces.batch_costs import BatchCosts
 from search_spaces.check import check_spec
-from search_spaces.choice_losses import measured_shapes
+from search_spaces.choice_losses import choice_losses, measured_shapes
+from search_spaces.cost_tables import Range, cost_tables
 from search_spaces.design import Design, Kind
 from search_spaces.foreseen import ForeseenLimits
 from search_spaces.objectives import TrialState
 from search_spaces.projection import Projection
 from search_spaces.samplers import ToldTrial, make_sampler
+from search_spaces.samplers.integer_program import IntegerProgram
 from search_spaces.samplers.probes import choose_anchors, least_changed, probes
 from search_spaces.samplers.whole_designs import WholeDesigns
 from search_spaces.sensitivity import Sensitivity, prior_shape
@@ -79,7 +81,8 @@ def front_of(rows, losses, costs):
 
 
 class TestExactFront:
-    @pytest.mark.parametrize("seed", range(3))
+    @pytest.mark.usefixtures("either_way")
+    @pytest.mark.parametrize("seed", range(2))
     def test_where_losses_add_up_the_whole_front_is_found_and_nothing_else_is_tried(self, seed):
         space = chain_space([3, 3, 3, 3, 3])
         losses = rising_losses(space, np.random.default_rng(seed))
@@ -117,8 +120,14 @@ class TestExactFront:
         assert min(loss_of(row, losses) for row in tried[14:]) < min(loss_of(row, losses) for row in tried[:14])
 
 
-class TestPrograms:
-    def test_they_find_what_enumeration_finds(self):
+@pytest.fixture(params=[0, 10**6], ids=["program", "enumeration"])
+def either_way(request, monkeypatch):
+    monkeypatch.setattr("search_spaces.samplers.whole_designs.MOST_DESIGNS", request.param)
+
+
+class TestWholeDesigns:
+    @pytest.mark.usefixtures("either_way")
+    def test_they_are_those_that_lose_least_at_their_costs(self):
         """Over random spaces of every kind of decision, for MACs and for sizes, at budgets from tight to loose."""
         compared = 0
         for seed in range(40):
@@ -137,13 +146,27 @@ class TestPrograms:
                     budget = costs.min() + share * np.ptp(costs)
                     found = whole.at(metric, budget, losses)
                     assert whole.cost(found, metric) <= budget
-                    assert whole.cost(found, metric) == whole._estimate(found, metric)
                     assert loss_of(found, losses) == pytest.approx(total[costs <= budget].min(), abs=1e-6)
                     compared += 1
                 assert whole.at(metric, costs.min() - 1, losses) is None
                 assert whole.span(metric, everything[0])[0] == costs.min()
         assert compared > 60
 
+    def test_programs_count_as_whole_designs_do(self):
+        """What the program was told that its designs cost is what they cost: MACs and sizes, of any small space."""
+        for seed in range(40):
+            space = small_space(np.random.default_rng([seed, 1]))
+            costs = BatchCosts(space)
+            tables = cost_tables(costs, levels_of(space), ["macs", "size_bytes"])
+            program = IntegerProgram(levels_of(space), tables)
+            losses = rising_losses(space, np.random.default_rng(seed))
+            whole = costs([(0,) * len(space.decisions)], ["macs", "size_bytes"])
+            found = program(losses, {"macs": Range(most=0.8 * whole["macs"][0])}, "size_bytes")
+            told = costs([found], ["macs", "size_bytes"])
+            assert tables([found])[0].tolist() == [told["macs"][0], told["size_bytes"][0]]
+            assert told["macs"][0] <= 0.8 * whole["macs"][0]
+
+    @pytest.mark.usefixtures("either_way")
     def test_another_limit_is_kept_too(self):
         space = chain_space([4, 4, 4, 4])
         generator = np.random.default_rng(3)
@@ -287,6 +310,34 @@ class TestMeasuredShapes:
             model.add(row, -float(sum(prior_shape(self.decision)[row])))
         first, second = model.losses()
         assert first == pytest.approx(second, rel=0.05)
+
+
+class TestChoiceLosses:
+    decisions = (TestMeasuredShapes.decision, TestMeasuredShapes.other)
+
+    def heard(self, quality, rows):
+        return {tuple(map(int, row)): quality(row) for row in rows}
+
+    def test_whole_designs_tell_of_choices_that_were_never_changed_alone(self):
+        """A loss that no prior has: only the third choice of the first decision costs anything."""
+        rows = list(product(range(1, 5), repeat=2))
+        first, second = choice_losses(self.decisions, [(0, 0)] * 2, self.heard(lambda row: -2.0 * (row[0] == 2), rows))
+        assert first.argmax() == 2
+        assert first[2] == pytest.approx(2.0, abs=0.5)
+        assert second.max() < 0.25 * first.max()
+
+    def test_what_only_guesses_does_not_make_losses_look_small(self):
+        """Both decisions lose 4 at their ends, and quality ends at -3: of both together that shows nothing."""
+        truth = 4 * prior_shape(self.decisions[0]) / prior_shape(self.decisions[0]).max()
+        probes = [(0, 0), (3, 0), (0, 3), (2, 0), (0, 2)]
+        rows = [*probes, *((one, other) for one in (3, 4) for other in (3, 4))]
+        heard = self.heard(lambda row: max(-float(truth[row[0]] + truth[row[1]]), -3.0), rows)
+        for losses in choice_losses(self.decisions, [(0, 0)] * 2, heard):
+            assert losses == pytest.approx(truth, abs=0.2)
+
+    def test_before_anything_is_known_there_is_the_prior(self):
+        first, _ = choice_losses(self.decisions, [(0, 0)] * 2, {})
+        assert first == pytest.approx(prior_shape(self.decisions[0]))
 
 
 class TestOptions:
