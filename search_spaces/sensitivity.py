@@ -41,7 +41,9 @@ class Sensitivity:
         self._targets = np.zeros(size)
 
     def add(self, indices: Sequence[int], quality: float) -> None:
-        self.add_all(np.array([indices], dtype=np.int64), np.array([quality]))
+        row = np.array([1.0, *(shape[index] for shape, index in zip(self._shapes, indices, strict=True))])
+        self._products += np.outer(row, row)
+        self._targets += quality * row
 
     def add_all(self, rows: NDArray[np.int64], qualities: Numbers) -> None:
         """Designs as choice indices, (designs, decisions), and the quality of each, (designs,)."""

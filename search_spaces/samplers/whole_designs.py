@@ -26,8 +26,8 @@ ROUNDS = 2
 class WholeDesigns:
     """A small space is enumerated once; of another, what an integer program can be told of costs is made once.
 
-    Where tables tell a cost exactly, the program's design is the one. Elsewhere, or where the solver takes too long, it
-    is the better of the program's and of what `Projection` finds on its way down, both given back what fits.
+    The better is taken of the program's design and of what `Projection` finds on its way down, which wins only where
+    the solver took too long, or where tables tell a cost only nearly. There both are given back what fits.
     """
 
     def __init__(
@@ -105,8 +105,8 @@ class WholeDesigns:
                     estimate = float(self._tables([found])[0, self._tables.metrics.index(metric)])
                     aim = budget + estimate - self.cost(found, metric)
         except OutOfTimeError:
-            is_exact = False
-        if not is_exact:
+            pass
+        if not isinstance(self._program, Enumeration):
             yield _least(losses)
 
     def _by_program(self, metric: str, budget: float, losses: Sequence[Numbers]) -> Indices | None:

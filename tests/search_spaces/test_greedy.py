@@ -19,11 +19,18 @@ from search_spaces.samplers.probes import choose_anchors, least_changed, probes
 from search_spaces.samplers.whole_designs import WholeDesigns
 from search_spaces.sensitivity import Sensitivity, prior_shape
 from search_spaces.space import Decision, Space
-from search_spaces.spec import LimitSpec, SearchSpec
+from search_spaces.spec import GreedySpec, LimitSpec, SearchSpec
 from search_spaces.testing import chain_space, contract_spec
 from tests.random_small_spaces import small_space
 from tests.search_spaces.test_batch_costs import space_on
-from tests.search_spaces.test_budgets import KNOWN, faults_of, spec_with
+from tests.search_spaces.test_budgets import (
+    KNOWN,
+    budget_spec,
+    check_that_budgets_hold,
+    faults_of,
+    spec_with,
+    tight_limit,
+)
 
 ERROR = "mean_absolute_error"  # a score that is learned as it is, so that losses add up exactly
 
@@ -123,6 +130,7 @@ class TestExactFront:
 @pytest.fixture(params=[0, 10**6], ids=["program", "enumeration"])
 def either_way(request, monkeypatch):
     monkeypatch.setattr("search_spaces.samplers.whole_designs.MOST_DESIGNS", request.param)
+    monkeypatch.setattr("search_spaces.samplers.integer_program.GAP", 0.0)
 
 
 class TestWholeDesigns:
@@ -181,6 +189,20 @@ class TestWholeDesigns:
         assert whole.cost(found, "macs") <= budget
         assert whole.cost(found, "peak_activation_bytes") <= peak
 
+    @pytest.mark.usefixtures("either_way")
+    def test_no_solution_is_over_a_limit_whatever_it_is_on(self):
+        """With no probes but the reference: what budgets are solved for comes at once."""
+        suggested = 0
+        for seed in range(60):
+            generator = np.random.default_rng(seed)
+            space = small_space(generator)
+            spec = budget_spec([tight_limit(space, generator) for _ in range(2)], "greedy", seed)
+            sampler = spec.sampler.model_copy(update={"greedy": GreedySpec(probe_share=0.0)})
+            suggested += check_that_budgets_hold(
+                space, spec.model_copy(update={"sampler": sampler}), generator, rounds=2
+            )
+        assert suggested > 100
+
     @pytest.mark.parametrize("device", ["bit-fusion-edge", "bit-serial-edge"])
     def test_latency_that_tables_tell_only_nearly_is_kept_and_better_spent_than_by_descending(self, device):
         space = space_on(device)
@@ -201,7 +223,7 @@ class TestWholeDesigns:
         assert max(ratios) <= 1
         assert min(ratios) < 0.95
 
-    def test_without_a_program_designs_are_descended(self, monkeypatch):
+    def test_where_the_solver_has_no_time_designs_are_descended(self, monkeypatch):
         monkeypatch.setattr("search_spaces.samplers.integer_program.TIME_LIMIT_S", 0.0)
         space = chain_space([6] * 8)
         losses = rising_losses(space, np.random.default_rng(2))
