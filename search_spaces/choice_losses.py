@@ -50,7 +50,7 @@ def _are_telling(rows: NDArray[np.int64], qualities: Numbers, shapes: Sequence[N
     """All designs but those that are as bad as can be and were thought to be: how bad they are does not show."""
     foretold = qualities.max() - _summed(rows, shapes)
     worst = qualities.min() + AS_BAD_AS_CAN_BE * np.ptp(qualities)
-    return np.asarray((qualities > worst) | (foretold >= qualities))
+    return np.asarray((qualities >= worst) | (foretold >= qualities))
 
 
 def _summed(rows: NDArray[np.int64], losses: Sequence[Numbers]) -> Numbers:

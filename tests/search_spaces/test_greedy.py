@@ -357,6 +357,11 @@ class TestChoiceLosses:
         for losses in choice_losses(self.decisions, [(0, 0)] * 2, heard):
             assert losses == pytest.approx(truth, abs=0.2)
 
+    @pytest.mark.parametrize("count", [1, 2])
+    def test_one_design_or_two_alike_tell_nothing_wrong(self, count):
+        heard = {(3, choice): -1.0 for choice in range(count)}
+        assert all((np.diff(losses) > 0).all() for losses in choice_losses(self.decisions, [(0, 0)] * 2, heard))
+
     def test_before_anything_is_known_there_is_the_prior(self):
         first, _ = choice_losses(self.decisions, [(0, 0)] * 2, {})
         assert first == pytest.approx(prior_shape(self.decisions[0]))
