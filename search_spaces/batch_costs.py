@@ -7,7 +7,7 @@ random networks: what a sampler keeps a budget by is what judges its designs lat
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 
 import numpy as np
@@ -51,6 +51,11 @@ class BatchCosts:
         """What is told."""
         return frozenset(SYMBOLIC_METRICS) | frozenset(self._model.capabilities.metrics if self._model else ())
 
+    @property
+    def sums(self) -> frozenset[str]:
+        """Those that are sums over the parts of a network; what is alive at one time is a maximum."""
+        return self.metrics - {Metric.PEAK_ACTIVATION_BYTES, Metric.MEMORY_BYTES}
+
     def __call__(self, indices: Sequence[Sequence[int]] | Integers, wanted: Sequence[str]) -> dict[str, Numbers]:
         """The wanted metrics of each design, (designs,).
 
@@ -59,9 +64,29 @@ class BatchCosts:
         """
         if unknown := set(wanted) - self.metrics:
             raise KeyError(f"nothing tells {sorted(unknown)[0]}")
-        rows = np.asarray(indices, dtype=np.int64).reshape(len(indices), self._width)
-        chunks = [self._chunk(rows[start : start + CHUNK], wanted) for start in range(0, len(rows), CHUNK)]
+        chunks = [self._chunk(rows, wanted) for rows in self._in_chunks(indices)]
         return {metric: np.concatenate([np.empty(0), *(chunk[metric] for chunk in chunks)]) for metric in wanted}
+
+    def parts(self, indices: Sequence[Sequence[int]] | Integers, metric: str) -> Numbers:
+        """What the layers, tensors or operators of at least one design take, (designs, parts); they sum up to the cost.
+
+        Raises:
+            KeyError: the metric is none of `sums`.
+        """
+        if metric not in self.sums:
+            raise KeyError(f"{metric} is no sum over parts")
+        return np.concatenate([self._parts_of(rows, metric) for rows in self._in_chunks(indices)])
+
+    def _in_chunks(self, indices: Sequence[Sequence[int]] | Integers) -> list[Integers]:
+        rows = np.asarray(indices, dtype=np.int64).reshape(len(indices), self._width)
+        return [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
+
+    def _parts_of(self, rows: Integers, metric: str) -> Numbers:
+        columns = _Columns(self._graph, self._apply(rows))
+        if metric in SYMBOLIC_METRICS:
+            return _PARTS[Metric(metric)](columns).astype(np.float64)
+        assert self._model is not None, "the metric is told"
+        return self._model.figures(_Apart(columns))[Metric(metric)]
 
     def _chunk(self, rows: Integers, wanted: Sequence[str]) -> dict[str, Numbers]:
         columns = _Columns(self._graph, self._apply(rows))
@@ -177,13 +202,19 @@ class _Columns:
         return self.weights * self.graph.places[self.graph.made]
 
     @cached_property
-    def size_bytes(self) -> Numbers:
+    def stored_bytes(self) -> Numbers:
+        """Of each layer, each norm and each operator that is kept as it is, (designs, parts)."""
         shapes = self.shapes
         words = np.where(shapes.weight_bits < FLOAT_BITS, shapes.outputs, 0)
         words = np.where(shapes.is_codebook, 2**shapes.weight_bits, words) + shapes.outputs * self.graph.biased
         stored = -(-self.weights * shapes.weight_bits // BYTE_BITS) + WORD_BYTES * words
         norms = 2 * WORD_BYTES * shapes.channels[:, self.graph.norm_tensors]
-        total: Numbers = (stored.sum(axis=1) + norms.sum(axis=1) + self.graph.constant_bytes.sum()).astype(np.float64)
+        constant = np.broadcast_to(self.graph.constant_bytes, (len(stored), len(self.graph.constant_bytes)))
+        return np.concatenate([stored, norms, constant], axis=1).astype(np.float64)
+
+    @cached_property
+    def size_bytes(self) -> Numbers:
+        total: Numbers = self.stored_bytes.sum(axis=1)
         return total
 
     @cached_property
@@ -192,8 +223,14 @@ class _Columns:
         return peak
 
     @cached_property
+    def moved_bytes(self) -> Numbers:
+        """Of each tensor, each time that it is read or written, (designs, tensors)."""
+        moved: Numbers = self.tensor_bytes * self.graph.touched.sum(axis=1)
+        return moved
+
+    @cached_property
     def activation_traffic_bytes(self) -> Numbers:
-        traffic: Numbers = self.tensor_bytes @ self.graph.touched.sum(axis=1)
+        traffic: Numbers = self.moved_bytes.sum(axis=1)
         return traffic
 
     @cached_property
@@ -232,6 +269,27 @@ class _Columns:
         return Operators(macs, graph.constant_bytes + (moved_bits + weight_bits) / BYTE_BITS, is_float)
 
 
+@dataclass(frozen=True)
+class _Apart:
+    """Each layer, or operator, as a network of its own: what models tell of them is (designs, layers or operators)."""
+
+    columns: _Columns
+
+    @property
+    def layers(self) -> Layers:
+        found = self.columns.layers
+        return Layers(found.names, *(getattr(found, one.name)[..., None] for one in fields(found)[1:]))
+
+    @property
+    def operators(self) -> Operators:
+        found = self.columns.operators
+        return Operators(found.macs[..., None], found.bytes_moved[..., None], found.is_float[..., None])
+
+    @property
+    def memory_bytes(self) -> Numbers:
+        return self.columns.memory_bytes
+
+
 def _total(column: Callable[[_Columns], Integers]) -> Callable[[_Columns], Numbers]:
     return lambda columns: column(columns).sum(axis=1).astype(np.float64)
 
@@ -242,4 +300,11 @@ _COUNTS: Mapping[Metric, Callable[[_Columns], Numbers]] = {
     Metric.SIZE_BYTES: lambda columns: columns.size_bytes,
     Metric.ACTIVATION_TRAFFIC_BYTES: lambda columns: columns.activation_traffic_bytes,
     Metric.PEAK_ACTIVATION_BYTES: lambda columns: columns.peak_activation_bytes,
+}
+
+_PARTS: Mapping[Metric, Callable[[_Columns], Numbers | Integers]] = {
+    Metric.MACS: lambda columns: columns.macs,
+    Metric.PARAMETERS: lambda columns: columns.weights,
+    Metric.SIZE_BYTES: lambda columns: columns.stored_bytes,
+    Metric.ACTIVATION_TRAFFIC_BYTES: lambda columns: columns.moved_bytes,
 }

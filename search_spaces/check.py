@@ -82,6 +82,7 @@ def check_spec(spec: SearchSpec, known: Known) -> Checked:
     """
     faults = [
         *_name_faults(spec, known),
+        *_sampler_faults(spec),
         *_device_faults(spec, known.devices),
         *_score_faults(spec, known),
         *_limit_faults(spec, known.scores),
@@ -147,6 +148,12 @@ def _name_faults(spec: SearchSpec, known: Known) -> Iterator[Fault]:
             yield Fault(pointer, known.unready[f"{kind} {name}"])
         elif name not in names:
             yield Fault(pointer, unknown_name(kind, name, names))
+
+
+def _sampler_faults(spec: SearchSpec) -> Iterator[Fault]:
+    if spec.sampler.greedy is not None and spec.sampler.name != SamplerName.GREEDY:
+        message = f"these are options of the sampler greedy, and the sampler is {spec.sampler.name}: leave them out"
+        yield Fault("/sampler/greedy", message)
 
 
 def unknown_name(kind: str, name: str, names: Sequence[str]) -> str:

@@ -6,6 +6,7 @@ too. It must not know how designs are proposed.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import numpy as np
@@ -39,6 +40,13 @@ class ForeseenLimits:
         self.costs = BatchCosts(space, closed_form_device(spec))
         self.limits: tuple[LimitSpec, ...] = tuple(one for one in spec.limits if one.metric in self.costs.metrics)
         self._metrics = sorted({limit.metric for limit in self.limits})
+
+    def beside(self, limit: LimitSpec) -> ForeseenLimits:
+        """These and one more, on something that `costs` tells."""
+        both = copy.copy(self)
+        both.limits = (*self.limits, limit)
+        both._metrics = sorted({one.metric for one in both.limits})
+        return both
 
     def misses(self, rows: Sequence[Sequence[int]] | Integers) -> Numbers:
         """By how much each design misses its limits, as `pareto.violations` counts, all in all; (designs,)."""

@@ -57,9 +57,9 @@ class Projection:
                 break
             place = self._descend(place, steps)
             if self._keeps(place):
-                return self._take_back(indices, place, losses)
+                return self.take_back(indices, place, losses)
         cheapest = self.cheapest()
-        return self._take_back(indices, cheapest, losses) if self._keeps(cheapest) else None
+        return self.take_back(indices, cheapest, losses) if self._keeps(cheapest) else None
 
     def cheapest(self) -> Indices:
         """The design that misses the limits least, or keeps them best, that single changes lead to."""
@@ -133,8 +133,8 @@ class Projection:
                 low = middle + 1
         return _after(place, steps[:high])
 
-    def _take_back(self, wanted: Indices, place: Indices, losses: Sequence[Numbers]) -> Indices:
-        """Give decisions back what was wanted, or as much of it as fits, what was lost most first."""
+    def take_back(self, wanted: Indices, place: Indices, losses: Sequence[Numbers]) -> Indices:
+        """Give a place that keeps the limits what was wanted, or as much of it as fits, what was lost most first."""
         gains = []
         for decision, (end, start) in enumerate(zip(wanted, place, strict=True)):
             between = range(min(start, end), max(start, end) + 1)

@@ -29,10 +29,13 @@ FEWEST_BITS = 2
 
 
 class Sensitivity:
-    """Learns from (choice indices, quality) pairs; quality is higher where better, on any scale."""
+    """Learns from (choice indices, quality) pairs; quality is higher where better, on any scale.
 
-    def __init__(self, decisions: Sequence[Decision]) -> None:
-        self._shapes = [prior_shape(decision) for decision in decisions]
+    `shapes` are the phi of each decision, where others are known than `prior_shape`.
+    """
+
+    def __init__(self, decisions: Sequence[Decision], shapes: Sequence[Numbers] | None = None) -> None:
+        self._shapes = [prior_shape(decision) for decision in decisions] if shapes is None else list(shapes)
         size = len(decisions) + 1
         self._products = np.zeros((size, size))
         self._targets = np.zeros(size)
@@ -41,6 +44,13 @@ class Sensitivity:
         row = np.array([1.0, *(shape[index] for shape, index in zip(self._shapes, indices, strict=True))])
         self._products += np.outer(row, row)
         self._targets += quality * row
+
+    def add_all(self, rows: NDArray[np.int64], qualities: Numbers) -> None:
+        """Designs as choice indices, (designs, decisions), and the quality of each, (designs,)."""
+        shapes = [shape[column] for shape, column in zip(self._shapes, rows.T, strict=True)]
+        features = np.stack([np.ones(len(rows)), *shapes], axis=1)
+        self._products += features.T @ features
+        self._targets += features.T @ qualities
 
     def losses(self) -> list[Numbers]:
         """What each choice of each decision is thought to cost; in the unit of quality once trials were added."""

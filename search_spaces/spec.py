@@ -217,7 +217,16 @@ class SamplerName(StrEnum):
     TPE = "tpe"
     NSGA2 = "nsga2"
     GP = "gp"
+    GREEDY = "greedy"
     EVOLUTION = "evolution"
+
+
+class GreedySpec(_Part):
+    """Of the sampler `greedy`."""
+
+    probe_share: FiniteFloat = Field(
+        default=0.5, ge=0.0, le=1.0, description="of the trials, that change one decision alone"
+    )
 
 
 class SamplerSpec(_Part):
@@ -226,6 +235,7 @@ class SamplerSpec(_Part):
     population: int | None = Field(default=None, ge=2, le=1000, description="nsga2 only; default fits the budget")
     predictor: bool = Field(default=False, description="predicted scores rank what the sampler proposes")
     seed_uniform: bool = Field(default=True, description="tell the sampler the uniform baseline first")
+    greedy: GreedySpec | None = Field(default=None, description="options of greedy, and of no other sampler")
 
 
 class Reconstruct(StrEnum):

@@ -13,7 +13,7 @@ from search_spaces.spec import SamplerName, SearchSpec
 
 __all__ = ["SAMPLERS", "Proposal", "Sampler", "ToldTrial", "installed_samplers", "make_sampler"]
 
-# Each is imported when it is made: optuna takes a second to import, and most processes never sample.
+# Each is imported when it is made: optuna and scipy take a second to import, and most processes never sample.
 
 
 def _make_auto(spec: SearchSpec, space: Space) -> Sampler:
@@ -62,6 +62,12 @@ def _make_evolution(spec: SearchSpec, space: Space) -> Sampler:
     return EvolutionSampler(spec, space)
 
 
+def _make_greedy(spec: SearchSpec, space: Space) -> Sampler:
+    from search_spaces.samplers.greedy import GreedySampler
+
+    return GreedySampler(spec, space)
+
+
 MakeSampler = Callable[[SearchSpec, Space], Sampler]
 
 SAMPLERS: dict[str, MakeSampler] = {
@@ -72,6 +78,7 @@ SAMPLERS: dict[str, MakeSampler] = {
     str(SamplerName.TPE): _make_tpe,
     str(SamplerName.NSGA2): _make_nsga2,
     str(SamplerName.GP): _make_gp,
+    str(SamplerName.GREEDY): _make_greedy,
     str(SamplerName.EVOLUTION): _make_evolution,
 }
 

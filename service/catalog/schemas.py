@@ -18,6 +18,7 @@ SAMPLERS = {
     SamplerName.RANDOM: "designs at random, none twice",
     SamplerName.TPE: "tree-structured Parzen estimators, multivariate",
     SamplerName.NSGA2: "a genetic algorithm for several objectives",
+    SamplerName.GREEDY: "each decision is measured alone, then whole designs are solved for",
 }
 IMPORTANCES = {
     ImportanceName.L1: "the sum of absolute weights that read a channel",

@@ -100,6 +100,12 @@ class TestEvolution(SamplerContract):
         return maker(SamplerName.EVOLUTION)
 
 
+class TestGreedy(SamplerContract):
+    @pytest.fixture
+    def make(self) -> MakeSampler:
+        return maker(SamplerName.GREEDY)
+
+
 def indices(problem: PruningProblem, trials: Sequence[ToldTrial] | Sequence[Proposal]) -> list[tuple[int, ...]]:
     return [problem.space.indices_of(trial.design) for trial in trials]
 

@@ -68,7 +68,7 @@ def test_no_more_trials_are_open_than_the_spec_allows(stage):
     assert stage.search(search_id).state is SearchState.SUCCEEDED
 
 
-@pytest.mark.parametrize("sampler", ["random", "tpe", "nsga2"])
+@pytest.mark.parametrize("sampler", ["random", "tpe", "nsga2", "greedy"])
 def test_a_planner_that_starts_anew_proposes_the_same(stage, sampler):
     spec = make_spec(sampler={"name": sampler, "seed": 3}, budget={"trials": 8})
     one, other = stage.submit(spec), stage.submit(spec)
@@ -299,7 +299,7 @@ def test_a_refinement_is_worked_on_when_the_search_is_over(stage):
     assert stage.search(search_id).state is SearchState.SUCCEEDED
 
 
-@pytest.mark.parametrize("sampler", ["grid", "random", "tpe", "nsga2"])
+@pytest.mark.parametrize("sampler", ["grid", "random", "tpe", "nsga2", "greedy"])
 def test_designs_that_differ_in_methods_without_effect_are_tried_once(stage, sampler):
     """Nothing is quantised here, so that no range is told, and where nothing is pruned nothing is ranked."""
     space = {
