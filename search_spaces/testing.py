@@ -38,12 +38,17 @@ def chain_space(choice_counts: Sequence[int]) -> Space:
     for index, channels in enumerate(choice_counts):
         conv = Node(name=f"layer{index:02d}", op=Op.CONV, inputs=(nodes[-1].name,), channels=channels, kernel=(1, 1))
         nodes.append(conv)
-    layers = nodes[1:]
+    layers = [node.name for node in nodes[1:]]
     nodes.append(Node(name="logits", op=Op.CONV, inputs=(nodes[-1].name,), channels=10, kernel=(1, 1)))
     network = Network("chain", InputContract((1, 8, 8), (0.0,), (1.0,)), tuple(nodes), "logits")
+    return _channel_space(network, layers, choice_counts)
+
+
+def _channel_space(network: Network, layers: Sequence[str], choice_counts: Sequence[int]) -> Space:
+    """Each layer keeps any number of its channels but none."""
     decisions = tuple(
-        Decision(decision_name(Kind.CHANNELS, node.name), Kind.CHANNELS, node.name, tuple(range(count, 0, -1)))
-        for node, count in zip(layers, choice_counts, strict=True)
+        Decision(decision_name(Kind.CHANNELS, name), Kind.CHANNELS, name, tuple(range(count, 0, -1)))
+        for name, count in zip(layers, choice_counts, strict=True)
     )
     uniform = tuple(
         Design.of({decision.name: decision.choices[index] for decision in decisions})
@@ -110,6 +115,26 @@ def pruning_problem(choice_counts: Sequence[int]) -> PruningProblem:
     spread = np.geomspace(1.0, 30.0, len(choice_counts))
     damage, saving = generator.permutation(spread), generator.permutation(spread)
     return PruningProblem(chain_space(choice_counts), damage / damage.sum(), saving / saving.sum())
+
+
+def network_problem(choice_counts: Sequence[int]) -> PruningProblem:
+    """As `pruning_problem`, but its MACs are those of its network, as a share: a sampler may look at them beforehand.
+
+    Layers that are decided take turns with layers of fixed widths, so that MACs are a sum over the decisions: a layer of n
+    channels between widths a and b saves n (a + b) per place for the whole of it. Widths and damage are spread widely.
+    """
+    generator = np.random.default_rng(0)
+    count = len(choice_counts)
+    widths = [1, *map(round, generator.permutation(np.geomspace(2.0, 60.0, count - 1))), 10]
+    damage = generator.permutation(np.geomspace(1.0, 30.0, count))
+    nodes = [Node(name="image", op=Op.INPUT)]
+    for number, channels in enumerate(choice_counts):
+        for name, width in ((f"layer{number:02d}", channels), (f"between{number:02d}", widths[number + 1])):
+            nodes.append(Node(name=name, op=Op.CONV, inputs=(nodes[-1].name,), channels=width, kernel=(1, 1)))
+    network = Network("alternating", InputContract((1, 8, 8), (0.0,), (1.0,)), tuple(nodes), nodes[-1].name)
+    layers = [node.name for node in nodes[1::2]]
+    saving = np.array([n * (a + b) for n, a, b in zip(choice_counts, widths[:-1], widths[1:], strict=True)], dtype=float)
+    return PruningProblem(_channel_space(network, layers, choice_counts), damage / damage.sum(), saving / saving.sum())
 
 
 # Playing a search

@@ -45,6 +45,12 @@ def _make_nsga2(spec: SearchSpec, space: Space) -> Sampler:
     return Nsga2Sampler(spec, space)
 
 
+def _make_ddpg(spec: SearchSpec, space: Space) -> Sampler:
+    from search_spaces.samplers.ddpg import DdpgSampler
+
+    return DdpgSampler(spec, space)
+
+
 MakeSampler = Callable[[SearchSpec, Space], Sampler]
 
 SAMPLERS: dict[str, MakeSampler] = {
@@ -53,6 +59,7 @@ SAMPLERS: dict[str, MakeSampler] = {
     str(SamplerName.RANDOM): _make_random,
     str(SamplerName.TPE): _make_tpe,
     str(SamplerName.NSGA2): _make_nsga2,
+    str(SamplerName.DDPG): _make_ddpg,
 }
 
 

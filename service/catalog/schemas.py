@@ -18,6 +18,7 @@ SAMPLERS = {
     SamplerName.RANDOM: "designs at random, none twice",
     SamplerName.TPE: "tree-structured Parzen estimators, multivariate",
     SamplerName.NSGA2: "a genetic algorithm for several objectives",
+    SamplerName.DDPG: "an agent that walks the layers, as AMC and HAQ do, at one cost after another",
 }
 IMPORTANCES = {
     ImportanceName.L1: "the sum of absolute weights that read a channel",
