@@ -46,9 +46,9 @@ class ActorCritic:
         self._critic_adam = Adam(settings.critic_learning_rate, len(self._critic.parameters))
         self._baseline: float | None = None
 
-    def act(self, state: Floats) -> float:
-        """The actor's action for one state, (features,)."""
-        return float(_sigmoid(self._actor(state[None]))[0, 0])
+    def act(self, states: Floats) -> Floats:
+        """The actor's actions, (rows,), for states, (rows, features)."""
+        return _sigmoid(self._actor(states))[:, 0]
 
     def update(self, batch: Batch) -> None:
         """One step of the critic, one of the actor, and their slow copies after them."""

@@ -22,7 +22,7 @@ from search_spaces.samplers.cost_targets import CostTargets
 from search_spaces.samplers.indexed import IndexedSampler
 from search_spaces.samplers.perceptron import Floats
 from search_spaces.samplers.replay import Replay
-from search_spaces.samplers.walk import Range, Walk, range_of
+from search_spaces.samplers.walk import Course, Range, Walk, range_of
 from search_spaces.space import Indices, Space
 from search_spaces.spec import DdpgSpec, LimitSpec, SearchSpec
 
@@ -70,29 +70,34 @@ class DdpgSampler(IndexedSampler):
         outcome = self._outcome(trial)
         if not self._is_learnt(trial) or not len(self._walk) or outcome is None:
             return
-        by, targets = self._target_of(trial, indices)
-        states, actions = self._walk.states(indices, by, targets)
-        self._replay.add(states, actions, np.concatenate([outcome, targets]))
+        course = self._course(trial.number, self._target_of(trial, indices))
+        states, actions = self._walk.replayed(indices, course)
+        self._replay.add(states, actions, np.concatenate([outcome, course.targets]))
         if self._replay.count >= self._warm_up:
             self._update()
 
     # --- walking --------------------------------------------------------------------------------------------------
 
     def _walked(self, number: int, generator: np.random.Generator) -> Indices:
-        by, share = self._turn(number), 1.0
+        uniforms, spread = generator.random(len(self._walk)), self._spread()
+        is_warm = self._agent is not None
+
+        def draw(step: int, mean: float) -> float:
+            uniform = float(uniforms[step])
+            return _truncated_normal(uniform, mean, spread) if is_warm else uniform
+
+        share = self._targets.share_at(number) if len(self._targets) else 1.0
+        return self._walk.design(self._policy, draw, self._course(number, share))
+
+    def _policy(self, states: Floats) -> Floats:
+        return np.full(len(states), 0.5, dtype=np.float32) if self._agent is None else self._agent.act(states)
+
+    def _course(self, number: int, share: float) -> Course:
+        by = self._turn(number)
         limits = list(self._limits)
         if len(self._targets):
-            share = self._targets.share_at(number)
             limits.append((self._targets.limit_of(by, share), by.cheapest))
-        uniforms, agent, spread = generator.random(len(self._walk)), self._agent, self._spread()
-
-        def choose(step: int, state: Floats) -> float:
-            low, high = self._walk.bounds[step]
-            if agent is None:
-                return float(low + (high - low) * uniforms[step])
-            return _truncated_normal(float(uniforms[step]), agent.act(state), spread, low, high)
-
-        return self._walk.design(choose, by, self._targets.features(by, share), limits)
+        return Course(by, self._targets.features(by, share), tuple(limits))
 
     def _spread(self) -> float:
         """Of the noise, which goes down with each trial after the warm-up."""
@@ -117,12 +122,13 @@ class DdpgSampler(IndexedSampler):
             return np.array([found, 0.0])
         return None
 
-    def _target_of(self, trial: ToldTrial, indices: Indices) -> tuple[Range, Floats]:
-        by = self._turn(trial.number)
+    def _target_of(self, trial: ToldTrial, indices: Indices) -> float:
+        """The share that the trial was to come to, or of one that was not walked, what it came to."""
         share = trial.memo.get("target")
-        if not isinstance(share, float) or not 0 <= share <= 1:
-            share = by.share(float(self._foreseen.costs([indices], [by.metric])[by.metric][0]))
-        return by, self._targets.features(by, share)
+        if isinstance(share, float) and 0 <= share <= 1:
+            return share
+        by = self._turn(trial.number)
+        return by.share(float(self._foreseen.costs([indices], [by.metric])[by.metric][0]))
 
     def _update(self) -> None:
         generator = self._chance(_LEARNT, self._replay.count)
@@ -187,15 +193,14 @@ def _default_warm_up(budget_trials: int) -> int:
     return max(1, min(round(WARM_UP_SHARE * budget_trials), MOST_WARM_UP))
 
 
-def _truncated_normal(uniform: float, mean: float, spread: float, low: float, high: float) -> float:
-    """Of a normal around `mean` cut to [low, high]: where its distribution reaches `uniform` of the way."""
-    mean = min(max(mean, low), high)
+def _truncated_normal(uniform: float, mean: float, spread: float) -> float:
+    """Of a normal around `mean` cut to [0, 1]: where its distribution reaches `uniform` of the way."""
     if spread <= 0:
         return mean
     normal = NormalDist(mean, spread)
-    start, end = normal.cdf(low), normal.cdf(high)
+    start, end = normal.cdf(0.0), normal.cdf(1.0)
     inside = start + uniform * (end - start)
-    return min(max(normal.inv_cdf(inside), low), high) if 0 < inside < 1 else mean
+    return min(max(normal.inv_cdf(inside), 0.0), 1.0) if 0 < inside < 1 else mean
 
 
 def rewards_of(outcomes: NDArray[np.float64]) -> Floats:

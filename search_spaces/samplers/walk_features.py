@@ -62,20 +62,20 @@ def _is_of_all(decision: Decision, structure: Structure) -> bool:
     return decision.kind in (Kind.GROUP_SIZE, Kind.GROUPS) and decision.target not in structure.grouped
 
 
-def actions_of(decision: Decision, structure: Structure) -> Numbers:
-    """What each choice is as an action, (choices,): more keeps more.
+def kept_by(decision: Decision) -> Numbers:
+    """What each choice keeps, (choices,), from 0 for the least to 1 for the most.
 
-    Of channels the preserve ratio (AMC). Of anything else the middle of its bin, all bins equally wide (HAQ), so that
-    the nearest is the bin that an action lies in.
+    Of channels as preserve ratios are spaced (AMC). Of anything else evenly, from the fewest bits to the most (HAQ), from
+    the smallest groups to the largest.
     """
     count = len(decision.choices)
     if decision.kind is Kind.CHANNELS:
-        size = structure.coupling.groups[structure.group_index[decision.target]].size
-        return np.array(decision.choices, dtype=np.float64) / size
+        channels = np.array(decision.choices, dtype=np.float64)
+        spaced: Numbers = (channels - channels.min()) / (channels.max() - channels.min())
+        return spaced
     ranks = np.empty(count)
     ranks[np.argsort(_keeps(decision), kind="stable")] = np.arange(count)
-    bins: Numbers = (ranks + 0.5) / count
-    return bins
+    return (ranks + 0.5) / count
 
 
 def _keeps(decision: Decision) -> Numbers:
