@@ -139,6 +139,7 @@ class Walk:
         structure = structure_of(space.network)
         self._columns = np.array(steps_of(space, structure), dtype=np.int64)
         self._static = static_features(space, structure, self._columns)
+        self._static = np.concatenate([self._static, np.eye(len(self._columns))], axis=1)
         self._kept = np.full((len(self), int(self._levels.max(initial=1))), np.inf)
         for step, column in enumerate(self._columns):
             self._kept[step, : self._levels[column]] = kept_by(space.decisions[column])
