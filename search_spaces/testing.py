@@ -243,6 +243,22 @@ class SamplerContract:
         restored.tell(told[ends[-1] :])
         assert restored.ask(3, len(told), []) == lived.ask(3, len(told), [])
 
+    @pytest.mark.parametrize("count", [0, 1, 18, 37])
+    def test_a_state_is_as_good_as_the_history_that_led_to_it(self, make: MakeSampler, count: int) -> None:
+        lived = make(contract_spec(), self.roomy.space)
+        told = play(lived, self.roomy, 33, history=told_baseline(self.roomy), batch=3, finish=mixed)
+        saved, fresh = (make(contract_spec(), self.roomy.space) for _ in range(2))
+        saved.tell(told[:count])
+        state = saved.state()
+        if state is None:  # it tells the history again, and takes nothing for a state
+            with pytest.raises(ValueError, match="no state"):
+                fresh.restore({})
+            return
+        fresh.restore(state)
+        saved.tell(told[count:])  # what goes on must not change what was saved
+        fresh.tell(told[count:])
+        assert fresh.ask(3, len(told), []) == lived.ask(3, len(told), []) == saved.ask(3, len(told), [])
+
     def test_asking_changes_nothing(self, make: MakeSampler) -> None:
         told = play(make(contract_spec(), self.roomy.space), self.roomy, 30, finish=mixed)
         asked_often, asked_once = (make(contract_spec(), self.roomy.space) for _ in range(2))

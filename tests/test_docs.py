@@ -13,6 +13,7 @@ from search_spaces.objectives import Metric
 from search_spaces.parse import parse_document, parse_spec
 from search_spaces.spec import (
     BudgetSpec,
+    DdpgSpec,
     DistillationSpec,
     EvaluationSpec,
     Family,
@@ -41,6 +42,7 @@ PARTS = (
     NetworkSpec,
     SpaceSpec,
     SamplerSpec,
+    DdpgSpec,
     RecipeSpec,
     RegulariserSpec,
     EvaluationSpec,

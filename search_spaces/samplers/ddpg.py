@@ -32,6 +32,8 @@ _SCALE = 0.1
 _WORST = 3.0
 """Deviations, that a reward is from the mean at most; what missed a limit is worse."""
 _RIDGE = 1e-3
+_LEAST_SPREAD = 0.05
+"""Around the parabola, as a share of that of all episodes: what is less is taken for rounding."""
 _DRAWN, _LEARNT = 1, 2
 """What chance is for: the streams of random numbers are apart."""
 
@@ -218,7 +220,8 @@ def rewards_of(outcomes: NDArray[np.float64]) -> Floats:
     terms = np.concatenate([np.ones((len(targets), 1)), targets, targets**2], axis=1)
     rewards = -(_WORST + missed)
     if met.any():
+        scaled = (quality[met] - quality[met].mean()) / (quality[met].std() or 1.0)
         products = terms[met].T @ terms[met] + _RIDGE * np.eye(terms.shape[1])
-        above = quality[met] - terms[met] @ np.linalg.solve(products, terms[met].T @ quality[met])
-        rewards[met] = np.clip(above / (above.std() or 1.0), -_WORST, _WORST)
+        above = scaled - terms[met] @ np.linalg.solve(products, terms[met].T @ scaled)
+        rewards[met] = np.clip(above / max(above.std(), _LEAST_SPREAD), -_WORST, _WORST)
     return (_SCALE * rewards).astype(np.float32)

@@ -139,7 +139,6 @@ class Walk:
         structure = structure_of(space.network)
         self._columns = np.array(steps_of(space, structure), dtype=np.int64)
         self._static = static_features(space, structure, self._columns)
-        self._static = np.concatenate([self._static, np.eye(len(self._columns))], axis=1)
         self._kept = np.full((len(self), int(self._levels.max(initial=1))), np.inf)
         for step, column in enumerate(self._columns):
             self._kept[step, : self._levels[column]] = kept_by(space.decisions[column])
@@ -163,7 +162,8 @@ class Walk:
         actions = self._kept[np.arange(len(self)), place[self._columns]]
         before = np.concatenate([[1.0], actions])
         states = [self._state(step, dear[step], cheap[step], before[step], course) for step in range(len(self))]
-        return np.array(states, dtype=np.float32), actions.astype(np.float32)
+        shape = (len(self), self.features + len(course.targets))
+        return np.array(states, dtype=np.float32).reshape(shape), actions.astype(np.float32)
 
     def design(self, policy: Policy, draw: Draw, course: Course) -> Indices:
         """Walk once.

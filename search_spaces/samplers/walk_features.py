@@ -96,22 +96,22 @@ def static_features(space: Space, structure: Structure, columns: Sequence[int]) 
     """What of a state no design changes, (steps, features), each column scaled from its least to its most to [0, 1].
 
     In this order: the step's number, whether its layer is depthwise, whether it is linear, inputs, outputs, stride,
-    kernel, places of its input, weights and MACs of all its layers, and a flag for each kind of decision that there is.
+    kernel, places of its input, weights and MACs of all its layers, a flag for each kind of decision that there is, and
+    one for each step: in the hundreds of trials that there are, nothing is learned of single layers without.
     Where a step is of several layers, the first one stands for them; of methods there is none, and all are 0.
     """
     decisions = [space.decisions[column] for column in columns]
     kinds = [kind for kind in Kind if any(decision.kind is kind for decision in decisions)]
     shapes, costs = infer_shapes(space.network), {cost.name: cost for cost in layer_costs(space.network)}
-    table = [
-        [number, *_layer_features(decision, structure, shapes, costs), *(decision.kind is kind for kind in kinds)]
-        for number, decision in enumerate(decisions)
-    ]
-    raw = np.array(table, dtype=np.float64).reshape(len(columns), -1)
-    if not len(raw):
-        return raw
-    least = raw.min(axis=0)
-    scaled: Numbers = (raw - least) / np.where(raw.max(axis=0) > least, raw.max(axis=0) - least, 1.0)
-    return scaled
+    figures = [[number, *_layer_features(one, structure, shapes, costs)] for number, one in enumerate(decisions)]
+    raw = np.array(figures, dtype=np.float64).reshape(len(decisions), 1 + _LAYER_FEATURES)
+    least, most = raw.min(axis=0, initial=np.inf), raw.max(axis=0, initial=-np.inf)
+    scaled = (raw - least) / np.where(most > least, most - least, 1.0)
+    flags = np.array([[decision.kind is kind for kind in kinds] for decision in decisions], dtype=np.float64)
+    return np.concatenate([scaled, flags.reshape(len(decisions), -1 if len(kinds) else 0), np.eye(len(decisions))], axis=1)
+
+
+_LAYER_FEATURES = 9
 
 
 def _layer_features(
@@ -119,7 +119,7 @@ def _layer_features(
 ) -> list[float]:
     layers = layers_of(decision, structure)
     if not layers:
-        return [0.0] * 9
+        return [0.0] * _LAYER_FEATURES
     first = structure.layers[layers[0]]
     source = shapes[first.inputs[0]]
     return [
