@@ -62,7 +62,7 @@ def read_snapshot(path: Path) -> Snapshot | None:
     if not path.exists():
         return None
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
             head, state = json.loads(str(stored[_HEAD])), json.loads(str(stored[_SCALARS]))
             if head.pop("format") != FORMAT:
                 return None

@@ -62,7 +62,7 @@ def invent(job: JobName, arguments: dict[str, Any]) -> dict[str, Any]:
     small = sum(1 for value in design.values() if value == "w8a8") + len(design)
     values = {"accuracy": 0.9 - 0.001 * small, "size_bytes": 300_000.0 - 1000 * small}
     if job is JobName.PREPARE:
-        return {"base_key": "b" * 64, "accuracy": 0.95}
+        return {"base_key": "b" * 64, "accuracy": 0.95, "budget_bases": {}}
     if job is JobName.CONFIRM:
         return {"values": values, "weights_digest": "c" * 64, "details": {}}
     if job is JobName.EXPORT:
