@@ -87,7 +87,7 @@ def test_a_planner_that_starts_anew_proposes_the_same(stage, sampler):
     assert [trial.design for trial in first] == [trial.design for trial in second]
 
 
-def agent_spec(trials=14):
+def agent_spec(trials=10):
     sampler = {"name": "ddpg", "seed": 3, "ddpg": {"hidden": 8, "warm_up_trials": 6}}
     return make_spec(sampler=sampler, budget={"trials": trials})
 
@@ -115,14 +115,14 @@ def test_a_planner_that_starts_anew_goes_on_from_the_snapshot(stage, told, monke
             stage.samplers = LiveSamplers(tmp_path / "samplers" if row_id == other else None)
         stage.deliver_one((task, row_id))
     first, second = stage.trials(one), stage.trials(other)
-    assert len(first) > 14
+    assert len(first) > 10
     assert [trial.design for trial in first] == [trial.design for trial in second]
-    assert max(told[1:]) > 14  # the one without a snapshot was told everything again
-    assert sum(1 for count in told if count <= 4) > 10  # the other only what was new
+    assert max(told) > 10  # the one without a snapshot was told everything again
+    assert sum(1 for count in told if count <= 4) > 8  # the other only what was new
     assert list((tmp_path / "samplers").iterdir()) == []  # removed with the searches' ends
 
 
-def spoilt(path, how, stage):
+def spoilt(path, how):
     if how == "cut short":
         path.write_bytes(path.read_bytes()[:-500])
     elif how == "no archive":
@@ -142,24 +142,25 @@ def spoilt(path, how, stage):
             write_snapshot(path, replace(snapshot, state=state))
 
 
-@pytest.mark.parametrize(
-    "how",
-    ["cut short", "no archive", "pickled", "another spec", "another count", "another history", "another state"],
-)
-def test_a_snapshot_that_does_not_fit_is_not_used(stage, told, monkeypatch, tmp_path, how):
+SPOILT = ["cut short", "no archive", "pickled", "another spec", "another count", "another history", "another state"]
+
+
+def test_a_snapshot_that_does_not_fit_is_not_used(stage, told, monkeypatch, tmp_path):
     monkeypatch.setattr("workers.live_sampler.SAVED_EVERY_TRIALS", 1)
-    search_id = stage.submit(agent_spec())
-    stage.samplers = LiveSamplers(tmp_path / "samplers")
-    stage.deliver(24)
-    heard = sum(trial.finish_number is not None for trial in stage.trials(search_id))
-    assert heard > 8
-    path = tmp_path / "samplers" / f"{search_id}.npz"
-    spoilt(path, how, stage)
-    stage.samplers = LiveSamplers(tmp_path / "samplers")
-    told.clear()
-    stage.deliver()
-    assert told[0] >= heard
-    assert stage.search(search_id).state is SearchState.SUCCEEDED
+    search_id = stage.submit(agent_spec(trials=40))
+    stage.samplers = LiveSamplers(tmp_path)
+    for how in [*SPOILT, "as it was"]:
+        told.clear()
+        while max(told, default=0) == 0:
+            stage.deliver(1)
+        if how != "as it was":
+            spoilt(tmp_path / f"{search_id}.npz", how)
+        stage.samplers = LiveSamplers(tmp_path)
+        told.clear()
+        while not told:
+            stage.deliver(1)
+        heard = sum(trial.finish_number is not None for trial in stage.trials(search_id))
+        assert told == ([heard] if how != "as it was" else [1])
 
 
 def test_designs_that_cost_too_much_end_without_work(stage):
