@@ -1,5 +1,6 @@
-"""What the agent of `ddpg` costs on a MobileNet-V1: a suggestion, an update, a trial told, a history replayed or restored.
+"""What the agent of `ddpg` costs on a MobileNet-V1: a suggestion, an update, a trial told, a history told again.
 
+And restoring what it had learned of that history from a state instead.
 28 layers, each with channels or with bits of weights and of activations, on one thread. Prints a table and writes
 benchmarks/results/ddpg.json. Times are medians in milliseconds.
 """

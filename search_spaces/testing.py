@@ -120,8 +120,8 @@ def pruning_problem(choice_counts: Sequence[int]) -> PruningProblem:
 def network_problem(choice_counts: Sequence[int]) -> PruningProblem:
     """As `pruning_problem`, but its MACs are those of its network, as a share: a sampler may look at them beforehand.
 
-    Layers that are decided take turns with layers of fixed widths, so that MACs are a sum over the decisions: a layer of n
-    channels between widths a and b saves n (a + b) per place for the whole of it. Widths and damage are spread widely.
+    Layers that are decided take turns with layers of fixed widths, so that MACs are a sum over the decisions: a layer
+    of n channels between widths a and b has n (a + b) per place. Widths and damage are spread widely.
     """
     generator = np.random.default_rng(0)
     count = len(choice_counts)
@@ -133,7 +133,8 @@ def network_problem(choice_counts: Sequence[int]) -> PruningProblem:
             nodes.append(Node(name=name, op=Op.CONV, inputs=(nodes[-1].name,), channels=width, kernel=(1, 1)))
     network = Network("alternating", InputContract((1, 8, 8), (0.0,), (1.0,)), tuple(nodes), nodes[-1].name)
     layers = [node.name for node in nodes[1::2]]
-    saving = np.array([n * (a + b) for n, a, b in zip(choice_counts, widths[:-1], widths[1:], strict=True)], dtype=float)
+    neighbours = np.array(widths[:-1]) + np.array(widths[1:])
+    saving = np.array(choice_counts) * neighbours
     return PruningProblem(_channel_space(network, layers, choice_counts), damage / damage.sum(), saving / saving.sum())
 
 

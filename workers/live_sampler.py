@@ -146,7 +146,7 @@ def unheard_trials(session: Session, search_id: str, live: LiveSampler) -> tuple
 
     What they were is noted in `live`.
     """
-    rows: Sequence[Trial] = session.scalars(_finished(search_id, live.told).order_by(Trial.finish_number)).all()
+    rows = session.scalars(_finished(search_id, live.told).order_by(Trial.finish_number)).all()
     live.trials = _chained(live.trials, ([getattr(row, mark.key) for mark in _MARKS] for row in rows))
     last = rows[-1].finish_number if rows else None
     return [_told(row, live.spec) for row in rows], last or live.told
@@ -156,10 +156,8 @@ _MARKS = (Trial.finish_number, Trial.number, Trial.attempt, Trial.state)
 """Tell a trial's outcome from another one of the same trial: outcomes are written once, and not changed."""
 
 
-def _finished(search_id: str, after: int) -> Select[tuple[Trial]]:
-    return select(Trial).where(
-        Trial.search_id == search_id, Trial.finish_number > after, Trial.state.in_(_TOLD_STATES)
-    )
+def _finished(search_id: str, after: int) -> Select[Trial]:
+    return select(Trial).where(Trial.search_id == search_id, Trial.finish_number > after, Trial.state.in_(_TOLD_STATES))
 
 
 def _chained(digest: str, rows: Iterable[Sequence[Any]]) -> str:

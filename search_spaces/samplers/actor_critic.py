@@ -89,7 +89,7 @@ class ActorCritic:
             array[:] = found
         self._actor_adam.steps = self._critic_adam.steps = int(state["steps"])  # type: ignore[arg-type]
         baseline = state["baseline"]
-        self._baseline = None if baseline is None else float(baseline)  # type: ignore[arg-type]
+        self._baseline = None if baseline is None else float(baseline)
 
     def _arrays(self) -> dict[str, Floats]:
         return {
@@ -105,5 +105,4 @@ class ActorCritic:
 
 
 def _sigmoid(values: Floats) -> Floats:
-    sigmoid: Floats = 1 / (1 + np.exp(-np.clip(values, -30, 30)))
-    return sigmoid
+    return (1 / (1 + np.exp(-np.clip(values, -30, 30)))).astype(np.float32)

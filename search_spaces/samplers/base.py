@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from search_spaces.design import Design
 from search_spaces.objectives import TrialState
 
-
 Stored = NDArray[np.generic] | int | float | str | None
 """A part of a sampler's state: an array of numbers, or a JSON scalar."""
 
@@ -81,9 +80,9 @@ class Sampler(ABC):
     **Failures.** A failed trial has no values to learn from, and an infeasible one may have few. Neither may break a
     sampler. A cancelled trial is not told; its design may be proposed again.
 
-    **Snapshots.** Where telling a long history takes long, a sampler may give its `state` after some trials, and a fresh
-    one for the same spec and space that is given it by `restore` goes on as if it had been told the same trials. That
-    is only a shortcut: who keeps states may lose them, and must not give one that another spec or history led to.
+    **Snapshots.** Where telling a long history takes long, a sampler may give its `state` after some trials, and a
+    fresh one for the same spec and space that is given it by `restore` goes on as if it had been told those trials.
+    That is only a shortcut: who keeps states may lose them, and must not give one that another spec or history led to.
 
     Samplers are not thread-safe: one search has one planner at a time.
     """

@@ -45,7 +45,8 @@ class CostTargets:
         """The target of a trial as a share of its metric's range."""
         turn = self.range_at(number)
         place = (self._start + GOLDEN * (number // len(self.ranges))) % 1.0
-        highest = min([turn.most, *(one.max for one in self._limits if one.metric == turn.metric and one.max is not None)])
+        limits = [one.max for one in self._limits if one.metric == turn.metric and one.max is not None]
+        highest = min([turn.most, *limits])
         return place * max(turn.share(highest), 0.0)
 
     def limit_of(self, turn: Range, share: float) -> LimitSpec:

@@ -181,9 +181,7 @@ class DdpgSampler(IndexedSampler):
 
     @cached_property
     def _replay(self) -> Replay:
-        return Replay(
-            self._settings.replay_episodes, len(self._walk), self._features, columns=2 + len(self._targets)
-        )
+        return Replay(self._settings.replay_episodes, len(self._walk), self._features, columns=2 + len(self._targets))
 
     def _range(self, metric: str) -> Range:
         if metric not in self._ranges:
@@ -209,8 +207,8 @@ def rewards_of(outcomes: NDArray[np.float64]) -> Floats:
     """What each episode's steps are rewarded with, (episodes,).
 
     HAQ's is a tenth of the difference between two accuracies. Here it is a tenth of how much better, in deviations, an
-    episode was than those of such a target: by a parabola in each target, fitted to what is remembered. That takes out what the
-    target says by itself, which says nothing of the actions.
+    episode was than those of such a target, by a parabola in each target that is fitted to what is remembered. That
+    takes out what the target says by itself, which is most of it and nothing that an action could change.
 
     Args:
         outcomes: of each the quality, by how much it missed limits, and its targets; (episodes, columns).

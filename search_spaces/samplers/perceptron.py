@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,7 +51,7 @@ class Perceptron:
     def layers(self, flat: Floats) -> list[tuple[Floats, Floats]]:
         """Views of matrices and biases in any array as long as the parameters."""
         views, start = [], 0
-        for inputs, outputs in zip(self.sizes, self.sizes[1:], strict=False):
+        for inputs, outputs in pairwise(self.sizes):
             weights = flat[start : start + inputs * outputs].reshape(inputs, outputs)
             start += inputs * outputs
             views.append((weights, flat[start : start + outputs]))
@@ -91,7 +92,7 @@ class Perceptron:
 
 
 def _count(sizes: Sequence[int]) -> int:
-    return sum((inputs + 1) * outputs for inputs, outputs in zip(sizes, sizes[1:], strict=False))
+    return sum((inputs + 1) * outputs for inputs, outputs in pairwise(sizes))
 
 
 class Adam:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from search_spaces.apply import structure_of
 from search_spaces.batch_costs import BatchCosts, Numbers
@@ -80,7 +79,7 @@ class Course:
 
 
 def range_of(costs: BatchCosts, levels: Sequence[int], metric: str) -> Range:
-    ends = [_extreme(costs, levels, metric, sign) for sign in (1.0, -1.0)]
+    ends = np.array([_extreme(costs, levels, metric, sign) for sign in (1.0, -1.0)])
     least, most = costs(ends, [metric])[metric]
     return Range(metric, ends[0], ends[1], float(least), float(most))
 
@@ -117,10 +116,10 @@ def _best_of_each(values: Numbers, levels: Sequence[int], place: Integers) -> In
 class Walk:
     """The steps of one space; decisions without a choice are none.
 
-    An action is what is kept (`walk_features.kept_by`): of channels as AMC's preserve ratio. What agents plan at first fits no limit, and
-    an action that keeps everything is right in the first layers whatever comes of the last: clipped alone, all that is
-    learned is to be free early and squeezed late. So before an action is clipped it is shifted, in log-odds, by
-    as much as the policy's own plan for all that is open would have to be to just keep the limits.
+    An action is what is kept (`walk_features.kept_by`): of channels as AMC's preserve ratio. What agents plan at first
+    fits no limit, and an action that keeps everything is right in the first layers whatever comes of the last: clipped
+    alone, all that is learned is to be free early and squeezed late. So before an action is clipped it is shifted, in
+    log-odds, by as much as the policy's own plan for all that is open would have to be to just keep the limits.
 
     Features of a state, in this order, in [0, 1] all but for rounding:
         those of `walk_features`, which no design changes;
@@ -138,7 +137,7 @@ class Walk:
         self._levels = np.array([len(decision.choices) for decision in space.decisions], dtype=np.int64)
         structure = structure_of(space.network)
         self._columns = np.array(steps_of(space, structure), dtype=np.int64)
-        self._static = static_features(space, structure, self._columns)
+        self._static = static_features(space, structure, self._columns.tolist())
         self._kept = np.full((len(self), int(self._levels.max(initial=1))), np.inf)
         for step, column in enumerate(self._columns):
             self._kept[step, : self._levels[column]] = kept_by(space.decisions[column])
@@ -152,7 +151,7 @@ class Walk:
     @property
     def features(self) -> int:
         """Of a state, without those that the course adds."""
-        return self._static.shape[1] + 3
+        return int(self._static.shape[1]) + 3
 
     def replayed(self, indices: Sequence[int] | Integers, course: Course) -> tuple[Floats, Floats]:
         """A design as it would have been walked: states (steps, features) and the actions realised, (steps,)."""
@@ -174,16 +173,16 @@ class Walk:
         """
         place, before = np.zeros(len(self._levels), dtype=np.int64), 1.0
         plans = self._plans(policy, course)
+        glance = np.concatenate([[course.by.dearest, course.by.cheapest], plans])
         for step, column in enumerate(self._columns):
-            open_ones = np.concatenate([[course.by.dearest, course.by.cheapest], plans])
             ahead = [self._ahead(step, place, best) for _, best in course.limits]
-            told = self._costs(np.concatenate([np.where(self._undecided[step], open_ones, place), *ahead]), course.metrics)
-            state = self._state(step, *told[course.by.metric][:2], before, course)
-            wanted = draw(step, float(policy(state[None])[0]))
+            rows = np.concatenate([np.where(self._undecided[step], glance, place), *ahead])
+            told, level = self._costs(rows, course.metrics), int(self._levels[column])
+            dear, cheap = told[course.by.metric][:2]
+            wanted = draw(step, float(policy(self._state(step, dear, cheap, before, course)[None])[0]))
             if len(plans):
                 wanted = shifted(wanted, _fitting_shift(_worst(told, course, 2, len(plans))))
-            distance = np.abs(self._kept[step, : self._levels[column]] - wanted)
-            misses = self._misses(told, course, int(self._levels[column]))
+            misses, distance = self._misses(told, course, level), np.abs(self._kept[step, :level] - wanted)
             place[column] = int(np.argmin(np.where(misses <= 0, distance, np.inf) if misses.min() <= 0 else misses))
             before = float(self._kept[step, place[column]])
         return tuple(map(int, place))
@@ -237,7 +236,8 @@ def shifted(action: Any, shift: Any) -> Any:
 
 def _worst(told: Mapping[str, Numbers], course: Course, start: int, count: int) -> Numbers:
     """By how much some of the rows told miss the limit they miss most, (count,)."""
-    worst: Numbers = np.max([excess_over(told[limit.metric][start : start + count], limit) for limit, _ in course.limits], axis=0)
+    end = start + count
+    worst: Numbers = np.max([excess_over(told[limit.metric][start:end], limit) for limit, _ in course.limits], axis=0)
     return worst
 
 

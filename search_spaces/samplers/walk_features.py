@@ -5,6 +5,7 @@ It must not know costs or agents.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -65,8 +66,8 @@ def _is_of_all(decision: Decision, structure: Structure) -> bool:
 def kept_by(decision: Decision) -> Numbers:
     """What each choice keeps, (choices,), from 0 for the least to 1 for the most.
 
-    Of channels as preserve ratios are spaced (AMC). Of anything else evenly, from the fewest bits to the most (HAQ), from
-    the smallest groups to the largest.
+    Of channels as preserve ratios are spaced (AMC). Of anything else the middles of bins of equal width (HAQ), from the
+    fewest bits to the most, from the smallest groups to the largest: the nearest is the bin that an action lies in.
     """
     count = len(decision.choices)
     if decision.kind is Kind.CHANNELS:
@@ -108,7 +109,8 @@ def static_features(space: Space, structure: Structure, columns: Sequence[int]) 
     least, most = raw.min(axis=0, initial=np.inf), raw.max(axis=0, initial=-np.inf)
     scaled = (raw - least) / np.where(most > least, most - least, 1.0)
     flags = np.array([[decision.kind is kind for kind in kinds] for decision in decisions], dtype=np.float64)
-    return np.concatenate([scaled, flags.reshape(len(decisions), -1 if len(kinds) else 0), np.eye(len(decisions))], axis=1)
+    own = np.eye(len(decisions))
+    return np.concatenate([scaled, flags.reshape(len(decisions), len(kinds)), own], axis=1)
 
 
 _LAYER_FEATURES = 9
@@ -137,4 +139,4 @@ def _layer_features(
 
 def _side(sides: tuple[int, int]) -> float:
     """Of a square with the same area."""
-    return float(sides[0] * sides[1]) ** 0.5
+    return math.sqrt(sides[0] * sides[1])

@@ -31,7 +31,6 @@ from search_spaces.testing import (
     told_baseline,
 )
 
-
 SMALL_AGENT = DdpgSpec(hidden=32)
 
 
