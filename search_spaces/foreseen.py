@@ -61,11 +61,12 @@ class ForeseenLimits:
     def excess(self, rows: Sequence[Sequence[int]] | Integers) -> Numbers:
         """By what share of each limit a design is over it (or under, for a `min`); (designs, limits), <= 0 is kept."""
         told = self.costs(rows, self._metrics)
-        columns = [_excess(told[limit.metric], limit) for limit in self.limits]
+        columns = [excess_over(told[limit.metric], limit) for limit in self.limits]
         return np.stack(columns, axis=1) if columns else np.zeros((len(rows), 0))
 
 
-def _excess(values: Numbers, limit: LimitSpec) -> Numbers:
+def excess_over(values: Numbers, limit: LimitSpec) -> Numbers:
+    """By what share of the limit each value is over it (or under, for a `min`); <= 0 is kept."""
     bound = limit.max if limit.max is not None else limit.min
     assert bound is not None, "a limit has one of the two"
     over = values - bound if limit.max is not None else bound - values

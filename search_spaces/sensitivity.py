@@ -10,7 +10,7 @@ b bits adds noise of amplitude 2^-b. It must not know samplers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,6 +73,22 @@ class Sensitivity:
         )
         sizes: Numbers = np.maximum(found, LEAST_SHARE * common)
         return sizes
+
+    def state(self) -> dict[str, Numbers]:
+        """What was added, as sums, for `restore`."""
+        return {"products": self._products.copy(), "targets": self._targets.copy()}
+
+    def restore(self, state: Mapping[str, object]) -> None:
+        """Take over what another one of the same decisions was given.
+
+        Raises:
+            KeyError, ValueError: it is of others.
+        """
+        for name, array in (("products", self._products), ("targets", self._targets)):
+            found = state[name]
+            if not isinstance(found, np.ndarray) or found.shape != array.shape:
+                raise ValueError(f"{name} are of other decisions")
+            array[:] = found
 
 
 def prior_shape(decision: Decision) -> Numbers:

@@ -218,6 +218,7 @@ class SamplerName(StrEnum):
     NSGA2 = "nsga2"
     GP = "gp"
     GREEDY = "greedy"
+    DDPG = "ddpg"
     EVOLUTION = "evolution"
 
 
@@ -229,6 +230,23 @@ class GreedySpec(_Part):
     )
 
 
+class DdpgSpec(_Part):
+    """Settings of the sampler `ddpg`. Defaults are those of AMC and HAQ, whose published code agrees on most."""
+
+    hidden: int = Field(default=300, ge=4, le=1024, description="units of each of two hidden layers")
+    actor_learning_rate: FiniteFloat = Field(default=1e-4, gt=0.0, le=0.1)
+    critic_learning_rate: FiniteFloat = Field(default=1e-3, gt=0.0, le=0.1)
+    discount: FiniteFloat = Field(default=1.0, ge=0.0, le=1.0)
+    soft_update: FiniteFloat = Field(default=0.01, gt=0.0, le=1.0, description="share, tau")
+    batch: int = Field(default=64, ge=1, le=512, description="transitions of an update")
+    updates_per_step: int = Field(default=1, ge=1, le=16)
+    replay_episodes: int = Field(default=100, ge=1, le=2000)
+    warm_up_trials: int | None = Field(default=None, ge=1, le=100_000, description="default: what fits the budget")
+    noise: FiniteFloat = Field(default=0.5, ge=0.0, le=10.0, description="standard deviation of the first actions")
+    noise_decay: FiniteFloat = Field(default=0.95, gt=0.0, le=1.0, description="with each trial")
+    baseline_momentum: FiniteFloat = Field(default=0.5, ge=0.0, lt=1.0)
+
+
 class SamplerSpec(_Part):
     name: Name = str(SamplerName.AUTO)
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
@@ -236,6 +254,13 @@ class SamplerSpec(_Part):
     predictor: bool = Field(default=False, description="predicted scores rank what the sampler proposes")
     seed_uniform: bool = Field(default=True, description="tell the sampler the uniform baseline first")
     greedy: GreedySpec | None = Field(default=None, description="options of greedy, and of no other sampler")
+    ddpg: DdpgSpec | None = Field(default=None, description="ddpg only; default: as in the papers")
+
+    @model_validator(mode="after")
+    def _settings_of_the_named(self) -> SamplerSpec:
+        if self.ddpg is not None and self.name != SamplerName.DDPG:
+            raise ValueError(f"`ddpg` has settings of the sampler ddpg, and this is {self.name}: leave them out")
+        return self
 
 
 class Reconstruct(StrEnum):

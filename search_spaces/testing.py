@@ -38,12 +38,17 @@ def chain_space(choice_counts: Sequence[int]) -> Space:
     for index, channels in enumerate(choice_counts):
         conv = Node(name=f"layer{index:02d}", op=Op.CONV, inputs=(nodes[-1].name,), channels=channels, kernel=(1, 1))
         nodes.append(conv)
-    layers = nodes[1:]
+    layers = [node.name for node in nodes[1:]]
     nodes.append(Node(name="logits", op=Op.CONV, inputs=(nodes[-1].name,), channels=10, kernel=(1, 1)))
     network = Network("chain", InputContract((1, 8, 8), (0.0,), (1.0,)), tuple(nodes), "logits")
+    return _channel_space(network, layers, choice_counts)
+
+
+def _channel_space(network: Network, layers: Sequence[str], choice_counts: Sequence[int]) -> Space:
+    """Each layer keeps any number of its channels but none."""
     decisions = tuple(
-        Decision(decision_name(Kind.CHANNELS, node.name), Kind.CHANNELS, node.name, tuple(range(count, 0, -1)))
-        for node, count in zip(layers, choice_counts, strict=True)
+        Decision(decision_name(Kind.CHANNELS, name), Kind.CHANNELS, name, tuple(range(count, 0, -1)))
+        for name, count in zip(layers, choice_counts, strict=True)
     )
     uniform = tuple(
         Design.of({decision.name: decision.choices[index] for decision in decisions})
@@ -110,6 +115,27 @@ def pruning_problem(choice_counts: Sequence[int]) -> PruningProblem:
     spread = np.geomspace(1.0, 30.0, len(choice_counts))
     damage, saving = generator.permutation(spread), generator.permutation(spread)
     return PruningProblem(chain_space(choice_counts), damage / damage.sum(), saving / saving.sum())
+
+
+def network_problem(choice_counts: Sequence[int]) -> PruningProblem:
+    """As `pruning_problem`, but its MACs are those of its network, as a share: a sampler may look at them beforehand.
+
+    Layers that are decided take turns with layers of fixed widths, so that MACs are a sum over the decisions: a layer
+    of n channels between widths a and b has n (a + b) per place. Widths and damage are spread widely.
+    """
+    generator = np.random.default_rng(0)
+    count = len(choice_counts)
+    widths = [1, *map(round, generator.permutation(np.geomspace(2.0, 60.0, count - 1))), 10]
+    damage = generator.permutation(np.geomspace(1.0, 30.0, count))
+    nodes = [Node(name="image", op=Op.INPUT)]
+    for number, channels in enumerate(choice_counts):
+        for name, width in ((f"layer{number:02d}", channels), (f"between{number:02d}", widths[number + 1])):
+            nodes.append(Node(name=name, op=Op.CONV, inputs=(nodes[-1].name,), channels=width, kernel=(1, 1)))
+    network = Network("alternating", InputContract((1, 8, 8), (0.0,), (1.0,)), tuple(nodes), nodes[-1].name)
+    layers = [node.name for node in nodes[1::2]]
+    neighbours = np.array(widths[:-1]) + np.array(widths[1:])
+    saving = np.array(choice_counts) * neighbours
+    return PruningProblem(_channel_space(network, layers, choice_counts), damage / damage.sum(), saving / saving.sum())
 
 
 # Playing a search
@@ -228,6 +254,22 @@ class SamplerContract:
             restored.tell(told[start:end])
         restored.tell(told[ends[-1] :])
         assert restored.ask(3, len(told), []) == lived.ask(3, len(told), [])
+
+    @pytest.mark.parametrize("count", [0, 1, 18, 37])
+    def test_a_state_is_as_good_as_the_history_that_led_to_it(self, make: MakeSampler, count: int) -> None:
+        lived = make(contract_spec(), self.roomy.space)
+        told = play(lived, self.roomy, 33, history=told_baseline(self.roomy), batch=3, finish=mixed)
+        saved, fresh = (make(contract_spec(), self.roomy.space) for _ in range(2))
+        saved.tell(told[:count])
+        state = saved.state()
+        if state is None:  # it tells the history again, and takes nothing for a state
+            with pytest.raises(ValueError, match="no state"):
+                fresh.restore({})
+            return
+        fresh.restore(state)
+        saved.tell(told[count:])  # what goes on must not change what was saved
+        fresh.tell(told[count:])
+        assert fresh.ask(3, len(told), []) == lived.ask(3, len(told), []) == saved.ask(3, len(told), [])
 
     def test_asking_changes_nothing(self, make: MakeSampler) -> None:
         told = play(make(contract_spec(), self.roomy.space), self.roomy, self.trials, finish=mixed)

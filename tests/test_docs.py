@@ -13,6 +13,7 @@ from search_spaces.objectives import Metric
 from search_spaces.parse import parse_document, parse_spec
 from search_spaces.spec import (
     BudgetSpec,
+    DdpgSpec,
     DistillationSpec,
     EvaluationSpec,
     Family,
@@ -45,6 +46,7 @@ PARTS = (
     NetworkSpec,
     SpaceSpec,
     SamplerSpec,
+    DdpgSpec,
     GreedySpec,
     RecipeSpec,
     RegulariserSpec,

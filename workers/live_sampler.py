@@ -1,21 +1,28 @@
 """Keeps the samplers of running searches warm between plans. A kept sampler is only a shortcut.
 
-Rows are the truth: a sampler that is not here is made anew and told the whole history. Knows nothing of when to plan.
+Rows are the truth: a sampler that is not here is made anew and told the whole history, or what its last snapshot has
+not heard of it. Knows nothing of when to plan.
 """
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import threading
+import time
 from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from search_spaces.check import check_spec
 from search_spaces.design import design_from_json
+from search_spaces.network import network_digest
 from search_spaces.objectives import TrialState
 from search_spaces.pareto import violations
 from search_spaces.samplers import Sampler, ToldTrial, make_sampler
@@ -24,17 +31,25 @@ from search_spaces.spec import SearchSpec
 from service.known import known_for_search
 from service.models import Search, Trial
 from service.searches.specs import spec_of
+from workers.sampler_snapshots import History, Snapshot, read_snapshot, write_snapshot
+
+_log = logging.getLogger(__name__)
 
 KEPT = 8
+SAVED_EVERY_TRIALS, SAVED_EVERY_S = 25, 30.0
+"""A snapshot is written once so many trials were told since the last one, or any, so long ago."""
 _TOLD_STATES = (TrialState.SUCCEEDED, TrialState.INFEASIBLE, TrialState.STOPPED, TrialState.FAILED)
 
 
 @dataclass
 class LiveSampler:
-    """A search's sampler, with what it works on and the finish number of the last trial it was told.
+    """A search's sampler, with what it works on and what it was told.
 
     Attributes:
         extended_at: of the search when the sampler was made: an extension changes the budget, and what has finished.
+        told: the finish number of the last trial it was told: how many they were.
+        trials: digest of which they were.
+        saved, saved_at: `told` when the last snapshot was taken, and when that was.
     """
 
     spec: SearchSpec
@@ -42,14 +57,21 @@ class LiveSampler:
     sampler: Sampler
     extended_at: datetime | None = None
     told: int = 0
+    trials: str = ""
+    saved: int = 0
+    saved_at: float = field(default_factory=time.monotonic)
 
 
 class LiveSamplers:
-    """The samplers of the searches planned last, by search. A planner takes one out and puts it back when done."""
+    """The samplers of the searches planned last, by search. A planner takes one out and puts it back when done.
 
-    def __init__(self) -> None:
+    Those that have a state are also saved in `folder`, if there is one.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
         self._kept: OrderedDict[str, LiveSampler] = OrderedDict()
         self._lock = threading.Lock()
+        self._folder = folder
 
     def take(self, session: Session, search: Search) -> LiveSampler:
         """Raises `SpecError` when the spec no longer suits the devices that are known."""
@@ -57,13 +79,64 @@ class LiveSamplers:
             kept = self._kept.pop(search.id, None)
         if kept is not None and kept.extended_at == search.extended_at:
             return kept
-        return make_live_sampler(session, search)
+        snapshot = None if self._folder is None else read_snapshot(self._path(search.id))
+        restored = None if snapshot is None else _restored(session, search, snapshot)
+        return restored if restored is not None else make_live_sampler(session, search)
 
     def put_back(self, search_id: str, live: LiveSampler) -> None:
+        if self._folder is not None:
+            self._save(search_id, live)
         with self._lock:
             self._kept[search_id] = live
             while len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
+
+    def forget(self, search_id: str) -> None:
+        """Of a search that asks for no more designs."""
+        with self._lock:
+            self._kept.pop(search_id, None)
+        if self._folder is not None:
+            self._path(search_id).unlink(missing_ok=True)
+
+    def _path(self, search_id: str) -> Path:
+        assert self._folder is not None
+        return self._folder / f"{search_id}.npz"
+
+    def _save(self, search_id: str, live: LiveSampler) -> None:
+        since, waited_s = live.told - live.saved, time.monotonic() - live.saved_at
+        if since == 0 or (since < SAVED_EVERY_TRIALS and waited_s < SAVED_EVERY_S):
+            return
+        state = live.sampler.state()
+        live.saved, live.saved_at = live.told, time.monotonic()
+        if state is None:
+            return
+        try:
+            write_snapshot(self._path(search_id), Snapshot(_history(live), state))
+        except OSError:
+            _log.warning("cannot save the sampler of search %s", search_id, exc_info=True)
+
+
+def _history(live: LiveSampler) -> History:
+    space = (network_digest(live.space.network), live.space.decisions)
+    spec = hashlib.sha256(f"{live.spec.model_dump_json()} {space}".encode()).hexdigest()
+    return History(spec, live.told, live.trials)
+
+
+def _restored(session: Session, search: Search, snapshot: Snapshot) -> LiveSampler | None:
+    """The sampler as it was; None where the snapshot is not of this spec and this history."""
+    live = make_live_sampler(session, search)
+    query = _finished(search.id, 0).where(Trial.finish_number <= snapshot.history.told)
+    rows = session.execute(query.with_only_columns(*_MARKS).order_by(Trial.finish_number)).all()
+    live.told, live.trials = len(rows), _chained("", rows)
+    if _history(live) != snapshot.history:
+        return None
+    try:
+        live.sampler.restore(snapshot.state)
+    except ValueError:
+        _log.warning("the state of search %s does not fit its sampler", search.id, exc_info=True)
+        return None
+    live.saved = live.told
+    return live
 
 
 def make_live_sampler(session: Session, search: Search) -> LiveSampler:
@@ -73,15 +146,29 @@ def make_live_sampler(session: Session, search: Search) -> LiveSampler:
 
 
 def unheard_trials(session: Session, search_id: str, live: LiveSampler) -> tuple[list[ToldTrial], int]:
-    """The trials that finished since the sampler was told last, and the finish number of the last of them."""
-    query = (
-        select(Trial)
-        .where(Trial.search_id == search_id, Trial.finish_number > live.told, Trial.state.in_(_TOLD_STATES))
-        .order_by(Trial.finish_number)
-    )
-    rows: Sequence[Trial] = session.scalars(query).all()
+    """The trials that finished since the sampler was told last, and the finish number of the last of them.
+
+    What they were is noted in `live`.
+    """
+    rows = session.scalars(_finished(search_id, live.told).order_by(Trial.finish_number)).all()
+    live.trials = _chained(live.trials, ([getattr(row, mark.key) for mark in _MARKS] for row in rows))
     last = rows[-1].finish_number if rows else None
     return [_told(row, live.spec) for row in rows], last or live.told
+
+
+_MARKS = (Trial.finish_number, Trial.number, Trial.attempt, Trial.state)
+"""Tell a trial's outcome from another one of the same trial: outcomes are written once, and not changed."""
+
+
+def _finished(search_id: str, after: int) -> Select[Trial]:
+    return select(Trial).where(Trial.search_id == search_id, Trial.finish_number > after, Trial.state.in_(_TOLD_STATES))
+
+
+def _chained(digest: str, rows: Iterable[Sequence[Any]]) -> str:
+    """The digest of a history that goes on, whatever the pieces it is told in."""
+    for row in rows:
+        digest = hashlib.sha256(f"{digest} {[str(mark) for mark in row]}".encode()).hexdigest()
+    return digest
 
 
 def _told(row: Trial, spec: SearchSpec) -> ToldTrial:

@@ -43,6 +43,7 @@ _log = logging.getLogger(__name__)
 
 PLAN_LEASE_S = 20.0
 MAX_ROUNDS = 20  # then another message goes on, so that the lease suffices
+_ASKING = (SearchState.RUNNING, SearchState.PAUSED)
 _OPEN = (TrialState.QUEUED, TrialState.RUNNING)
 
 
@@ -84,6 +85,9 @@ def plan_search(workplace: Workplace, samplers: LiveSamplers, search_id: str) ->
         with transaction(workplace.engine) as session:
             if leases.release_planning(session, search_id, planner) or is_wanted:
                 send_after_commit(session, TaskName.PLAN, search_id)
+            state = session.scalar(select(Search.state).where(Search.id == search_id))
+        if state not in _ASKING:
+            samplers.forget(search_id)
 
 
 def _plan_in_rounds(workplace: Workplace, samplers: LiveSamplers, search_id: str, planner: str) -> bool:

@@ -18,7 +18,7 @@ from workers.workplace import Workplace
 
 def register_tasks(celery: Celery, workplace: Workplace) -> None:
     """Give the tasks to a Celery app, all working at one workplace."""
-    samplers = LiveSamplers()
+    samplers = LiveSamplers(workplace.home / "samplers")
 
     @celery.task(name=str(TaskName.PREPARE))  # type: ignore[untyped-decorator]
     def prepare(preparation_id: int) -> None:

@@ -68,6 +68,12 @@ def _make_greedy(spec: SearchSpec, space: Space) -> Sampler:
     return GreedySampler(spec, space)
 
 
+def _make_ddpg(spec: SearchSpec, space: Space) -> Sampler:
+    from search_spaces.samplers.ddpg import DdpgSampler
+
+    return DdpgSampler(spec, space)
+
+
 MakeSampler = Callable[[SearchSpec, Space], Sampler]
 
 SAMPLERS: dict[str, MakeSampler] = {
@@ -79,6 +85,7 @@ SAMPLERS: dict[str, MakeSampler] = {
     str(SamplerName.NSGA2): _make_nsga2,
     str(SamplerName.GP): _make_gp,
     str(SamplerName.GREEDY): _make_greedy,
+    str(SamplerName.DDPG): _make_ddpg,
     str(SamplerName.EVOLUTION): _make_evolution,
 }
 

@@ -10,8 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from search_spaces.design import Design
 from search_spaces.objectives import TrialState
+
+Stored = NDArray[np.generic] | int | float | str | None
+"""A part of a sampler's state: an array of numbers, or a JSON scalar."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +87,10 @@ class Sampler(ABC):
     **Stopped trials** have values of a cheaper step, which were not among the best there. One may learn from them as
     from others, or weigh them by their `fidelity`; their designs are not proposed again.
 
+    **Snapshots.** Where telling a long history takes long, a sampler may give its `state` after some trials, and a
+    fresh one for the same spec and space that is given it by `restore` goes on as if it had been told those trials.
+    That is only a shortcut: who keeps states may lose them, and must not give one that another spec or history led to.
+
     Samplers are not thread-safe: one search has one planner at a time.
     """
 
@@ -100,3 +110,25 @@ class Sampler(ABC):
         Returns:
             `count` proposals; fewer, or none, when the sampler has no further design to offer.
         """
+
+    def state(self) -> dict[str, Stored] | None:
+        """All that the sampler knows, as arrays and scalars; None where telling the history again is quick enough."""
+        return None
+
+    def restore(self, state: Mapping[str, Stored]) -> None:
+        """Take over what another sampler of the same spec and space knew, before anything was told.
+
+        Raises:
+            ValueError: the state is no state of such a sampler. The sampler may be of no use after that.
+        """
+        raise ValueError("this sampler has no state to be restored")
+
+
+def prefixed(prefix: str, state: Mapping[str, Stored]) -> dict[str, Stored]:
+    """A part's state as parts of a larger one."""
+    return {f"{prefix}.{name}": value for name, value in state.items()}
+
+
+def without_prefix(prefix: str, state: Mapping[str, Stored]) -> dict[str, Stored]:
+    """Inverse of `prefixed`: of a larger state, one part's."""
+    return {name.removeprefix(f"{prefix}."): value for name, value in state.items() if name.startswith(f"{prefix}.")}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from search_spaces.design_keys import same_designs
 from search_spaces.foreseen import ForeseenLimits
 from search_spaces.projection import Projection
 from search_spaces.quality import main_score, quality
-from search_spaces.samplers.base import Proposal, Sampler, ToldTrial
+from search_spaces.samplers.base import Proposal, Sampler, Stored, ToldTrial, prefixed, without_prefix
 from search_spaces.samplers.history import PREDICTED, History, first_unused
 from search_spaces.samplers.unused import unused_near
 from search_spaces.sensitivity import Sensitivity
@@ -76,6 +76,23 @@ class IndexedSampler(Sampler):
             running.append(indices)
             proposals.append(Proposal(self._space.design_at(indices), self._memo(number, indices)))
         return proposals
+
+    def _known(self) -> dict[str, Stored]:
+        """The part of a state that this class knows of, for implementations that have one."""
+        told = np.array(sorted(self._told), dtype=np.int32).reshape(-1, len(self._levels))
+        return {"told": told, **prefixed("sensitivity", self._sensitivity.state())}
+
+    def _know(self, state: Mapping[str, Stored]) -> None:
+        """Inverse of `_known`.
+
+        Raises:
+            KeyError, ValueError: the state is of another sampler.
+        """
+        told = state["told"]
+        if not isinstance(told, np.ndarray) or told.shape != (len(told), len(self._levels)):
+            raise ValueError("the state is of another space")
+        self._told = {tuple(row) for row in told.tolist()}
+        self._sensitivity.restore(without_prefix("sensitivity", state))
 
     def _learn(self, trial: ToldTrial, indices: Indices) -> None:
         """Called for each told trial, in order, after it was noted as taken."""

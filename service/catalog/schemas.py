@@ -19,6 +19,7 @@ SAMPLERS = {
     SamplerName.TPE: "tree-structured Parzen estimators, multivariate",
     SamplerName.NSGA2: "a genetic algorithm for several objectives",
     SamplerName.GREEDY: "each decision is measured alone, then whole designs are solved for",
+    SamplerName.DDPG: "an agent that walks the layers, as AMC and HAQ do, at one cost after another",
 }
 IMPORTANCES = {
     ImportanceName.L1: "the sum of absolute weights that read a channel",

@@ -158,7 +158,8 @@ def tight_limit(space, generator):
 
 
 def budget_spec(limits, sampler, seed):
-    spec = spec_with(sampler={"name": sampler, "seed": seed}, budget={"trials": 8})
+    settings = {"ddpg": {"hidden": 8}} if sampler == "ddpg" else {}  # how large its agent is keeps no budget
+    spec = spec_with(sampler={"name": sampler, "seed": seed, **settings}, budget={"trials": 8})
     return spec.model_copy(update={"limits": tuple(limits)})
 
 

@@ -17,23 +17,28 @@ from search_spaces.objectives import Direction, Metric, TrialState
 from search_spaces.pareto import hypervolume
 from search_spaces.samplers import SAMPLERS, Proposal, Sampler, ToldTrial, make_sampler
 from search_spaces.space import Decision, Space
-from search_spaces.spec import LimitSpec, ObjectiveSpec, SamplerName, SearchSpec
+from search_spaces.spec import DdpgSpec, LimitSpec, ObjectiveSpec, SamplerName, SearchSpec
 from search_spaces.testing import (
     MakeSampler,
     PruningProblem,
     SamplerContract,
     chain_space,
     contract_spec,
+    network_problem,
     play,
     pruning_problem,
     succeeded,
     told_baseline,
 )
 
+SMALL_AGENT = DdpgSpec(hidden=32)
 
-def maker(name: SamplerName) -> MakeSampler:
+
+def maker(name: SamplerName, agent: DdpgSpec = SMALL_AGENT) -> MakeSampler:
+    named = {"name": name, "ddpg": agent if name is SamplerName.DDPG else None}
+
     def make(spec: SearchSpec, space: Space) -> Sampler:
-        return make_sampler(spec.model_copy(update={"sampler": spec.sampler.model_copy(update={"name": name})}), space)
+        return make_sampler(spec.model_copy(update={"sampler": spec.sampler.model_copy(update=named)}), space)
 
     return make
 
@@ -106,6 +111,12 @@ class TestGreedy(SamplerContract):
         return maker(SamplerName.GREEDY)
 
 
+class TestDdpg(SamplerContract):
+    @pytest.fixture
+    def make(self) -> MakeSampler:
+        return maker(SamplerName.DDPG)
+
+
 def indices(problem: PruningProblem, trials: Sequence[ToldTrial] | Sequence[Proposal]) -> list[tuple[int, ...]]:
     return [problem.space.indices_of(trial.design) for trial in trials]
 
@@ -139,6 +150,18 @@ def test_no_design_is_better_than_the_closed_form_front() -> None:
     assert problem.hypervolume(told_baseline(problem)) < problem.hypervolume(everything) < problem.hypervolume_bound
 
 
+def test_macs_of_the_network_problem_are_those_of_its_network() -> None:
+    problem = network_problem([4, 3, 4, 5])
+    whole = macs(problem.space.network)
+    everything = []
+    for number, point in enumerate(product(range(4), range(3), range(4), range(5))):
+        design = problem.space.design_at(point)
+        everything.append(succeeded(number, Proposal(design, {}), problem))
+        share = macs(apply(problem.space.network, design)) / whole
+        assert share == pytest.approx(everything[-1].values["macs"], abs=1e-12)
+    assert problem.hypervolume(told_baseline(problem)) < problem.hypervolume(everything) < problem.hypervolume_bound
+
+
 # Samplers that learn
 
 
@@ -146,10 +169,12 @@ PROBLEM = pruning_problem([8] * 12)
 SEEDS = range(8)
 
 
-def hypervolumes(name: SamplerName, trials: int) -> np.ndarray:
+def hypervolumes(
+    name: SamplerName, trials: int, problem: PruningProblem = PROBLEM, agent: DdpgSpec = SMALL_AGENT
+) -> np.ndarray:
     def one(seed: int) -> float:
-        sampler = maker(name)(contract_spec(seed, trials), PROBLEM.space)
-        return PROBLEM.hypervolume(play(sampler, PROBLEM, trials, history=told_baseline(PROBLEM)))
+        sampler = maker(name, agent)(contract_spec(seed, trials), problem.space)
+        return problem.hypervolume(play(sampler, problem, trials, history=told_baseline(problem)))
 
     return np.array([one(seed) for seed in SEEDS])
 
@@ -169,6 +194,19 @@ def test_learning_beats_chance_and_the_uniform_sweep(name: SamplerName, trials: 
     assert learnt.mean() - hypervolumes(SamplerName.RANDOM, trials).mean() > margin
     assert learnt.min() > PROBLEM.hypervolume(told_baseline(PROBLEM))
     assert learnt.max() < PROBLEM.hypervolume_bound
+
+
+def test_learning_beats_chance_where_costs_are_those_of_the_network() -> None:
+    """Over 12 seeds, the agent found 0.678 +- 0.011 in 60 trials and random search 0.640 +- 0.009.
+
+    The gain of 0.038 has a standard deviation of sqrt((0.011^2 + 0.009^2) / 8) = 0.005 over 8 seeds: six are 0.030.
+    """
+    problem = network_problem([8] * 12)
+    quick = DdpgSpec(hidden=32, actor_learning_rate=2e-3, critic_learning_rate=2e-3)
+    learnt = hypervolumes(SamplerName.DDPG, 60, problem, quick)
+    assert learnt.mean() - hypervolumes(SamplerName.RANDOM, 60, problem).mean() > 0.008
+    assert learnt.min() > problem.hypervolume(told_baseline(problem))
+    assert learnt.max() < problem.hypervolume_bound
 
 
 @pytest.mark.parametrize("name", [SamplerName.NSGA2, SamplerName.TPE])

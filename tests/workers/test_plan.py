@@ -1,8 +1,12 @@
 """A search from submission to its end through the real task functions, with made-up results."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 from search_spaces.objectives import TrialState
+from search_spaces.samplers.ddpg import DdpgSampler
 from service import db, leases
 from service.models import Event, Refinement, Search
 from service.queue import TaskName
@@ -14,6 +18,7 @@ from tests.workers.stage import Stage, evaluation, invent, make_spec
 from workers.evaluator import FaultKind, JobName
 from workers.evaluator_process import JobError
 from workers.live_sampler import LiveSamplers
+from workers.sampler_snapshots import read_snapshot, write_snapshot
 
 
 def evaluate_with(stage: Stage, result) -> None:
@@ -80,6 +85,82 @@ def test_a_planner_that_starts_anew_proposes_the_same(stage, sampler):
     first, second = stage.trials(one), stage.trials(other)
     assert len(first) > 8
     assert [trial.design for trial in first] == [trial.design for trial in second]
+
+
+def agent_spec(trials=10):
+    sampler = {"name": "ddpg", "seed": 3, "ddpg": {"hidden": 8, "warm_up_trials": 6}}
+    return make_spec(sampler=sampler, budget={"trials": trials})
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """How many trials each call tells a sampler with an agent."""
+    counts, tell = [], DdpgSampler.tell
+
+    def counted(self, trials):
+        counts.append(len(trials))
+        tell(self, trials)
+
+    monkeypatch.setattr(DdpgSampler, "tell", counted)
+    return counts
+
+
+def test_a_planner_that_starts_anew_goes_on_from_the_snapshot(stage, told, monkeypatch, tmp_path):
+    monkeypatch.setattr("workers.live_sampler.SAVED_EVERY_TRIALS", 4)
+    one, other = stage.submit(agent_spec()), stage.submit(agent_spec())
+    stage.samplers = LiveSamplers()
+    while stage.messages:
+        task, row_id = stage.messages.pop(0)
+        if task is TaskName.PLAN:
+            stage.samplers = LiveSamplers(tmp_path / "samplers" if row_id == other else None)
+        stage.deliver_one((task, row_id))
+    first, second = stage.trials(one), stage.trials(other)
+    assert len(first) > 10
+    assert [trial.design for trial in first] == [trial.design for trial in second]
+    assert max(told) > 10  # the one without a snapshot was told everything again
+    assert sum(1 for count in told if count <= 4) > 8  # the other only what was new
+    assert list((tmp_path / "samplers").iterdir()) == []  # removed with the searches' ends
+
+
+def spoilt(path, how):
+    if how == "cut short":
+        path.write_bytes(path.read_bytes()[:-500])
+    elif how == "no archive":
+        path.write_bytes(b"espalier")
+    elif how == "pickled":
+        np.savez(path, head=np.array([{"told": 3}], dtype=object), allow_pickle=True)
+    else:
+        snapshot = read_snapshot(path)
+        if how == "another spec":
+            write_snapshot(path, replace(snapshot, history=replace(snapshot.history, spec="0" * 64)))
+        elif how == "another count":
+            write_snapshot(path, replace(snapshot, history=replace(snapshot.history, told=snapshot.history.told - 1)))
+        elif how == "another history":
+            write_snapshot(path, replace(snapshot, history=replace(snapshot.history, trials="0" * 64)))
+        else:
+            state = {name: part for name, part in snapshot.state.items() if name != "replay.states"}
+            write_snapshot(path, replace(snapshot, state=state))
+
+
+SPOILT = ["cut short", "no archive", "pickled", "another spec", "another count", "another history", "another state"]
+
+
+def test_a_snapshot_that_does_not_fit_is_not_used(stage, told, monkeypatch, tmp_path):
+    monkeypatch.setattr("workers.live_sampler.SAVED_EVERY_TRIALS", 1)
+    search_id = stage.submit(agent_spec(trials=40))
+    stage.samplers = LiveSamplers(tmp_path)
+    for how in [*SPOILT, "as it was"]:
+        told.clear()
+        while max(told, default=0) == 0:
+            stage.deliver(1)
+        if how != "as it was":
+            spoilt(tmp_path / f"{search_id}.npz", how)
+        stage.samplers = LiveSamplers(tmp_path)
+        told.clear()
+        while not told:
+            stage.deliver(1)
+        heard = sum(trial.finish_number is not None for trial in stage.trials(search_id))
+        assert told == ([heard] if how != "as it was" else [1])
 
 
 def test_designs_that_cost_too_much_end_without_work(stage):
