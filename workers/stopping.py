@@ -58,19 +58,19 @@ def _plateau(session: Session, search: Search, spec: SearchSpec, plateau: Platea
         return None
     columns = (Trial.finish_number, Trial.baseline, Trial.values)
     feasible = select(*columns).where(Trial.search_id == search.id, Trial.state == TrialState.SUCCEEDED)
-    rows = [row for row in session.execute(feasible) if objectives_of(row[2], spec.objectives) is not None]
-    everyone = [values for _, _, values in rows]
+    rows = session.execute(feasible).all()
     before = [values for number, baseline, values in rows if baseline or number < first]
-    if not before:
+    front = [before[place] for place in pareto.front_indices(before, spec.objectives)]
+    if not front:
         return None
-    uniform = [values for _, baseline, values in rows if baseline]
+    last = [values for number, baseline, values in rows if not baseline and number >= first]
+    uniform = [values for _, baseline, values in rows if baseline and objectives_of(values, spec.objectives)]
     reference = pareto.reference_point(uniform or before, spec.objectives)
-    was, is_now = (pareto.hypervolume(values, spec.objectives, reference) for values in (before, everyone))
+    was, is_now = (pareto.hypervolume(values, spec.objectives, reference) for values in (front, [*front, *last]))
     if was <= 0 or is_now >= (1 + plateau.improvement) * was:
         return None
-    last = counted(plateau.trials, "trial")
-    grown = 100 * (is_now / was - 1)
-    message = f"the hypervolume of the front has grown by {grown:.2g} % over the last {last}"
+    grown, trials = 100 * (is_now / was - 1), counted(plateau.trials, "trial")
+    message = f"the hypervolume of the front has grown by {grown:.2g} % over the last {trials}"
     return EndReason.PLATEAU, f"{message}, less than {100 * plateau.improvement:g} %"
 
 
