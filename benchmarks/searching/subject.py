@@ -2,7 +2,7 @@
 
 A MobileNet-V1 of width 0.25 on cluttered Fashion-MNIST, with everything in 8 bits but for what is decided:
 
-- how many channels blocks 3, 9 and 12 hand on (an early, a middle and a late layer), by pruning 0, 30, 60 or 90 per cent,
+- how many channels blocks 3, 9 and 12 hand on: an early, a middle and a late layer pruned by 0, 30, 60 or 90 per cent,
 - the bits of blocks 3, 8 and 13: 8, 5, 3 or 2 of both weights and activations.
 
 The early layers weigh nothing and cost latency, the late ones are most of the size. Fewer channels and fewer bits of
