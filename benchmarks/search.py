@@ -35,7 +35,7 @@ from benchmarks.report.material import mean_and_interval
 from benchmarks.searching.judge import COUNTS, EARLY, GOALS, LATE, LONG, RANDOM, Comparison, Row, judge, row_from_json
 from benchmarks.searching.optuna_alone import ALONE
 from benchmarks.searching.play import Run, play, volumes_at
-from benchmarks.searching.problem import AIMS, CHANCE, WHOLE, Problem, make_problem
+from benchmarks.searching.problem import AIMS, CHANCE, WHOLE, Problem, additive_r2, make_problem
 from benchmarks.searching.subject import NAME
 from benchmarks.searching.table import read_table
 from search_spaces.samplers import SAMPLERS
@@ -116,7 +116,7 @@ def in_order(rows: Sequence[Row]) -> list[Row]:
 
 def write(rows: Sequence[Row]) -> None:
     told = {
-        "table": NAME,
+        "table": describe_table(),
         "budget_trials": EARLY,
         "reference_point": {"accuracy": CHANCE, "cost": f"{WHOLE:g} of the design that nothing is taken from"},
         "problems": {name: describe(problem_called(name)) for name in AIMS},
@@ -126,6 +126,18 @@ def write(rows: Sequence[Row]) -> None:
     }
     RESULTS.write_text(json.dumps(told, indent=1) + "\n")
     PICTURE.write_text(render_panels([panel_of(name, rows) for name in AIMS]))
+
+
+def describe_table() -> dict[str, Any]:
+    table = read_table(NAME)
+    accuracy, space = table.accuracy, problem_called(next(iter(AIMS))).space
+    quantiles = np.nanquantile(accuracy, (0, 0.1, 0.25, 0.5, 0.75, 0.9, 1))
+    return {
+        "name": NAME,
+        "accuracy_quantiles": [round(float(quantile), 4) for quantile in quantiles],
+        "additive_r2": round(additive_r2(space, accuracy), 4),
+        "evaluation_s": round(float(np.median(table.milliseconds)) / 1000, 3),
+    }
 
 
 def describe(problem: Problem) -> dict[str, Any]:

@@ -129,6 +129,17 @@ class Problem:
         return [row for row in rows if self.keeps[self.number_of(row)]]
 
 
+def additive_r2(space: Space, values: Numbers) -> float:
+    """How much of what varies in `values`, (designs,), the best sum over decisions explains: 1 is all of it."""
+    is_told = np.isfinite(values)
+    chosen = [np.eye(len(one.choices))[:, 1:] for one in space.decisions]
+    columns = [eye[row] for eye, row in zip(chosen, enumerate_space(space)[is_told].T, strict=True)]
+    told = values[is_told] - values[is_told].mean()
+    table = np.concatenate([np.ones((len(told), 1)), *columns], axis=1)
+    left = told - table @ np.linalg.lstsq(table, told, rcond=None)[0]
+    return float(1 - (left**2).sum() / (told**2).sum())
+
+
 def make_problem(name: str, table: Table) -> Problem:
     """One of `AIMS` on a table of `subject`'s space."""
     aim = AIMS[name]

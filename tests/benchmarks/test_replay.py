@@ -8,9 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from benchmarks.report.charts import render_panels
+from benchmarks.search import panel_of, problem_called, replaced, rows_of
 from benchmarks.searching.judge import COUNTS, EARLY, GOALS, LATE, LONG, Row, difference, judge, ratio, row_from_json
-from benchmarks.searching.play import play, volumes_at
-from benchmarks.searching.problem import AIMS, Problem, make_problem
+from benchmarks.searching.play import Run, play, volumes_at
+from benchmarks.searching.problem import AIMS, Problem, additive_r2, make_problem
 from benchmarks.searching.subject import DEVICE, enumerate_space, recorded_spec, space_of
 from benchmarks.searching.table import NOT_FINITE, Table
 from search_spaces.accelerators.models import simulate
@@ -60,6 +62,14 @@ def test_no_designs_are_worth_more_than_the_true_front(problems: dict[str, Probl
     assert volumes == sorted(volumes)
     assert volumes[-1] <= problem.best_volume * (1 + 1e-12)
     assert problem.volume(np.arange(4096)) == pytest.approx(problem.best_volume)
+
+
+def test_sums_over_decisions_explain_sums_and_no_products(problems: dict[str, Problem]):
+    space = problems["size"].space
+    rows = enumerate_space(space).astype(float)
+    assert additive_r2(space, 3 - rows[:, 0] ** 2 + rows[:, 6]) == pytest.approx(1)
+    centred = (rows[:, 0] - 1.5) * (rows[:, 1] - 1.5)
+    assert additive_r2(space, np.where(rows[:, 0] == 9, np.nan, centred)) == pytest.approx(0)
 
 
 def test_a_trial_ends_as_a_worker_would_end_it(problems: dict[str, Problem]):
@@ -130,3 +140,20 @@ def test_ratios_have_an_interval_around_them():
     assert found.is_met
     assert found.high < 0.14
     assert ratio(np.zeros(3), theirs).value == 0
+
+
+def test_rows_are_replaced_and_drawn():
+    runs = [play(problem_called(name), "random", seed, 5, 5) for name in AIMS for seed in (1, 0)]
+    rows = rows_of([*runs, *(play(problem_called(name), "uniform", 0, 5, 5) for name in AIMS)])
+    assert [row.sampler for row in rows] == ["uniform", "random"] * len(AIMS)
+    assert rows[1].shares[LONG] == volumes_of_seeds(runs[:2][::-1])
+    (new,) = rows_of(runs[:1])
+    assert replaced(rows, [new]) == [rows[0], new, *rows[2:]]
+    for name in AIMS:
+        drawn = render_panels([panel_of(name, rows)])
+        assert "random at 1000" in drawn
+        assert "uniform at" not in drawn
+
+
+def volumes_of_seeds(runs: list[Run]) -> list[float]:
+    return [volumes_at(problem_called(run.problem), run.designs, [LONG])[0] for run in runs]
