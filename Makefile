@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test lint report bench
+.PHONY: help setup demo up test lint report bench bench-search
 
 PYTHON ?= $(firstword $(shell command -v python3.11) python3)
 BIN := .venv/bin
@@ -13,7 +13,7 @@ ESPALIER_HOME ?= $(CURDIR)/.espalier
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Make .venv and install the pinned dependencies, once
 
@@ -39,7 +39,7 @@ lint: $(STAMP) ## Check style, types and import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/mypy --explicit-package-bases --follow-imports=silent $(wildcard benchmarks/*.py benchmarks/report/*.py)
+	$(BIN)/mypy --explicit-package-bases --follow-imports=silent $(wildcard benchmarks/*.py benchmarks/report/*.py benchmarks/searching/*.py)
 	$(BIN)/lint-imports
 
 report: $(STAMP) ## Regenerate docs/report from real trainings, in hours; ARGS=--quick: in minutes, into build/report
@@ -48,3 +48,6 @@ report: $(STAMP) ## Regenerate docs/report from real trainings, in hours; ARGS=-
 
 bench: $(STAMP) ## Measure what the README's figures come from; results go to benchmarks/results
 	@for name in $(basename $(notdir $(wildcard benchmarks/*.py))); do echo "== $$name"; $(BIN)/python -m "benchmarks.$$name"; done
+
+bench-search: $(STAMP) ## Replay every sampler on a recorded table, in minutes; ARGS='--only tpe': that one alone
+	@$(BIN)/python -m benchmarks.search $(ARGS)

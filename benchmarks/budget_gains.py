@@ -48,6 +48,7 @@ FINALISTS = 3
 def spec_of(case: str, seed: int, trials: int, sampler: str) -> SearchSpec:
     """The search of one case: one objective, accuracy, and one budget."""
     space: dict[str, Any]
+    finalists: dict[str, Any]
     if case == "macs":
         space = {"prune_ratio": {"high": 0.75, "step": 0.05}}
         budget = {"metric": "macs", "at_most": 0.5}

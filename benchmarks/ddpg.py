@@ -80,7 +80,7 @@ def measure(name: str, parts: dict[str, Any]) -> dict[str, Any]:
         "update": round(update_ms(arrays["replay.states"].shape[2]), 2),
         "tell": round(median(tells[WARM_UP:]), 1),
         "told again": round(replay_ms, 0),
-        "state": round(milliseconds(lambda: np.savez(buffer, **arrays)), 1),
+        "state": round(milliseconds(lambda: np.savez(buffer, allow_pickle=False, **arrays)), 1),
         "restore": round(milliseconds(lambda: fresh.restore(state)), 1),
         "state MB": round(len(buffer.getvalue()) / 1e6, 1),
     }

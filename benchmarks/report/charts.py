@@ -17,7 +17,21 @@ LEFT, TOP, BOTTOM = 62, 34, 50
 CHARACTER_WIDTH = 6.6  # of the font, at most, so that names have room
 MARGIN = 0.06  # of the range, so that no mark sits on the frame
 MOST_STEPS = 8  # that are all named on the axis
-COLOURS = ("#0f766e", "#b45309", "#1d4ed8", "#be185d", "#6d28d9", "#4d7c0f", "#475569", "#111827", "#e11d48")
+COLOURS = (
+    "#0f766e",
+    "#b45309",
+    "#1d4ed8",
+    "#be185d",
+    "#6d28d9",
+    "#4d7c0f",
+    "#475569",
+    "#111827",
+    "#e11d48",
+    "#0891b2",
+    "#a16207",
+    "#9333ea",
+    "#f97316",
+)
 _STYLE = (
     "svg{background:#fff;font-family:system-ui,sans-serif}text{fill:#1f2937;font-size:12px}"
     ".title{font-size:13px;font-weight:600}.axis{stroke:#6b7280;fill:none}.grid{stroke:#e5e7eb}"
