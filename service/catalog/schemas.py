@@ -13,13 +13,16 @@ from search_spaces.spec import ImportanceName, SamplerName
 from service.models import Offer
 
 SAMPLERS = {
+    SamplerName.AUTO: "chooses one of the others by space and budget, and says why",
     SamplerName.UNIFORM: "the uniform baseline alone: the same ratio and precision everywhere",
     SamplerName.GRID: "every design of the space in order",
     SamplerName.RANDOM: "designs at random, none twice",
     SamplerName.TPE: "tree-structured Parzen estimators, multivariate",
     SamplerName.NSGA2: "a genetic algorithm for several objectives",
+    SamplerName.GP: "Gaussian processes, by Optuna",
     SamplerName.GREEDY: "each decision is measured alone, then whole designs are solved for",
     SamplerName.DDPG: "an agent that walks the layers, as AMC and HAQ do, at one cost after another",
+    SamplerName.EVOLUTION: "breeds from the best, and tries what is expected to improve the front most",
 }
 IMPORTANCES = {
     ImportanceName.L1: "the sum of absolute weights that read a channel",
