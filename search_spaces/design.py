@@ -49,10 +49,14 @@ def split_decision_name(name: str) -> tuple[Kind, str]:
     Raises:
         ValueError: the name has no known kind in front.
     """
-    kind, slash, target = name.partition("/")
-    if not slash or not target or kind not in {str(known) for known in Kind}:
+    word, slash, target = name.partition("/")
+    kind = _KINDS.get(word)
+    if not slash or not target or kind is None:
         raise ValueError(f"{name!r} is not a decision: write <kind>/<target>, kind one of {', '.join(Kind)}")
-    return Kind(kind), target
+    return kind, target
+
+
+_KINDS = {str(kind): kind for kind in Kind}
 
 
 @dataclass(frozen=True, slots=True)
