@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
+from importlib import import_module
 
 from search_spaces.choose_sampler import choose_sampler
 from search_spaces.extensions import look_up, with_installed
@@ -13,80 +14,34 @@ from search_spaces.spec import SamplerName, SearchSpec
 
 __all__ = ["SAMPLERS", "Proposal", "Sampler", "ToldTrial", "installed_samplers", "make_sampler"]
 
-# Each is imported when it is made: optuna and scipy take a second to import, and most processes never sample.
+MakeSampler = Callable[[SearchSpec, Space], Sampler]
 
 
-def _make_auto(spec: SearchSpec, space: Space) -> Sampler:
+def _from(module: str, name: str) -> MakeSampler:
+    """Each is imported when it is made: optuna takes a second to import, and most processes never sample."""
+
+    def make(spec: SearchSpec, space: Space) -> Sampler:
+        sampler: Sampler = getattr(import_module(f"{__name__}.{module}"), name)(spec, space)
+        return sampler
+
+    return make
+
+
+def _chosen(spec: SearchSpec, space: Space) -> Sampler:
     return SAMPLERS[choose_sampler(spec, space).name](spec, space)
 
 
-def _make_uniform(spec: SearchSpec, space: Space) -> Sampler:
-    from search_spaces.samplers.uniform import UniformSampler
-
-    return UniformSampler(spec, space)
-
-
-def _make_grid(spec: SearchSpec, space: Space) -> Sampler:
-    from search_spaces.samplers.grid import GridSampler
-
-    return GridSampler(spec, space)
-
-
-def _make_random(spec: SearchSpec, space: Space) -> Sampler:
-    from search_spaces.samplers.random import RandomSampler
-
-    return RandomSampler(spec, space)
-
-
-def _make_tpe(spec: SearchSpec, space: Space) -> Sampler:
-    from search_spaces.samplers.tpe import TpeSampler
-
-    return TpeSampler(spec, space)
-
-
-def _make_nsga2(spec: SearchSpec, space: Space) -> Sampler:
-    from search_spaces.samplers.nsga2 import Nsga2Sampler
-
-    return Nsga2Sampler(spec, space)
-
-
-def _make_gp(spec: SearchSpec, space: Space) -> Sampler:
-    from search_spaces.samplers.gp import GpSampler
-
-    return GpSampler(spec, space)
-
-
-def _make_evolution(spec: SearchSpec, space: Space) -> Sampler:
-    from search_spaces.samplers.evolution import EvolutionSampler
-
-    return EvolutionSampler(spec, space)
-
-
-def _make_greedy(spec: SearchSpec, space: Space) -> Sampler:
-    from search_spaces.samplers.greedy import GreedySampler
-
-    return GreedySampler(spec, space)
-
-
-def _make_ddpg(spec: SearchSpec, space: Space) -> Sampler:
-    from search_spaces.samplers.ddpg import DdpgSampler
-
-    return DdpgSampler(spec, space)
-
-
-MakeSampler = Callable[[SearchSpec, Space], Sampler]
-
 SAMPLERS: dict[str, MakeSampler] = {
-    str(SamplerName.AUTO): _make_auto,
-    str(SamplerName.UNIFORM): _make_uniform,
-    str(SamplerName.GRID): _make_grid,
-    str(SamplerName.RANDOM): _make_random,
-    str(SamplerName.TPE): _make_tpe,
-    str(SamplerName.NSGA2): _make_nsga2,
-    str(SamplerName.GP): _make_gp,
-    str(SamplerName.GREEDY): _make_greedy,
-    str(SamplerName.DDPG): _make_ddpg,
-    str(SamplerName.EVOLUTION): _make_evolution,
+    str(SamplerName.AUTO): _chosen,
+    str(SamplerName.UNIFORM): _from("uniform", "UniformSampler"),
+    str(SamplerName.GRID): _from("grid", "GridSampler"),
+    str(SamplerName.RANDOM): _from("random", "RandomSampler"),
+    str(SamplerName.TPE): _from("tpe", "TpeSampler"),
+    str(SamplerName.NSGA2): _from("nsga2", "Nsga2Sampler"),
+    str(SamplerName.GP): _from("gp", "GpSampler"),
+    str(SamplerName.GREEDY): _from("greedy", "GreedySampler"),
+    str(SamplerName.DDPG): _from("ddpg", "DdpgSampler"),
+    str(SamplerName.EVOLUTION): _from("evolution", "EvolutionSampler"),
 }
 
 
