@@ -45,8 +45,9 @@ class Scale:
 
 
 _AS_IT_IS = Scale(float, lambda values: values)
-_LOG_ODDS = Scale(to_log_odds, lambda values: 1 / (1 + np.exp(-values)))
-_LOGARITHM = Scale(lambda value: math.log(max(value, 1e-30)), np.exp)
+# Far from what was found a prediction may be anything: neither of the two may overflow.
+_LOG_ODDS = Scale(to_log_odds, lambda values: np.exp(-np.logaddexp(0.0, -values)))
+_LOGARITHM = Scale(lambda value: math.log(max(value, 1e-30)), lambda values: np.exp(np.clip(values, -700.0, 700.0)))
 
 
 def scale_of(metric: str) -> Scale:
