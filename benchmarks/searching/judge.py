@@ -118,7 +118,8 @@ def _welch_half(*samples: np.ndarray) -> float:
     errors = np.array([sample.var(ddof=1) / len(sample) if len(sample) > 1 else 0.0 for sample in samples])
     if not errors.sum() > 0:
         return 0.0
-    freedom = errors.sum() ** 2 / sum(e**2 / (len(s) - 1) for e, s in zip(errors, samples, strict=True) if e > 0)
+    shares = errors / errors.sum()  # of the variance: squares of the smallest errors would vanish
+    freedom = 1 / sum(share**2 / (len(s) - 1) for share, s in zip(shares, samples, strict=True) if share > 0)
     return float(stats.t.ppf(0.975, freedom) * np.sqrt(errors.sum()))
 
 
