@@ -12,6 +12,7 @@ from sqlalchemy import Engine, select
 from typer.testing import CliRunner, Result
 
 from search_spaces.objectives import Outcome, TrialState
+from search_spaces.spec import BudgetSpec
 from service import cli
 from service.config import Settings, get_settings
 from service.db import reading, transaction
@@ -63,7 +64,7 @@ class TestExtend:
         body = response.json()
         assert (response.status_code, body["state"], body["finished_at"]) == (202, "running", None)
         assert int(response.headers["Retry-After"]) > 0
-        assert body["spec"]["budget"] == {"trials": 2 + 5, "wall_time_s": 60.0, "concurrency": 1}
+        assert body["spec"]["budget"] == BudgetSpec(trials=2 + 5, wall_time_s=60.0).model_dump()
         assert [(one["trials"], one["wall_time_s"]) for one in body["extensions"]] == [(5, 60.0)]
         assert waiting_messages(settings)[-1] == ("espalier.plan", over)
         with reading(engine) as session:
