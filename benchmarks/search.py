@@ -46,7 +46,7 @@ DRAWN = COUNTS[1:]
 """What all begin with would take up the picture."""
 SPREAD_AT = (50, EARLY, 150, LATE)
 """Intervals are drawn at these alone: those of one curve hardly differ from count to count."""
-console = Console(width=150)
+console = Console(width=160)
 
 
 def main(

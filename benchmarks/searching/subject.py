@@ -6,8 +6,8 @@ A MobileNet-V1 of width 0.25 on cluttered Fashion-MNIST, with everything in 8 bi
 - the bits of blocks 3, 8 and 13: 8, 5, 3 or 2 of both weights and activations.
 
 The early layers weigh nothing and cost latency, the late ones are most of the size. Fewer channels and fewer bits of
-one block, or of neighbours, do harm together that they do not do alone; 2 bits in block 3 leave hardly more than
-chance, and the late blocks bear all but the last step.
+one block, or of neighbours, do harm together that they do not do alone. 2 bits in block 3 leave little more than
+chance, while late blocks bear all but the last step.
 """
 
 from __future__ import annotations
