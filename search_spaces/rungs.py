@@ -3,7 +3,8 @@
 The rule is the stopping variant of ASHA (Li et al. 2020): a trial that has been scored at a step is ranked among all
 that were scored there before, and goes on if it is within the best share. With several objectives its rank is that of
 non-dominated sorting, ties by crowding distance (Deb et al. 2002, section III), so that what is kept lies along the
-whole front. It must not know how a step is made.
+whole front. Whom nobody dominates goes on in any case: while there are few trials a front is more than a share of them,
+and its members are what the search is for. It must not know how a step is made.
 """
 
 from __future__ import annotations
@@ -53,16 +54,18 @@ class Rank:
     """Where a trial stands at a step.
 
     Attributes:
+        front: of non-dominated sorting, from 0.
         place: how many of the others are strictly better.
         trials: how many there are, itself included.
     """
 
+    front: int
     place: int
     trials: int
 
     def goes_on(self, rungs: RungsSpec) -> bool:
-        """Whether it is within the share that goes on, or there are too few trials to tell. The best one always is."""
-        return self.trials < rungs.least or self.place < rungs.keep * self.trials
+        """Whether it is not dominated, or within the share that goes on, or there are too few trials to tell."""
+        return self.front == 0 or self.trials < rungs.least or self.place < rungs.keep * self.trials
 
 
 def rank_among(values: Values, others: Sequence[Sequence[float]], objectives: Sequence[ObjectiveSpec]) -> Rank:
@@ -78,7 +81,7 @@ def rank_among(values: Values, others: Sequence[Sequence[float]], objectives: Se
     front = points[fronts == fronts[-1]]
     crowding = crowding_distances(front)
     place = int((fronts < fronts[-1]).sum()) + int((crowding > crowding[-1]).sum())
-    return Rank(place, len(points))
+    return Rank(int(fronts[-1]), place, len(points))
 
 
 def crowding_distances(front: Points) -> NDArray[np.float64]:

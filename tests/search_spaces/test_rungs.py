@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from search_spaces.check import SpecError, check_spec
+from search_spaces.pareto import front_indices
 from search_spaces.parse import parse_spec
 from search_spaces.rungs import (
     Rank,
@@ -58,6 +59,7 @@ def test_fronts_come_first_and_then_the_room_around():
     # Spans 0.8 and 8: the second has (0.9 - 0.5) / 0.8 + (9 - 2) / 8, the third (0.8 - 0.1) / 0.8 + (8 - 1) / 8.
     assert crowding_distances(np.array(rows(front, TWO))) == pytest.approx([math.inf, 1.375, 1.75, math.inf])
     assert [rank.place for rank in ranks([*front, behind], TWO)] == [0, 3, 2, 0, 4]
+    assert [rank.front for rank in ranks([*front, behind], TWO)] == [0, 0, 0, 0, 1]
 
 
 def test_equal_points_have_the_room_of_one():
@@ -68,11 +70,12 @@ def test_equal_points_have_the_room_of_one():
 
 
 def test_who_goes_on():
-    assert Rank(place=4, trials=5).goes_on(RUNGS)  # too few to tell
-    assert Rank(place=1, trials=6).goes_on(RUNGS)  # 0.33 * 6 = 1.98
-    assert not Rank(place=2, trials=6).goes_on(RUNGS)
-    assert Rank(place=32, trials=100).goes_on(RUNGS)
-    assert not Rank(place=33, trials=100).goes_on(RUNGS)
+    assert Rank(front=4, place=4, trials=5).goes_on(RUNGS)  # too few to tell
+    assert Rank(front=1, place=1, trials=6).goes_on(RUNGS)  # 0.33 * 6 = 1.98
+    assert not Rank(front=1, place=2, trials=6).goes_on(RUNGS)
+    assert Rank(front=3, place=32, trials=100).goes_on(RUNGS)
+    assert not Rank(front=3, place=33, trials=100).goes_on(RUNGS)
+    assert Rank(front=0, place=99, trials=100).goes_on(RUNGS)  # on the front
 
 
 points = st.lists(st.builds(point, GRID, GRID, GRID), min_size=1, max_size=20)
@@ -84,10 +87,20 @@ def test_the_best_of_a_step_is_never_stopped(values, objectives, keep):
     rungs = RUNGS.model_copy(update={"keep": keep, "least": 2})
     places = ranks(values, objectives)
     assert min(rank.place for rank in places) == 0
-    assert all(rank.goes_on(rungs) for rank in places if rank.place == 0)
-    best = max(one["accuracy"] for one in values)
-    if objectives == ONE:
-        assert all(rank.goes_on(rungs) for rank, one in zip(places, values, strict=True) if one["accuracy"] == best)
+    best = front_indices(values, objectives)
+    assert best
+    assert all(places[place].goes_on(rungs) for place in best)
+    assert all((rank.front == 0) == (place in best) for place, rank in enumerate(places))
+
+
+@given(points, objective_sets, st.floats(0.01, 0.99))
+def test_no_more_go_on_than_the_share_and_the_front(values, objectives, keep):
+    """Equal points go on together."""
+    rungs = RUNGS.model_copy(update={"keep": keep, "least": 2})
+    going = [rank for rank in ranks(values, objectives) if rank.goes_on(rungs)]
+    behind = [rank.place for rank in going if rank.front > 0]
+    assert len(set(behind)) <= math.ceil(keep * len(values))
+    assert all(place < keep * len(values) for place in behind if len(values) > 1)
 
 
 @given(points, objective_sets, st.randoms(use_true_random=False))
@@ -106,7 +119,7 @@ def test_a_dominated_trial_is_behind_and_order_means_nothing(values, objectives,
 
 
 def test_the_first_trial_is_ranked_among_nobody():
-    assert rank_among(point(0.1, 5.0), [], TWO) == Rank(place=0, trials=1)
+    assert rank_among(point(0.1, 5.0), [], TWO) == Rank(front=0, place=0, trials=1)
 
 
 def test_a_value_that_is_not_known_cannot_be_ranked():
