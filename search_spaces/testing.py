@@ -257,15 +257,15 @@ class SamplerContract:
 
     @pytest.mark.parametrize("count", [0, 1, 18, 37])
     def test_a_state_is_as_good_as_the_history_that_led_to_it(self, make: MakeSampler, count: int) -> None:
-        lived = make(contract_spec(), self.roomy.space)
-        told = play(lived, self.roomy, 33, history=told_baseline(self.roomy), batch=3, finish=mixed)
-        saved, fresh = (make(contract_spec(), self.roomy.space) for _ in range(2))
-        saved.tell(told[:count])
-        state = saved.state()
-        if state is None:  # it tells the history again, and takes nothing for a state
+        lived, saved, fresh = (make(contract_spec(), self.roomy.space) for _ in range(3))
+        if fresh.state() is None:  # it is told the history again, and takes nothing for a state
             with pytest.raises(ValueError, match="no state"):
                 fresh.restore({})
             return
+        told = play(lived, self.roomy, 33, history=told_baseline(self.roomy), batch=3, finish=mixed)
+        saved.tell(told[:count])
+        state = saved.state()
+        assert state is not None
         fresh.restore(state)
         saved.tell(told[count:])  # what goes on must not change what was saved
         fresh.tell(told[count:])
