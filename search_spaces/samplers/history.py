@@ -35,8 +35,11 @@ class History:
         self.points: list[Numbers] = []
 
     def judge(self, trial: ToldTrial) -> None:
-        """Compare what was predicted of a trial with what it found."""
-        self._predictor.judge(trial.memo.get(PREDICTED, {}), trial.values)
+        """Compare what was predicted of a trial with what it found, where it was evaluated in full."""
+        if (
+            trial.state is TrialState.SUCCEEDED
+        ):  # a stopped trial has scores of a cheaper step, which were not predicted
+            self._predictor.judge(trial.memo.get(PREDICTED, {}), trial.values)
 
     def add(self, trial: ToldTrial, indices: Indices, sizes: Callable[[], Numbers]) -> None:
         """Learn from a trial; `sizes` tells how much each decision matters."""

@@ -162,6 +162,16 @@ class TestPredictor:
         again = history.worth([best], np.random.default_rng(0))(candidates)
         assert again[worth.argmax()] < 0.2 * worth.max()
 
+    def test_scores_of_cheaper_steps_do_not_judge_it(self):
+        spec = contract_spec()
+        history = History(spec, SPACE, ForeseenLimits(SPACE, spec))
+        for state in (TrialState.STOPPED, TrialState.SUCCEEDED):
+            for number in range(JUDGED_FROM):
+                memo = {"predicted": {"accuracy": number / 20}}
+                history.judge(ToldTrial(number, SPACE.design_at((0,) * 6), state, {"accuracy": 0.1}, {}, memo, False))
+            judged = history._predictor.rank_correlation
+            assert (judged is None) == (state is TrialState.STOPPED)
+
     def test_a_limit_on_accuracy_counts_by_its_probability(self):
         rows = some_rows(40)
         spec = contract_spec().model_copy(update={"limits": (LimitSpec(metric="accuracy", min=0.6),)})
