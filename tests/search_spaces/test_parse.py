@@ -149,7 +149,7 @@ def test_a_byte_order_mark_and_comments_are_fine():
 
 def test_a_good_spec_has_the_defaults():
     spec = parse_spec(GOOD)
-    assert spec.sampler.name == "nsga2"
+    assert spec.sampler.name == "auto"
     assert spec.device is None
 
 
