@@ -1,6 +1,6 @@
 """`torch-cuda` on a recording of what a graphics processor's events and counters told, and its absence here.
 
-Nothing here needs such a processor, and nothing here proves that one executes: see `docs/devices.md`.
+Nothing here needs such a processor; `test_on_cuda` runs on one.
 """
 
 from __future__ import annotations
@@ -108,8 +108,8 @@ class Recording:
         self.joules += IDLE_W * seconds
         self.now += seconds
 
-    def peak_bytes(self, open_launch: Callable[[], Callable[[], object]]) -> int:
-        open_launch()()
+    def peak_bytes(self, deployed: Deployed, protocol: Protocol) -> int:
+        self.open(deployed, protocol)()
         return self._launched
 
     def meter(self) -> CudaMeter:

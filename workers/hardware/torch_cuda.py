@@ -62,7 +62,7 @@ class Cuda(Protocol):
     def elapsed_s(self, launch: Launch) -> float:
         """Seconds between an event before and one after it, on the device's clock, once both have passed."""
 
-    def peak_bytes(self, open_launch: Callable[[], Launch]) -> int:
+    def peak_bytes(self, deployed: Deployed, protocol: TimingProtocol) -> int:
         """The most that one inference held at once, with the weights."""
 
     def meter(self) -> EnergyMeter:
@@ -150,7 +150,7 @@ class TorchCuda(Device):
         conditions, told = self._cuda.fingerprint, set(wanted).intersection(self._capabilities.metrics)
         results: dict[Metric, MeasurementResult] = {}
         if Metric.MEMORY_BYTES in told:  # first: nothing else is on the device yet
-            peak = self._cuda.peak_bytes(lambda: self._cuda.open(deployed, protocol))
+            peak = self._cuda.peak_bytes(deployed, protocol)
             results[Metric.MEMORY_BYTES] = summarise(
                 Metric.MEMORY_BYTES, np.array([float(peak)]), None, protocol, conditions, Provenance.MEASURED
             )
