@@ -36,13 +36,18 @@ def arithmetic_here(network: Network) -> Arithmetic:
     return choose_arithmetic(network, has_cuda=has_cuda, has_bfloat16=has_cuda and torch.cuda.is_bf16_supported())
 
 
+def rounding_arithmetic(network: Network) -> Arithmetic:
+    """What this machine trains a network in whose values are rounded on the way: nothing shorter than float32."""
+    return Arithmetic(arithmetic_here(network).device)
+
+
 @contextmanager
 def computing_in(arithmetic: Arithmetic) -> Iterator[None]:
-    """The same kernels every time, since the same seed is to give the same bits."""
+    """The same kernels every time, since the same seed is to give the same bits; float32 proper, not TF32."""
     if arithmetic.device == "cpu":
         yield
         return
-    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
         yield
 
 

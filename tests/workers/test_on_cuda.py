@@ -15,6 +15,7 @@ from search_spaces.catalog import build_network
 from search_spaces.datasets import DATASETS
 from search_spaces.network import Network
 from search_spaces.objectives import Metric
+from search_spaces.precision import parse_precision
 from search_spaces.spec import Family, NetworkSpec, RegulariserName
 from tests.workers.small import small_network as small_learner
 from tests.workers.torch_accuracy import accuracy
@@ -25,7 +26,7 @@ from workers.fold import fold_batch_norms
 from workers.hardware import present_devices
 from workers.hardware.base import Anchor, Deployed
 from workers.hardware.energy import EnergyProtocol
-from workers.hardware.testing import QUICK, DeviceContract, deploy
+from workers.hardware.testing import QUICK, DeviceContract, deploy, small_network
 from workers.hardware.torch_cuda import NAME, TorchCuda
 from workers.losses import Teacher
 from workers.onnx_session import open_session
@@ -65,6 +66,9 @@ def deployed(width: float, batch: int = 1) -> Deployed:
 class TestTorchCudaHere(DeviceContract):
     def make_device(self) -> TorchCuda:
         return TorchCuda(energy_protocol=ENERGY)
+
+    def network_tried(self, precision: str) -> Network:
+        return small_network(parse_precision(precision), channels=1024)
 
 
 def test_a_machine_with_a_driver_offers_it():

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -155,9 +156,26 @@ _RUNS_BEFORE_CAPTURE = 3
 """In which libraries choose their algorithms and take their workspaces."""
 
 
-def _captured(launch: Callable[[], torch.Tensor]) -> Callable[[], object]:
-    """The same kernels on the same data, started all at once."""
-    graph, aside = torch.cuda.CUDAGraph(), torch.cuda.Stream(_INDEX)
+@dataclass(frozen=True)
+class _Graph:
+    """Kernels that are started all at once.
+
+    Attributes:
+        kernels: what was captured. A graph reads the weights where they lay, and does not keep them there.
+    """
+
+    graph: torch.cuda.CUDAGraph
+    outputs: torch.Tensor
+    kernels: Callable[[], torch.Tensor]
+
+    def __call__(self) -> torch.Tensor:
+        self.graph.replay()
+        return self.outputs
+
+
+def _captured(launch: Callable[[], torch.Tensor]) -> _Graph:
+    """The same kernels on the same data."""
+    graph, aside = torch.cuda.CUDAGraph(), torch.cuda.Stream(_INDEX)  # type: ignore[no-untyped-call]
     with real_floats():
         aside.wait_stream(torch.cuda.current_stream(_INDEX))
         with torch.cuda.stream(aside):
@@ -167,11 +185,7 @@ def _captured(launch: Callable[[], torch.Tensor]) -> Callable[[], object]:
         with torch.cuda.graph(graph):
             outputs = launch()
 
-    def replay() -> torch.Tensor:
-        graph.replay()
-        return outputs
-
-    return replay
+    return _Graph(graph, outputs, launch)
 
 
 @contextmanager

@@ -58,6 +58,10 @@ class DeviceContract:
         """All that it lists; fewer where trying one takes seconds."""
         return device.capabilities().precisions
 
+    def network_tried(self, precision: str) -> Network:
+        """What is measured; larger where a counter sees nothing of so little."""
+        return small_network(parse_precision(precision))
+
     @pytest.fixture
     def device(self) -> Device:
         return self.make_device()
@@ -86,10 +90,9 @@ class DeviceContract:
 
     def test_every_listed_precision_is_executed(self, device: Device) -> None:
         capabilities = device.capabilities()
-        first = parse_precision(capabilities.precisions[0])
-        anchor = Anchor(deploy(small_network(first)), latency_s=1e-3)
+        anchor = Anchor(deploy(self.network_tried(capabilities.precisions[0])), latency_s=1e-3)
         for precision in self.precisions_tried(device):
-            results = device.measure(deploy(small_network(parse_precision(precision))), anchor, QUICK)
+            results = device.measure(deploy(self.network_tried(precision)), anchor, QUICK)
             assert set(results) == set(capabilities.metrics)
             for metric, result in results.items():
                 _check(result, metric)
@@ -99,22 +102,22 @@ class DeviceContract:
                 assert latency.median == pytest.approx(latency.anchor_ratio * anchor.latency_s)
 
     def test_a_network_by_itself_has_no_ratio(self, device: Device) -> None:
-        precision = parse_precision(device.capabilities().precisions[0])
-        for metric, result in device.measure(deploy(small_network(precision)), None, QUICK).items():
+        precision = device.capabilities().precisions[0]
+        for metric, result in device.measure(deploy(self.network_tried(precision)), None, QUICK).items():
             _check(result, metric)
             assert result.anchor_ratio is None
             assert {"threads", "batch", "rounds", "burst_s"} <= set(result.protocol)
             assert result.to_json()["provenance"] == str(result.provenance)
 
     def test_what_is_simulated_says_so(self, device: Device) -> None:
-        precision = parse_precision(device.capabilities().precisions[0])
-        for result in device.measure(deploy(small_network(precision)), None, QUICK).values():
+        precision = device.capabilities().precisions[0]
+        for result in device.measure(deploy(self.network_tried(precision)), None, QUICK).values():
             is_simulated = result.provenance is Provenance.SIMULATED
             assert is_simulated == device.capabilities().simulated
 
     def test_measuring_leaves_the_process_as_it_was(self, device: Device) -> None:
         before = os.sched_getaffinity(0)
-        device.measure(deploy(small_network(parse_precision(device.capabilities().precisions[0]))), None, QUICK)
+        device.measure(deploy(self.network_tried(device.capabilities().precisions[0])), None, QUICK)
         assert os.sched_getaffinity(0) == before
 
     def test_a_network_against_itself_has_its_anchors_latency(self, device: Device) -> None:

@@ -138,7 +138,14 @@ class QuantisedModule(NetworkModule):
 
     def set_first_steps(self, steps: Mapping[str, Tensor]) -> None:
         """As `first_steps` told them."""
-        self._sites = {name: replace(site, first=steps[name]) for name, site in self._sites.items()}
+        self._sites = {
+            name: replace(site, first=steps[name].to(site.first.device)) for name, site in self._sites.items()
+        }
+
+    def move_to(self, device: str) -> None:
+        """All that it computes with. `to` alone would leave the first steps behind."""
+        self.to(device)
+        self._sites = {name: replace(site, first=site.first.to(device)) for name, site in self._sites.items()}
 
     def ratios(self) -> list[torch.nn.Parameter]:
         """What is learned beside the weights."""
@@ -186,13 +193,13 @@ class QuantisedModule(NetworkModule):
 
         A grid follows the weights, a codebook keeps its values, since to find them takes longer than a step.
         """
-        weight = value.detach().numpy()
+        weight = value.detach().cpu().numpy()
         if name in self._codebooks:
             codebook = self._codebooks[name]
             rounded = codebook[find_in_codebook(weight, codebook)]
         else:
             rounded = quantised_weight(weight, self._held[name].precision)
-        return torch.from_numpy(rounded) + (value - value.detach())
+        return torch.from_numpy(rounded).to(value.device) + (value - value.detach())
 
     def _round_bias(self, layer: Node, bias: Tensor) -> Tensor:
         source = self._quantisation.root[layer.inputs[0]]
@@ -231,7 +238,7 @@ class QuantisedModule(NetworkModule):
         for name in (*self._held, *(f"{layer}.weight" for layer in self._layers)):
             rounded = self.weight(name)
             assert rounded is not None, "every layer has a weight"
-            weights[name] = np.ascontiguousarray(rounded.numpy())
+            weights[name] = np.ascontiguousarray(rounded.cpu().numpy())
         image = self.network.nodes[0].name
         return weights, {name: self._range(name) for name in self._quantisation.bits if name != image}
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from search_spaces.network import Network
 from search_spaces.spec import Estimator
+from workers.arithmetic import computing_in, rounding_arithmetic
 from workers.batches import draw_batches
 from workers.checkpoint import Checkpoint, Clock, State, read_checkpoint, training_identity, write_checkpoint
 from workers.losses import Teacher, distilled_loss, loss_of, target_of, teach, teacher_module
@@ -79,15 +80,16 @@ def train_quantised(
     if state is not None:
         run.restore(state)
     clock, steps = Clock(run.seconds), count_steps(len(split), recipe)
-    for images, labels in draw_batches(split, network.input, recipe, steps, first=run.step):
-        run.take_step(images, labels, steps)
-        if run.step % _STEPS_PER_PROGRESS == 0 or run.step == steps:
-            progress("quantise", run.step / steps, f"step {run.step} of {steps}, loss {run.last_loss:.3f}")
-        yield_to()
-        if checkpoint is not None and clock.since_mark_s() >= checkpoint.every_s:
-            run.seconds = clock.seconds()
-            write_checkpoint(checkpoint.path, identity, run.snapshot())
-            clock.mark()
+    with computing_in(run.arithmetic):
+        for images, labels in draw_batches(split, network.input, recipe, steps, first=run.step):
+            run.take_step(images, labels, steps)
+            if run.step % _STEPS_PER_PROGRESS == 0 or run.step == steps:
+                progress("quantise", run.step / steps, f"step {run.step} of {steps}, loss {run.last_loss:.3f}")
+            yield_to()
+            if checkpoint is not None and clock.since_mark_s() >= checkpoint.every_s:
+                run.seconds = clock.seconds()
+                write_checkpoint(checkpoint.path, identity, run.snapshot())
+                clock.mark()
     return run.module.deployed()
 
 
@@ -109,9 +111,11 @@ class _Run:
     """A training through the rounding between two steps: all that the next one depends on."""
 
     def __init__(self, module: QuantisedModule, split: Split, recipe: Recipe, teacher: Teacher | None) -> None:
+        self.arithmetic = rounding_arithmetic(module.network)
         self.module = module
+        module.move_to(self.arithmetic.device)
         self._recipe, self._target = recipe, target_of(split)
-        self._teacher = teacher_module(recipe, teacher)
+        self._teacher = teacher_module(recipe, teacher, self.arithmetic.device)
         self._moved = {name: value for name, value in module.named_parameters() if value.requires_grad}
         self._optimiser = _make_optimiser(module, recipe, self._target.scale)
         self.step, self.seconds, self.last_loss = 0, 0.0, math.nan
@@ -120,6 +124,7 @@ class _Run:
         """One of so many. Raises `TrainingDivergedError`."""
         learning_rate = learning_rate_at(self._recipe, self.step, steps)
         set_learning_rate(self._optimiser, learning_rate)
+        images, labels = images.to(self.arithmetic.device), labels.to(self.arithmetic.device)
         loss = _take_step(self.module, self._optimiser, self._loss(images, labels))
         if not math.isfinite(loss):
             raise TrainingDivergedError(
