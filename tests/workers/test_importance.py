@@ -150,7 +150,7 @@ def mean_loss(network: Network, weights: Weights, split: Split) -> float:
         return float(torch.nn.functional.cross_entropy(module(images), torch.from_numpy(split.labels)))
 
 
-@pytest.mark.parametrize("name", GRADIENT_IMPORTANCES)
+@pytest.mark.parametrize("name", sorted(GRADIENT_IMPORTANCES))
 def test_others_get_their_turn_between_batches(network, weights, evidence, name: str) -> None:
     turns: list[int] = []
     alert = replace(evidence, yield_to=lambda: turns.append(1))
