@@ -12,10 +12,9 @@ from collections.abc import Callable, Mapping
 import optuna
 from optuna.study import StudyDirection
 
-from benchmarks.searching.problem import Problem
+from benchmarks.searching.problem import Searched
 from search_spaces.design import Kind
 from search_spaces.foreseen import ForeseenLimits
-from search_spaces.objectives import Metric
 from search_spaces.projection import Projection
 from search_spaces.quality import main_score, quality
 from search_spaces.sensitivity import Sensitivity
@@ -30,7 +29,7 @@ ALONE: Mapping[str, Callable[[int], optuna.samplers.BaseSampler]] = {
 class OptunaAlone:
     """One study on one problem."""
 
-    def __init__(self, problem: Problem, sampler: str, seed: int) -> None:
+    def __init__(self, problem: Searched, sampler: str, seed: int) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._problem = problem
         directions = [StudyDirection[one.direction.name] for one in problem.spec.objectives]
@@ -80,9 +79,8 @@ class OptunaAlone:
         return {one.name: i if one.kind is Kind.CHANNELS else one.choices[i] for one, i in decisions}
 
     def _tell(self, trial: optuna.Trial, row: Indices) -> None:
-        place = self._problem.number_of(row)
-        values = {metric: float(column[place]) for metric, column in self._problem.values.items()}
-        found = quality({Metric.ACCURACY: values[Metric.ACCURACY]}, self._score)
+        values = self._problem.values_of(row)
+        found = quality(values, self._score)
         if found is None:
             self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
             return

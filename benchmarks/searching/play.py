@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.searching.optuna_alone import ALONE, OptunaAlone
-from benchmarks.searching.problem import Problem
+from benchmarks.searching.problem import Problem, Searched
 from search_spaces.samplers import Proposal, Sampler, make_sampler
 from search_spaces.space import Indices
 from search_spaces.spec import SearchSpec
@@ -43,15 +43,18 @@ def play(problem: Problem, sampler: str, seed: int, budget: int, evaluations: in
         budget: of trials, as the spec says it; a search that goes on beyond it was extended.
         evaluations: to play.
     """
-    if sampler in ALONE:
-        search = OptunaAlone(problem, sampler, seed).search
-    else:
-        made = make_sampler(seeded(problem.spec, sampler, seed, budget), problem.space)
-        search = partial(_search, problem, made)
+    search = search_of(problem, sampler, seed, budget)
     begun_s = time.perf_counter()  # what has to be imported for a sampler is no part of it
     found = search(evaluations)
     seconds = time.perf_counter() - begun_s
     return Run(problem.name, sampler, seed, tuple(problem.number_of(row) for row in found), seconds)
+
+
+def search_of(problem: Searched, sampler: str, seed: int, budget: int) -> Callable[[int], list[Indices]]:
+    """What evaluates the baseline and then so many designs, which it returns; the arguments are those of `play`."""
+    if sampler in ALONE:
+        return OptunaAlone(problem, sampler, seed).search
+    return partial(_search, problem, make_sampler(seeded(problem.spec, sampler, seed, budget), problem.space))
 
 
 def seeded(spec: SearchSpec, sampler: str, seed: int, budget: int) -> SearchSpec:
@@ -62,7 +65,7 @@ def seeded(spec: SearchSpec, sampler: str, seed: int, budget: int) -> SearchSpec
     return spec.model_copy(update=changes)
 
 
-def _search(problem: Problem, sampler: Sampler, evaluations: int) -> list[Indices]:
+def _search(problem: Searched, sampler: Sampler, evaluations: int) -> list[Indices]:
     baseline = problem.baseline()
     sampler.tell(baseline)
     found: list[Indices] = []

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import moocore
 import numpy as np
@@ -44,6 +44,30 @@ AIMS: Mapping[str, Mapping[str, Any]] = {
     "latency at half the size": {"objective": LATENCY, "budget": HALF_SIZE},
 }
 """The problems, by name: what is minimised beside accuracy being maximised, and what limits it."""
+
+
+class Searched(Protocol):
+    """What a sampler is played on."""
+
+    @property
+    def spec(self) -> SearchSpec:
+        """Of the search."""
+
+    @property
+    def space(self) -> Space:
+        """Of its designs."""
+
+    def values_of(self, indices: Sequence[int]) -> Mapping[str, float]:
+        """Of one design, by metric: this is an evaluation."""
+
+    def tell(self, number: int, proposal: Proposal, *, baseline: bool = False) -> ToldTrial:
+        """The trial as its worker would end it."""
+
+    def baseline(self) -> list[ToldTrial]:
+        """The uniform sweep, which comes before every search and outside of its budget."""
+
+    def baseline_indices(self) -> list[Indices]:
+        """Of those that keep the limits."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +126,10 @@ class Problem:
         """The place of a design in the table."""
         return int(np.dot(indices, self.weights))
 
+    def values_of(self, indices: Sequence[int]) -> dict[str, float]:
+        place = self.number_of(indices)
+        return {metric: float(column[place]) for metric, column in self.values.items()}
+
     def tell(self, number: int, proposal: Proposal, *, baseline: bool = False) -> ToldTrial:
         """The trial as its worker would end it: what misses a limit by design alone is not scored.
 
@@ -110,8 +138,7 @@ class Problem:
             proposal: that is looked up.
             baseline: whether it belongs to the uniform sweep.
         """
-        place = self.number_of(self.space.indices_of(proposal.design))
-        values = {metric: float(column[place]) for metric, column in self.values.items()}
+        values = self.values_of(self.space.indices_of(proposal.design))
         missed = violations({m: v for m, v in values.items() if m != Metric.ACCURACY}, self.spec.limits)
         state = TrialState.SUCCEEDED
         if missed or not np.isfinite(values[Metric.ACCURACY]):
