@@ -29,7 +29,6 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.report.cells import ROOT, Cell, Result, run_cells
-from benchmarks.report.charts import Curve, Panel, Point, render_panels
 from benchmarks.searching.live import Evaluation, LiveProblem, Tried
 from benchmarks.searching.play import search_of
 from benchmarks.searching.problem import CHANCE
@@ -41,6 +40,7 @@ from search_spaces.objectives import Metric
 from search_spaces.parse import parse_spec
 from search_spaces.space import Indices, Space
 from search_spaces.spec import SearchSpec
+from service.web.curves import Curve, Panel, Point, render_panels
 from workers.jobs import prepare
 
 DATASETS = ("fashion_mnist", "fashion_mnist_cluttered")

@@ -27,7 +27,6 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.report.charts import Curve, Panel, Point, render_panels
 from search_spaces.accelerators.models import simulate
 from search_spaces.catalog import build_network
 from search_spaces.cost_models.balance import Balance, GroupedConv, conv_in, relative_errors
@@ -36,6 +35,7 @@ from search_spaces.network import InputContract, Network, Node, Op, in_precision
 from search_spaces.objectives import DEVICE_METRICS, Metric
 from search_spaces.precision import FP32, W8A8, Precision, parse_precision
 from search_spaces.spec import Family, NetworkSpec
+from service.web.curves import Curve, Panel, Point, render_panels
 from workers.balance_fit import fit_balance
 from workers.group_comparison import compare_groupings, matched_pairs
 from workers.hardware import open_device

@@ -30,7 +30,6 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks.report.cells import ROOT, current_commit
-from benchmarks.report.charts import Curve, Panel, Point, render_panels
 from benchmarks.report.material import mean_and_interval
 from benchmarks.searching.judge import COUNTS, EARLY, GOALS, LATE, LONG, RANDOM, Comparison, Row, judge, row_from_json
 from benchmarks.searching.optuna_alone import ALONE
@@ -39,6 +38,7 @@ from benchmarks.searching.problem import AIMS, CHANCE, WHOLE, Problem, additive_
 from benchmarks.searching.subject import NAME
 from benchmarks.searching.table import read_table
 from search_spaces.samplers import SAMPLERS
+from service.web.curves import Curve, Panel, Point, render_panels
 
 RESULTS, PICTURE = ROOT / "benchmarks" / "results" / "search.json", ROOT / "docs" / "search.svg"
 PLAYED = (*SAMPLERS, *ALONE)

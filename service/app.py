@@ -15,6 +15,7 @@ from fastapi.routing import APIRoute
 from search_spaces.spec import SearchSpec
 from service.artifacts.routes import router as artifacts
 from service.catalog.routes import router as catalog
+from service.comparisons.routes import router as comparisons
 from service.config import Settings, get_settings
 from service.datasets.routes import router as datasets
 from service.db import make_engine
@@ -64,6 +65,7 @@ def _make_api() -> APIRouter:
     api = APIRouter(responses=PROBLEM_RESPONSES)
     routers = (
         searches,
+        comparisons,
         trials,
         events,
         exports,

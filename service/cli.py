@@ -6,6 +6,7 @@ Commands that do the work in this process (`try`, `worker`) come from the entry-
 
 from __future__ import annotations
 
+import json
 import math
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -30,6 +31,7 @@ from service.examples import example_path
 from service.measurement_commands import measurements_app
 from service.searches.schemas import check_body
 from service.states import JobState
+from service.variants import variants
 from service.watch import watch_search
 from service.wording import counted, describe_activity, describe_file
 
@@ -94,16 +96,33 @@ def check(spec: SpecPath) -> None:
 def submit(
     spec: SpecPath,
     watch: Annotated[bool, typer.Option("--watch", help="stay and show the search live")] = False,
+    sampler: Annotated[list[str] | None, typer.Option(help="in place of the spec's; again for more searches")] = None,
+    seed: Annotated[list[int] | None, typer.Option(min=0, help="likewise, of the sampler")] = None,
 ) -> None:
-    """Hand a spec to the service."""
+    """Hand a spec to the service; with several samplers or seeds, once for each."""
+    bodies = _bodies(spec, sampler or [], seed or [])
+    if watch and len(bodies) > 1:
+        raise typer.BadParameter("--watch shows one search: give one sampler and one seed, or leave it out")
     with reach_service() as client:
-        search = client.submit(spec.read_bytes(), yaml=_is_yaml(spec))
-        console.print(search["id"], highlight=False)
-        if watch:
-            _watch_to_the_end(client, search["id"])
-            return
-        for warning in search.get("warnings") or []:
-            errors.print(f"[yellow]warning[/] {warning}", highlight=False)
+        for body, is_yaml in bodies:
+            search = client.submit(body, yaml=is_yaml)
+            console.print(search["id"], highlight=False)
+            if watch:
+                _watch_to_the_end(client, search["id"])
+                return
+            for warning in search.get("warnings") or []:
+                errors.print(f"[yellow]warning[/] {warning}", highlight=False)
+
+
+def _bodies(spec: Path, samplers: list[str], seeds: list[int]) -> list[tuple[bytes, bool]]:
+    """What is sent, and whether it is YAML: the file as it is, unless it is to be varied."""
+    if not samplers and not seeds:
+        return [(spec.read_bytes(), _is_yaml(spec))]
+    with failures_explained():
+        document = parse_document(spec.read_bytes(), yaml=_is_yaml(spec))
+    if not isinstance(document, dict):
+        raise typer.BadParameter("the file has to hold an object: a spec")
+    return [(json.dumps(one).encode(), False) for one in variants(document, samplers, seeds)]
 
 
 @app.command(name="list")
@@ -125,6 +144,13 @@ def watch(search: SearchId) -> None:
     """Show a search live until it ends."""
     with reach_service() as client:
         _watch_to_the_end(client, client.resolve(search))
+
+
+@app.command()
+def compare(search: SearchId) -> None:
+    """Show a search beside others that ask the same question: which sampler has found more by when."""
+    with reach_service() as client:
+        console.print(terminal.comparison_table(client.comparison(client.resolve(search))))
 
 
 @app.command()

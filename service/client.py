@@ -121,6 +121,9 @@ class Client:
     def front(self, search_id: str) -> Json:
         return self._json("GET", f"/v1/searches/{search_id}/front")
 
+    def comparison(self, search_id: str) -> Json:
+        return self._json("GET", f"/v1/searches/{search_id}/comparison")
+
     def picture(self, search_id: str) -> bytes:
         """The front's plot as an SVG file with its own colours."""
         return self._send("GET", f"/searches/{search_id}/front.svg").content

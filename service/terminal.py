@@ -61,6 +61,29 @@ def search_table(searches: Iterable[Json]) -> Table:
     return table
 
 
+def comparison_table(comparison: Json) -> Table:
+    """Searches of one question, those that have found most first."""
+    common = f"at {counted(comparison['common_trials'], 'trial')}"
+    table = Table("sampler", "search", box=None, header_style="bold", caption=_COMPARED, caption_justify="left")
+    for heading in ("seed", "trials", "evaluators", common, "in the end", "on the front of all"):
+        table.add_column(heading, justify="right")
+    for one in comparison["items"]:
+        table.add_row(
+            Text(one["sampler"]),
+            one["search"][:8] + (f", began with {one['inherited']}" if one["inherited"] else ""),
+            "" if one["seed"] is None else str(one["seed"]),
+            str(one["trials"]),
+            show_seconds(one["evaluator_s"]),
+            f"{100 * one['share_at_common']:.1f} %",
+            f"{100 * one['share']:.1f} %",
+            str(one["on_joint_front"]),
+        )
+    return table
+
+
+_COMPARED = "Hypervolume as a share of what all of them have found together, against one reference point."
+
+
 def search_summary(search: Json) -> RenderableType:
     """A search's own facts, its warnings, and its problem when it failed."""
     table = Table.grid(padding=(0, 2))

@@ -14,10 +14,10 @@ from statistics import median
 from typing import Any
 
 from benchmarks.report.cells import Cell, Result, Scale
-from benchmarks.report.charts import Curve, Panel, Point, render_panels
 from benchmarks.report.experiment import DATASET, MOBILENET, SPREAD, Pictures, chosen, percent, spread, table, values_of
 from benchmarks.report.material import THREADS, Bench, accuracy
 from benchmarks.report.quantising import SCORED, calibration_images
+from service.web.curves import Curve, Panel, Point, render_panels
 from workers.activation_maps import compress_report
 from workers.fold import fold_batch_norms
 from workers.progress import ignore_progress

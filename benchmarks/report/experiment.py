@@ -8,11 +8,11 @@ from statistics import median
 from typing import Any
 
 from benchmarks.report.cells import Cell, Result, Scale
-from benchmarks.report.charts import Point
 from benchmarks.report.material import Bench, mean_and_interval
 from search_spaces.datasets import DATASETS
 from search_spaces.network import Network
 from search_spaces.spec import Family
+from service.web.curves import Point
 from workers.base import Base
 from workers.recipe import Recipe, recipe_for
 

@@ -12,7 +12,6 @@ from functools import partial
 from typing import Any
 
 from benchmarks.report.cells import Cell, Result, Scale
-from benchmarks.report.charts import Curve, Panel, Point, render_panels
 from benchmarks.report.experiment import (
     DATASET,
     MOBILENET,
@@ -32,6 +31,7 @@ from benchmarks.report.material import Bench, accuracy
 from search_spaces.network import Network
 from search_spaces.ranking import Ranking, count_filters, keep_filters
 from search_spaces.spec import ImportanceName, Reconstruct
+from service.web.curves import Curve, Panel, Point, render_panels
 from workers.fold import fold_batch_norms
 from workers.importance import IMPORTANCES
 from workers.importance.base import Evidence

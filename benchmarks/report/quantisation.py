@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any
 
 from benchmarks.report.cells import Cell, Result, Scale
-from benchmarks.report.charts import Curve, Panel, Point, render_panels
 from benchmarks.report.experiment import (
     DATASET,
     MOBILENET,
@@ -27,6 +26,7 @@ from benchmarks.report.experiment import (
 from benchmarks.report.material import Bench
 from benchmarks.report.quantising import SCORED, after_training, of_floats, through_training
 from search_spaces.spec import Calibration, Estimator
+from service.web.curves import Curve, Panel, Point, render_panels
 
 PRECISIONS = ("w8a8", "w6a8", "w5a8", "w4a8", "w3a8", "w2a8", "w1a8", "w8a6", "w8a4", "w8a3", "w8a2", "w4a4", "w2a2")
 CODEBOOKS = ("k4a32", "k3a32", "k2a32", "k1a32")

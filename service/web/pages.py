@@ -49,6 +49,7 @@ from service.trials.queries import list_trials, progress_of
 from service.trials.wanted import wanted_trial, wanted_trials
 from service.web import queries, views
 from service.web.brought_pages import router as brought
+from service.web.comparison_pages import router as comparisons
 from service.web.device_pages import router as devices
 from service.web.editor import Editor, build_editor
 from service.web.page import HEADERS, HERE, PICTURE_POLICY, Reading, redirect, render
@@ -65,6 +66,7 @@ def add_pages(app: FastAPI) -> None:
     """Put the pages and their static files into the application."""
     app.include_router(router)
     app.include_router(brought)
+    app.include_router(comparisons)
     app.include_router(devices)
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
 

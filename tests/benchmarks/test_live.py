@@ -13,12 +13,12 @@ import pytest
 from benchmarks import full_space
 from benchmarks.full_space import panels_of, points_of, search, summary, volume
 from benchmarks.report.cells import Result
-from benchmarks.report.charts import render_panels
 from benchmarks.searching import live
 from benchmarks.searching.subject import recorded_spec, space_of
 from search_spaces.accelerators.models import simulate
 from search_spaces.apply import apply
 from search_spaces.objectives import Metric, Outcome, TrialState
+from service.web.curves import render_panels
 
 EVALUATION_S = 0.002
 

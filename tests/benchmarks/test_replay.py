@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from benchmarks.report.charts import render_panels
 from benchmarks.search import panel_of, problem_called, replaced, rows_of
 from benchmarks.searching.judge import COUNTS, EARLY, GOALS, LATE, LONG, Row, difference, judge, ratio, row_from_json
 from benchmarks.searching.play import Run, play, volumes_at
@@ -20,6 +19,7 @@ from search_spaces.apply import apply
 from search_spaces.costs import symbolic_values
 from search_spaces.objectives import TrialState
 from search_spaces.samplers import Proposal
+from service.web.curves import render_panels
 
 LIMITED = "latency at half the size"
 FAILED = 77

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.report.charts import HEIGHT, LEFT, PLOT_WIDTH, Curve, Panel, Point, render_panels
+from service.web.curves import HEIGHT, LEFT, PLOT_WIDTH, Curve, Panel, Point, render_panels
 
 SVG = "{http://www.w3.org/2000/svg}"
 PAIRS = st.lists(st.tuples(st.floats(1e-9, 1e9), st.floats(1e-9, 1e9)), min_size=1, max_size=6)

@@ -1,0 +1,119 @@
+"""The page that shows searches of one question side by side, and its picture."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse, Response
+
+from service.comparisons.queries import compare
+from service.comparisons.schemas import ComparisonBody, StandingBody, StepBody, comparison_body
+from service.edge import SearchId
+from service.errors import NotFoundError
+from service.searches.queries import get_search
+from service.units import show_seconds, unit_of
+from service.web.curves import Curve, Panel, Point, render_panels
+from service.web.page import HEADERS, PICTURE_POLICY, Reading, render
+from service.wording import counted
+
+router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
+
+SPREAD_EVERY = 5
+"""Points of a mean curve between which its spread is not drawn."""
+
+
+@dataclass(frozen=True, slots=True)
+class StandingRow:
+    """One search's line."""
+
+    id: str
+    name: str
+    state: str
+    sampler: str
+    cells: tuple[str, ...]
+    note: str
+
+
+@router.get("/searches/{search_id}/comparison")
+def comparison_page(request: Request, session: Reading, search_id: SearchId) -> Response:
+    """A search beside others that ask the same."""
+    search = get_search(session, search_id)
+    found = comparison_body(compare(session, search))
+    metrics = " against ".join(unit_of(one["metric"]).title for one in search.spec["objectives"])
+    return render(
+        request,
+        "comparison.html",
+        search=search,
+        question=f"{metrics} on {search.spec['dataset']['name']}",
+        common=counted(found.common_trials, "trial"),
+        rows=[standing_row(one) for one in found.items],
+        is_drawn=any(one.curve for one in found.items),
+    )
+
+
+@router.get("/searches/{search_id}/comparison.svg")
+def comparison_picture(session: Reading, search_id: SearchId) -> Response:
+    """The page's curves as a file, to put into a document."""
+    found = comparison_body(compare(session, get_search(session, search_id)))
+    if not any(one.curve for one in found.items):
+        raise NotFoundError("nothing has been found yet that could be drawn")
+    return Response(
+        picture(found), media_type="image/svg+xml", headers=HEADERS | {"Content-Security-Policy": PICTURE_POLICY}
+    )
+
+
+def standing_row(one: StandingBody) -> StandingRow:
+    cells = (
+        "" if one.seed is None else str(one.seed),
+        str(one.trials),
+        show_seconds(one.evaluator_s),
+        f"{100 * one.share_at_common:.1f} %",
+        f"{100 * one.share:.1f} %",
+        str(one.on_joint_front),
+    )
+    note = f"began with {counted(one.inherited, 'trial')} of others" if one.inherited else ""
+    return StandingRow(one.search, one.name, one.state, one.sampler, cells, note)
+
+
+def picture(comparison: ComparisonBody) -> str:
+    """Hypervolume against trials and against evaluators' time, a curve for each sampler; there must be one."""
+    by_sampler: Mapping[str, list[StandingBody]] = defaultdict(list)
+    for one in comparison.items:
+        if one.curve:
+            by_sampler[one.sampler].append(one)
+    name = "hypervolume, % of all that was found"
+    means = {title(sampler, ones): mean_steps([one.curve for one in ones]) for sampler, ones in by_sampler.items()}
+    by_trials = [Curve(told, [point for _, _, point in steps]) for told, steps in means.items()]
+    by_time = [
+        Curve(told, [Point(seconds, point.y, point.low, point.high) for _, seconds, point in steps])
+        for told, steps in means.items()
+    ]
+    return render_panels(
+        [
+            Panel("By trials", "trials behind the uniform baseline", name, by_trials),
+            Panel("By time", "seconds of evaluators, the baseline's too", name, by_time),
+        ],
+        columns=2,
+    )
+
+
+def title(sampler: str, ones: Sequence[StandingBody]) -> str:
+    return sampler if len(ones) == 1 else f"{sampler}, {len(ones)} searches"
+
+
+def mean_steps(curves: Sequence[Sequence[StepBody]]) -> list[tuple[int, float, Point]]:
+    """Trials, mean seconds, and the mean share with its spread, where all curves have a step."""
+    by_trials = [{step.trials: step for step in curve} for curve in curves]
+    common = sorted(set.intersection(*(set(steps) for steps in by_trials)))
+    told = []
+    for place, trials in enumerate(common):
+        steps = [curve[trials] for curve in by_trials]
+        shares = [100 * step.share for step in steps]
+        mean = sum(shares) / len(shares)
+        low, high = (min(shares), max(shares)) if place % SPREAD_EVERY == 0 else (mean, mean)
+        seconds = sum(step.evaluator_s for step in steps) / len(steps)
+        told.append((trials, seconds, Point(float(trials), mean, low, high)))
+    return told
