@@ -104,14 +104,17 @@ def submit(
     if watch and len(bodies) > 1:
         raise typer.BadParameter("--watch shows one search: give one sampler and one seed, or leave it out")
     with reach_service() as client:
+        told: set[str] = set()
         for body, is_yaml in bodies:
             search = client.submit(body, yaml=is_yaml)
             console.print(search["id"], highlight=False)
             if watch:
                 _watch_to_the_end(client, search["id"])
                 return
-            for warning in search.get("warnings") or []:
-                errors.print(f"[yellow]warning[/] {warning}", highlight=False)
+            for warning in dict.fromkeys(search.get("warnings") or []):
+                if warning not in told:
+                    errors.print(f"[yellow]warning[/] {warning}", highlight=False)
+                told.add(warning)
 
 
 def _bodies(spec: Path, samplers: list[str], seeds: list[int]) -> list[tuple[bytes, bool]]:
