@@ -71,8 +71,8 @@ def search_summary(search: Json) -> RenderableType:
     counts = ", ".join(f"{progress[key]} {key}" for key in _COUNTED if progress.get(key))
     table.add_row("trials", f"{progress['done']} of {progress['total']}" + (f" ({counts})" if counts else ""))
     table.add_row("evaluators", f"{show_seconds(search['evaluator_s'])} on trials")
-    if search["end"]:
-        table.add_row("no more trials", Text(describe_end(**search["end"])))
+    if end := describe_end(search["end"], search.get("problem")):
+        table.add_row("no more trials", Text(end))
     if obtained := describe_obtained(progress):
         table.add_row("of these", obtained)
     for one in search.get("extensions") or []:

@@ -109,9 +109,11 @@ def describe_activity(activity: Mapping[str, Any] | None) -> str:
     return f"{activity.get('stage', '')}, {100 * activity.get('share', 0):.0f} %{message}"
 
 
-def describe_end(reason: str | None, message: str) -> str:
-    """Such as `plateau: the hypervolume of the front has grown by ...`; empty while trials go on."""
-    return f"{plain_words(reason)}: {message}" if reason else ""
+def describe_end(end: Mapping[str, Any] | None, problem: Mapping[str, Any] | None) -> str:
+    """Such as `the hypervolume of the front has grown by ...`; empty while trials go on, or where a problem says it."""
+    if not end or problem:
+        return ""
+    return end["message"] or plain_words(end["reason"])
 
 
 def describe_design(design: Mapping[str, Any]) -> str:

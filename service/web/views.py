@@ -208,7 +208,7 @@ def search_view(rows: SearchRows) -> SearchView:
         budgets=tuple(describe_budget(one.model_dump()) for one in budgets_of(search)),
         verbs=verbs_of(search.state),
         waiting_for=search.waiting_for,
-        end=describe_end(search.end_reason, search.end_message),
+        end=_end(search),
         evaluator_time=show_seconds(search.evaluator_s) if search.evaluator_s else "",
         warnings=tuple(str(warning) for warning in search.warnings),
         problem=search.problem,
@@ -314,6 +314,11 @@ def _verdict(confirmed: Sequence[Member], spec: SearchSpec) -> str:
     found = [finalist.values for trial, finalist in ended if not trial.baseline]
     uniform = [finalist.values for trial, finalist in ended if trial.baseline]
     return verdict(found, uniform, spec)
+
+
+def _end(search: Search) -> str:
+    told = {"reason": search.end_reason, "message": search.end_message} if search.end_reason else None
+    return describe_end(told, search.problem)
 
 
 def _elapsed(search: Search) -> str:

@@ -134,7 +134,7 @@ class TestSearchPage:
         page = client.get(f"/searches/{search_id}")
         text = text_of(page)
         assert "1 missing a limit, 1 stopped early." in text
-        assert "No more trials, wall time: the <wall> time is spent. Evaluators have worked 1 min 15 s" in text
+        assert "No more trials: the <wall> time is spent. Evaluators have worked 1 min 15 s" in text
         assert "<wall>" not in page.text
         assert page.text.count('class="point stopped"') == 2
 
