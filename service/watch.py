@@ -150,11 +150,13 @@ def _new_lines(moment: Moment, said: _Said) -> Iterator[str]:
 
 
 def trial_line(trial: Json, spec: SearchSpec, count: str) -> str:
-    """One finished trial, such as `trial 12 (13/71) succeeded: accuracy 89.10 %, latency 0.412 ms`."""
+    """One finished trial, such as `trial 12 (13/71) succeeded: accuracy 89.10 %, latency 0.412 ms`.
+
+    What was not good enough has values, too, and tells why.
+    """
     kind = "uniform" if trial["baseline"] else "trial"
-    origin = describe_origin(trial.get("origin"))
-    told = f"{kind} {trial['number']} ({count}) {trial['state']}: {_found(trial, spec)}"
-    return f"{told}; {origin}" if origin else told
+    parts = [describe_values(trial["values"], spec.objectives), str(trial["reason"]), describe_origin(trial.get("origin"))]
+    return f"{kind} {trial['number']} ({count}) {trial['state']}: {'; '.join(filter(None, parts))}"
 
 
 def _found(trial: Json, spec: SearchSpec) -> str:

@@ -180,6 +180,7 @@ class SearchView:
     is_refining: bool
     trials: tuple[TrialRow, ...]
     has_predictions: bool
+    has_stopped: bool
     number: int
     pages: int
 
@@ -227,6 +228,7 @@ def search_view(rows: SearchRows) -> SearchView:
         is_refining=any(row.refinement.state in (JobState.QUEUED, JobState.RUNNING) for row in rows.refinements),
         trials=tuple(trial_row(trial, metrics) for trial, _ in rows.page),
         has_predictions=any(Provenance.PREDICTED in trial.sources.values() for trial, _ in rows.page),
+        has_stopped=any(trial.state == TrialState.STOPPED for trial, _ in rows.page),
         number=rows.page_number,
         pages=max(1, -(-len(rows.everyone) // TRIALS_PER_PAGE)),
     )

@@ -93,7 +93,7 @@ class TestWithService:
         assert re.search(r"no more trials +the front has stopped growing", shown)
         lines = run(["watch", search_id]).stdout.splitlines()
         assert "no more trials: the front has stopped growing" in lines
-        assert "trial 3 (4/4) stopped: accuracy 70.00 %, latency 1.000 ms" in lines
+        assert "trial 3 (4/4) stopped: accuracy 70.00 %, latency 1.000 ms; place 9 of 9 at step 2 of 3" in lines
 
     def test_front_beside_the_baseline(self, search_id: str) -> None:
         lines = run(["front", search_id]).stdout.splitlines()
