@@ -155,7 +155,11 @@ def trial_line(trial: Json, spec: SearchSpec, count: str) -> str:
     What was not good enough has values, too, and tells why.
     """
     kind = "uniform" if trial["baseline"] else "trial"
-    parts = [describe_values(trial["values"], spec.objectives), str(trial["reason"]), describe_origin(trial.get("origin"))]
+    parts = [
+        describe_values(trial["values"], spec.objectives),
+        str(trial["reason"]),
+        describe_origin(trial.get("origin")),
+    ]
     return f"{kind} {trial['number']} ({count}) {trial['state']}: {'; '.join(filter(None, parts))}"
 
 
