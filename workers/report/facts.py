@@ -61,8 +61,8 @@ class Exported:
         split: whose images the reported scores are of.
         files: beside the report.
         refined: how the weights were trained on after the search; None where they were not.
-        found: by which `sampler` (empty for the uniform baseline), as which `trial`, and what it was worth at each of the
-            `rungs` before its full evaluation; empty where no search has found it.
+        found: by which `sampler` (empty for the uniform baseline), as which `trial`, and what it was worth at each of
+            the `rungs` before its full evaluation; empty where no search has found it.
     """
 
     bench: Workbench
