@@ -16,7 +16,7 @@ from search_spaces.budgets import Budget, budgets_of
 from search_spaces.build_space import SpaceError, build_space
 from search_spaces.capabilities import DeviceCapabilities
 from search_spaces.catalog import build_for
-from search_spaces.check_budgets import budget_faults, tight_budgets
+from search_spaces.check_budgets import budget_faults, tight_budgets, tight_limits
 from search_spaces.datasets import DatasetInfo
 from search_spaces.design import Kind
 from search_spaces.faults import Fault, SpecError
@@ -108,7 +108,7 @@ def check_spec(spec: SearchSpec, known: Known) -> Checked:
     if faults:
         raise SpecError(tuple(faults))
     budgets = budgets_of(spec, network)
-    if tight := tuple(tight_budgets(spec, budgets, space)):
+    if tight := (*tight_limits(spec, space), *tight_budgets(spec, budgets, space)):
         raise SpecError(tight)
     warnings += [
         *unused_methods(spec),

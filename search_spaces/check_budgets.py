@@ -64,6 +64,22 @@ def tight_budgets(spec: SearchSpec, budgets: Sequence[Budget], space: Space) -> 
         yield Fault("/budget_limits", "each of the budgets and limits can be kept, but no design keeps all of them")
 
 
+def tight_limits(spec: SearchSpec, space: Space) -> Iterator[Fault]:
+    """Limits on what a simulated device takes that no design can keep, each by itself."""
+    for number, limit in enumerate(spec.limits):
+        if limit.metric not in DEVICE_METRICS or limit.max is None:
+            continue
+        alone = spec.model_copy(update={"limits": (limit,), "budget_limits": ()})
+        cheapest, is_kept = _cheapest(alone, space)
+        if not is_kept:
+            least, layers = _least(alone, limit.metric, space, cheapest)
+            message = (
+                f"no design can meet this: the least {limit.metric} in this space is {least:.4g}; the most of it is "
+                f"in {layers}: vary those further, or allow more"
+            )
+            yield Fault(f"/limits/{number}/max", message)
+
+
 def _cheapest(spec: SearchSpec, space: Space) -> tuple[tuple[int, ...], bool]:
     limits = ForeseenLimits(space, spec)
     cheapest = Projection([len(decision.choices) for decision in space.decisions], limits).cheapest()
@@ -72,15 +88,22 @@ def _cheapest(spec: SearchSpec, space: Space) -> tuple[tuple[int, ...], bool]:
 
 def _why_tight(budget: Budget, spec: SearchSpec, space: Space, cheapest: tuple[int, ...]) -> str:
     assert budget.base is not None
-    costs = ForeseenLimits(space, with_budgets(spec, [budget])).costs
-    least = float(costs([cheapest], [budget.metric])[budget.metric][0]) / budget.base
-    network = apply(space.network, space.design_at(cheapest))
-    layers = ", ".join(f"{name} ({share:.0%})" for name, share in _heaviest(network, budget.metric, costs, cheapest))
+    least, layers = _least(with_budgets(spec, [budget]), budget.metric, space, cheapest)
+    share = least / budget.base
     what = f"of {budget.relative_to}" if budget.relative_to != BASE else "of the base"
     return (
-        f"no design can meet this: the least {budget.metric} in this space is {least:.1%} {what}; of what is left the "
-        f"most is in {layers}: vary those further, or ask for at least {math.ceil(1000 * least) / 1000:g}"
+        f"no design can meet this: the least {budget.metric} in this space is {share:.1%} {what}; of what is left the "
+        f"most is in {layers}: vary those further, or ask for at least {math.ceil(1000 * share) / 1000:g}"
     )
+
+
+def _least(spec: SearchSpec, metric: str, space: Space, cheapest: tuple[int, ...]) -> tuple[float, str]:
+    """What the cheapest design takes of a metric, and where most of it is."""
+    costs = ForeseenLimits(space, spec).costs
+    network = apply(space.network, space.design_at(cheapest))
+    shares = _heaviest(network, metric, costs, cheapest)
+    told = ", ".join(f"{name} ({share:.0%})" for name, share in shares)
+    return float(costs([cheapest], [metric])[metric][0]), told
 
 
 def _heaviest(network: Network, metric: str, costs: BatchCosts, indices: tuple[int, ...]) -> list[tuple[str, float]]:

@@ -141,6 +141,21 @@ class TestRefusals:
         assert named[1] == smallest.compute_nodes()[slowest].name
         assert int(named[2]) == round(100 * found[slowest] / found.sum())
 
+    def test_a_limit_on_a_simulated_device_that_no_design_meets_is_refused_likewise(self):
+        def limited(most):
+            limit = {"metric": "latency_s", "device": "bit-fusion-edge", "max": most}
+            return bits_spec(device="bit-fusion-edge", limits=[{"metric": "macs", "max": 1e12}, limit])
+
+        message = faults_of(limited(1e-9))["/limits/1/max"]
+        assert "depthwise" in message
+        least = float(re.search(r"space is (\S+);", message)[1])
+        assert check_spec(limited(1.001 * least), KNOWN)
+        assert "/limits/1/max" in faults_of(limited(0.99 * least))
+
+    def test_what_a_device_must_measure_is_no_reason_to_refuse(self):
+        limit = {"metric": "latency_s", "device": "cpu", "max": 1e-9}
+        assert check_spec(spec_with(device="cpu", limits=[limit]), KNOWN)
+
     def test_of_memory_by_weights_and_maps(self):
         budget = {"metric": "memory_bytes", "device": "bit-fusion-edge", "at_most": 1e-4}
         message = faults_of(bits_spec(budget, device="bit-fusion-edge"))["/budget_limits/0/at_most"]
