@@ -116,6 +116,13 @@ def describe_end(end: Mapping[str, Any] | None, problem: Mapping[str, Any] | Non
     return end["message"] or plain_words(end["reason"])
 
 
+def describe_extensions(extensions: Iterable[Mapping[str, Any]]) -> str:
+    """Such as `2026-11-26 15:16 by 2 trials, 2026-11-27 09:00 by 40 trials`; empty where there is none."""
+    return ", ".join(
+        f"{str(one['at'])[:16].replace('T', ' ')} by {counted(one['trials'], 'trial')}" for one in extensions
+    )
+
+
 def describe_design(design: Mapping[str, Any]) -> str:
     """A design in a few words: for each kind of decision the values it takes."""
     kinds: dict[str, list[Any]] = {}

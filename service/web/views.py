@@ -34,6 +34,7 @@ from service.wording import (
     describe_budget,
     describe_design,
     describe_end,
+    describe_extensions,
     describe_file,
     describe_obtained,
     describe_origin,
@@ -151,6 +152,8 @@ class SearchView:
     is_final: bool
     activity: str
     elapsed: str
+    extended: str
+    begun_with: tuple[str, ...]
     progress: Progress
     obtained: str
     best: str
@@ -199,6 +202,8 @@ def search_view(rows: SearchRows) -> SearchView:
         is_final=search.state.is_final,
         activity=describe_activity(search.activity),
         elapsed=_elapsed(search),
+        extended=describe_extensions(search.extensions),
+        begun_with=tuple(dict.fromkeys(spec.warm_start)),
         progress=rows.progress,
         obtained=describe_obtained(asdict(rows.progress)),
         can_extend=search.state.is_final and search.base_key is not None,
@@ -324,9 +329,11 @@ def _end(search: Search) -> str:
 
 
 def _elapsed(search: Search) -> str:
-    if search.started_at is None:
+    """Of the last run: what passed before a search was extended is no time that it took."""
+    began = search.extended_at or search.started_at
+    if began is None:
         return ""
-    return show_seconds(((search.finished_at or utc_now()) - search.started_at).total_seconds())
+    return show_seconds(((search.finished_at or utc_now()) - began).total_seconds())
 
 
 def picture(rows: SearchRows) -> str:
