@@ -5,7 +5,8 @@ Any search of this database may have tried it. Its figures are judged anew, by t
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -67,7 +68,7 @@ def find_known(session: Session, spec: SearchSpec, keys: Collection[str]) -> dic
     known: dict[str, KnownOutcome] = {}
     for trial, name in session.execute(query.where(Trial.outcome_key.in_(keys), *answering).order_by(Trial.id)):
         outcome = judge_anew(trial, spec)
-        if outcome is not None and _is_of_present_device(session, trial, spec):
+        if outcome is not None and is_of_present_device(session, trial.details, spec):
             origin = {"search": trial.search_id, "trial": trial.number, "name": name}
             known.setdefault(str(trial.outcome_key), KnownOutcome(outcome, Obtained.REUSED, origin))
     return known
@@ -93,11 +94,14 @@ def _is_whole(trial: Trial, spec: SearchSpec) -> bool:
     return "images" in trial.details and spec.judged_metrics <= trial.values.keys()
 
 
-def _is_of_present_device(session: Session, trial: Trial, spec: SearchSpec) -> bool:
+def is_of_present_device(session: Session, details: Mapping[str, Any], spec: SearchSpec) -> bool:
     """Whether what was measured was measured under the fingerprint that the device has now.
 
     The key says what it was when the trial was planned; it may have changed before the trial was run.
+
+    Args:
+        details: of the trial, or of the finalist.
     """
     device = None if spec.device is None else session.get(Device, spec.device)
-    told = trial.details.get("measurements", ())
+    told = details.get("measurements", ())
     return device is None or all(digest_of(one["fingerprint"]) == device.fingerprint_digest for one in told)

@@ -34,6 +34,7 @@ from service.searches.queries import lock_search
 from service.searches.specs import spec_of
 from service.states import EndReason, EventKind, JobState, Obtained, SearchState
 from service.wording import counted
+from workers.known_finalists import find_confirmed
 from workers.live_sampler import LiveSampler, LiveSamplers, unheard_trials
 from workers.new_trials import add_designs
 from workers.stopping import End, too_many_failed, why_no_more
@@ -239,7 +240,7 @@ def end_trials(session: Session, search: Search, spec: SearchSpec, end: End) -> 
         warn(session, search, [EMPTY_FRONT])
     if to_confirm := unconfirmed(session, [trial.id for trial in chosen]):
         move(session, search, SearchState.CONFIRMING)
-        add_finalists(session, search, to_confirm)
+        add_finalists(session, search, to_confirm, find_confirmed(session, search, spec, to_confirm))
     else:
         move(session, search, SearchState.SUCCEEDED)
 

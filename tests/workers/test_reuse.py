@@ -330,6 +330,75 @@ def test_on_real_images_the_answer_is_what_an_evaluation_finds(stage, digits_hom
         torch.set_num_threads(threads)
 
 
+# --- finalists ---------------------------------------------------------------------------------------------------
+
+
+def confirmations(stage: Stage, invented: Invented) -> list[dict[str, Any]]:
+    """The designs that are confirmed by a job from here on."""
+    confirmed: list[dict[str, Any]] = []
+
+    def note(job: JobName, arguments: dict[str, Any]) -> dict[str, Any]:
+        if job is JobName.CONFIRM:
+            confirmed.append(arguments["design"])
+        return invented(job, arguments)
+
+    with stage.workplace.evaluators.borrow() as evaluator:
+        evaluator.result = note
+    return confirmed
+
+
+def finalists(**settings: Any) -> dict[str, Any]:
+    usual = evaluation(top=1)
+    return usual | {"finalists": usual["finalists"] | settings}
+
+
+@on_sqlite
+def test_what_was_confirmed_in_the_same_way_is_not_confirmed_again(stage, invented):
+    confirmed = confirmations(stage, invented)
+    first = run(stage, make_spec())
+    known, jobs = stage.finalists(first), len(confirmed)
+    assert jobs == len(known) == 2
+    for second in (run(stage, make_spec(name="again")), run(stage, make_spec(name="and again"))):
+        assert len(confirmed) == jobs
+        (uniform, found) = stage.finalists(second)
+        assert [(one.values, one.sources, one.weights_digest) for one in (uniform, found)] == [
+            (one.values, one.sources, one.weights_digest) for one in known
+        ]
+        assert {one.details["origin"]["search"] for one in (uniform, found)} == {first}
+        assert len([one for one in told(stage, second, "finalist") if one["state"] == "succeeded"]) == 2
+    parent = stage.search(first)
+    forked = fork(stage, first, name="fork")
+    stage.deliver()
+    assert parent.state is stage.search(forked).state is SearchState.SUCCEEDED
+    inherited = {trial.id for trial in stage.trials(forked) if trial.obtained != Obtained.EVALUATED}
+    assert {one.trial_id for one in stage.finalists(forked) if "origin" in one.details} <= inherited
+
+
+@on_sqlite
+def test_those_of_more_finalists_are_confirmed_that_are_new(stage, invented):
+    confirmed = confirmations(stage, invented)
+    run(stage, make_spec())
+    second = run(stage, make_spec(evaluation=finalists(top=3)))
+    fresh = [one for one in stage.finalists(second) if "origin" not in one.details]
+    assert len(confirmed) == 2 + len(fresh)
+    assert len(fresh) == len(stage.finalists(second)) - 2 > 0
+
+
+@on_sqlite
+def test_finalists_that_are_treated_otherwise_or_scored_on_other_images_are_confirmed_anew(stage, invented):
+    confirmed = confirmations(stage, invented)
+    run(stage, make_spec())
+    assert len(confirmed) == 2
+    run(stage, make_spec(evaluation=finalists(finetune_epochs=3.5)))
+    assert len(confirmed) == 4
+    invented.prepared = PREPARED | {"splits": PREPARED["splits"] | {"confirm": "others"}}
+    run(stage, make_spec(name="other images"))
+    assert len(confirmed) == 6
+    invented.prepared = PREPARED
+    run(stage, make_spec(name="the first images"))
+    assert len(confirmed) == 6
+
+
 # --- extended ---------------------------------------------------------------------------------------------------
 
 
