@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from search_spaces.known import Sources
 from search_spaces.objectives import Outcome, Provenance, TrialState
 from search_spaces.outcome_keys import SEEN_SPLITS, Setting, setting_digest
+from search_spaces.rungs import worth_at_steps
 from search_spaces.spec import Measure, SearchSpec
 from service.measurements.conditions import digest_of
 from service.models import Device, Search, Trial
@@ -86,7 +87,8 @@ def judge_anew(trial: Trial, spec: SearchSpec) -> Outcome | None:
     if not reason and trial.state != TrialState.SUCCEEDED and not _is_whole(trial, spec):
         return None
     state = TrialState.INFEASIBLE if reason else TrialState.SUCCEEDED
-    return Outcome(state, trial.values, reason, trial.details, sources)
+    rungs = worth_at_steps(trial.details.get("rungs", ()), spec.evaluation.steps[:-1], spec.objectives)
+    return Outcome(state, trial.values, reason, trial.details, sources, rungs)
 
 
 def _is_whole(trial: Trial, spec: SearchSpec) -> bool:

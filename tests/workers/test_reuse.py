@@ -15,6 +15,7 @@ from search_spaces.design import design_from_json
 from search_spaces.known import Sources
 from search_spaces.objectives import Metric, TrialState
 from search_spaces.parse import parse_spec
+from search_spaces.rungs import Standing
 from search_spaces.spec import SearchSpec
 from service import db
 from service.devices.actions import announce, this_process
@@ -27,7 +28,7 @@ from service.searches.forks import fork_spec
 from service.searches.queries import lock_search
 from service.states import JobState, Obtained, SearchState
 from service.trials.fronts import find_front
-from service.trials.queries import progress_of
+from service.trials.queries import progress_of, standing_of
 from tests.workers.on_digits import digits_document
 from tests.workers.stage import MadeUpEvaluator, Stage, evaluation, invent
 from tests.workers.stage import make_spec as make_staged_spec
@@ -328,6 +329,36 @@ def test_on_real_images_the_answer_is_what_an_evaluation_finds(stage, digits_hom
         assert len(tried) == evaluated + len(stage.trials(other))
     finally:
         torch.set_num_threads(threads)
+
+
+@on_sqlite
+def test_what_was_reused_is_what_new_trials_are_ranked_among(stage, invented):
+    """As in a search of its own; a step that differs was not seen, and one objective more was not told."""
+    values = {"accuracy": 0.5, "size_bytes": 900.0}
+    steps = [{"score_images": 20, "finetune_epochs": 0.0}, {"score_images": 50, "finetune_epochs": 0.0}]
+    invented.result = {
+        "rungs": [values, values | {"accuracy": 0.6}],
+        "details": {"rungs": [step | {"values": values | more} for step, more in zip(steps, SCORED, strict=True)]},
+    }
+    climbing = evaluation(top=1) | {"rungs": {"least": 2, "steps": steps}}
+    first = run(stage, make_spec(evaluation=climbing))
+    second = run(stage, make_spec(evaluation=climbing, budget={"trials": 1}))
+    reused = [trial.number for trial in stage.trials(second) if trial.obtained == Obtained.REUSED]
+    assert len(reused) >= 4
+    assert standing(stage, second).steps == [one[: len(reused)] for one in standing(stage, first).steps]
+    otherwise = climbing | {"rungs": {"least": 2, "steps": [{"score_images": 30}, steps[1]]}}
+    third = run(stage, make_spec(evaluation=otherwise, budget={"trials": 1}))
+    assert list(map(len, standing(stage, third).steps)) == [0, len(reused)]
+
+
+SCORED = ({}, {"accuracy": 0.6})
+
+
+def standing(stage: Stage, search_id: str) -> Standing:
+    with db.reading(stage.workplace.engine) as session:
+        found = standing_of(session, session.get_one(Search, search_id))
+    assert found is not None
+    return found
 
 
 # --- finalists ---------------------------------------------------------------------------------------------------
