@@ -138,8 +138,8 @@ def step_faults(evaluation: EvaluationSpec, available_images: int) -> Iterator[t
     last, full = evaluation.rungs.steps[-1], evaluation.steps[-1]
     reached = full.model_copy(update={"score_images": min(full.score_images, available_images)})
     if not (_grows(last, reached) or (_is_within(last, reached) and evaluation.quantisation_aware.epochs)):
-        whole = f"{reached.score_images:,} images and {reached.finetune_epochs:g} epochs"
-        message = f"this is not less than the full evaluation, which is {whole}: ask for less here, or for more there"
+        whole = f"score_images {reached.score_images}, finetune_epochs {reached.finetune_epochs:g}"
+        message = f"this is not less than the full evaluation ({whole}): ask for less here, or for more there"
         yield f"{pointer}/{len(evaluation.rungs.steps) - 1}", message
 
 
