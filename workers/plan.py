@@ -141,8 +141,16 @@ def _advance_trials(session: Session, search: Search, spec: SearchSpec) -> int:
         return max(0, min(free, left))
     if tally.open == 0 and (end is not None or tally.waiting == 0):
         spent = (EndReason.TRIALS, f"the budget of {counted(spec.budget.trials, 'trial')} is spent")
-        end_trials(session, search, spec, end or spent)
+        end_trials(session, search, spec, _of_nothing_searched(end, tally) or end or spent)
     return 0
+
+
+def _of_nothing_searched(end: End | None, tally: Tally) -> End | None:
+    """What is said where a budget of time was spent before the sampler was asked for anything."""
+    if end is None or tally.searched:
+        return None
+    reason, message = end
+    return reason, f"{message}; the uniform baseline took all of it, and no design was searched: allow more"
 
 
 def _send_waiting(session: Session, search_id: str, free: int) -> int:
