@@ -21,7 +21,7 @@ from service import db
 from service.devices.actions import announce, this_process
 from service.errors import InvalidSpecError, StateConflictError
 from service.known import known_for
-from service.models import Event, Measurement, Search
+from service.models import Event, Measurement, Search, Trial
 from service.searches import actions
 from service.searches.extensions import EMPTY_FRONT, Extension, extend
 from service.searches.forks import fork_spec
@@ -618,6 +618,21 @@ def test_what_was_tried_otherwise_is_left_out_and_counted(stage, invented):
     assert stage.search(child).warnings[-1] == (
         f"0 of {count} ended trials of 'staged' are taken over; left out are {count} of another network, data set, "
         "evaluation, device or space"
+    )
+
+
+@on_sqlite
+def test_what_was_stopped_at_a_cheap_step_is_left_out_and_counted(stage, invented):
+    parent = run(stage, make_spec())
+    (*_, last) = stage.trials(parent)
+    with db.transaction(stage.workplace.engine) as session:
+        session.get_one(Trial, last.id).state = TrialState.STOPPED
+    child = fork(stage, parent)
+    stage.deliver()
+    count = len(stage.trials(parent))
+    assert stage.search(child).warnings[-1] == (
+        f"{count - 1} of {count} ended trials of 'staged' are taken over; "
+        "left out are 1 that were stopped at a cheap step"
     )
 
 
