@@ -30,6 +30,7 @@ from search_spaces.rungs import step_faults
 from search_spaces.scores import MAIN_SCORE, Scale, ScoreInfo
 from search_spaces.space import Space
 from search_spaces.spec import (
+    BASE,
     GRADIENT_IMPORTANCES,
     BudgetLimitSpec,
     LimitSpec,
@@ -424,6 +425,9 @@ def _budget_warnings(spec: SearchSpec, space: Space) -> Iterator[str]:
         yield f"the uniform baseline has {len(space.uniform):,} designs, more than the {trials:,} trials of the budget"
     if spec.budget.plateau is not None and spec.budget.plateau.trials >= trials:
         yield f"a plateau of {spec.budget.plateau.trials:,} trials is not seen within the {trials:,} of the budget"
+    for budget in spec.budget_limits:
+        if budget.at_most > 1 and budget.relative_to == BASE:
+            yield f"a budget of {budget.at_most:g} times the base's {budget.metric} limits hardly anything: 0.5 is half"
     if spec.sampler.population is not None and spec.sampler.name != SamplerName.NSGA2:
         yield f"the sampler {spec.sampler.name} has no population; it is ignored"
 

@@ -152,6 +152,13 @@ class TestRefusals:
         assert check_spec(limited(1.001 * least), KNOWN)
         assert "/limits/1/max" in faults_of(limited(0.99 * least))
 
+    def test_a_percentage_where_a_share_is_asked_for_is_warned_of(self):
+        checked = check_spec(spec_with({"metric": "macs", "at_most": 50}), KNOWN)
+        (warning,) = (one for one in checked.warnings if "0.5" in one)
+        assert "50 times the base's macs" in warning
+        usual = check_spec(spec_with({"metric": "macs", "at_most": 0.5}), KNOWN)
+        assert not any("times the base" in one for one in usual.warnings)
+
     def test_what_a_device_must_measure_is_no_reason_to_refuse(self):
         limit = {"metric": "latency_s", "device": "cpu", "max": 1e-9}
         assert check_spec(spec_with(device="cpu", limits=[limit]), KNOWN)
