@@ -16,7 +16,7 @@ from search_spaces.budgets import Budget, budgets_of
 from search_spaces.build_space import SpaceError, build_space
 from search_spaces.capabilities import DeviceCapabilities
 from search_spaces.catalog import build_for
-from search_spaces.check_budgets import budget_faults, tight_budgets
+from search_spaces.check_budgets import budget_faults, tight_budgets, tight_limits
 from search_spaces.datasets import DatasetInfo
 from search_spaces.design import Kind
 from search_spaces.faults import Fault, SpecError
@@ -30,6 +30,7 @@ from search_spaces.rungs import step_faults
 from search_spaces.scores import MAIN_SCORE, Scale, ScoreInfo
 from search_spaces.space import Space
 from search_spaces.spec import (
+    BASE,
     GRADIENT_IMPORTANCES,
     BudgetLimitSpec,
     LimitSpec,
@@ -108,7 +109,7 @@ def check_spec(spec: SearchSpec, known: Known) -> Checked:
     if faults:
         raise SpecError(tuple(faults))
     budgets = budgets_of(spec, network)
-    if tight := tuple(tight_budgets(spec, budgets, space)):
+    if tight := (*tight_limits(spec, space), *tight_budgets(spec, budgets, space)):
         raise SpecError(tight)
     warnings += [
         *unused_methods(spec),
@@ -424,6 +425,9 @@ def _budget_warnings(spec: SearchSpec, space: Space) -> Iterator[str]:
         yield f"the uniform baseline has {len(space.uniform):,} designs, more than the {trials:,} trials of the budget"
     if spec.budget.plateau is not None and spec.budget.plateau.trials >= trials:
         yield f"a plateau of {spec.budget.plateau.trials:,} trials is not seen within the {trials:,} of the budget"
+    for budget in spec.budget_limits:
+        if budget.at_most > 1 and budget.relative_to == BASE:
+            yield f"a budget of {budget.at_most:g} times the base's {budget.metric} limits hardly anything: 0.5 is half"
     if spec.sampler.population is not None and spec.sampler.name != SamplerName.NSGA2:
         yield f"the sampler {spec.sampler.name} has no population; it is ignored"
 

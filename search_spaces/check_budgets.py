@@ -6,9 +6,10 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from search_spaces.apply import apply
+from search_spaces.batch_costs import BatchCosts
 from search_spaces.budgets import Budget, with_budgets
 from search_spaces.capabilities import DeviceCapabilities
-from search_spaces.costs import layer_costs
+from search_spaces.costs import LayerCost, fused_operators, layer_costs
 from search_spaces.faults import Fault
 from search_spaces.foreseen import ForeseenLimits
 from search_spaces.network import Network
@@ -63,6 +64,22 @@ def tight_budgets(spec: SearchSpec, budgets: Sequence[Budget], space: Space) -> 
         yield Fault("/budget_limits", "each of the budgets and limits can be kept, but no design keeps all of them")
 
 
+def tight_limits(spec: SearchSpec, space: Space) -> Iterator[Fault]:
+    """Limits on what a simulated device takes that no design can keep, each by itself."""
+    for number, limit in enumerate(spec.limits):
+        if limit.metric not in DEVICE_METRICS or limit.max is None:
+            continue
+        alone = spec.model_copy(update={"limits": (limit,), "budget_limits": ()})
+        cheapest, is_kept = _cheapest(alone, space)
+        if not is_kept:
+            least, layers = _least(alone, limit.metric, space, cheapest)
+            message = (
+                f"no design can meet this: the least {limit.metric} in this space is {least:.4g}; the most of it is "
+                f"in {layers}: vary those further, or allow more"
+            )
+            yield Fault(f"/limits/{number}/max", message)
+
+
 def _cheapest(spec: SearchSpec, space: Space) -> tuple[tuple[int, ...], bool]:
     limits = ForeseenLimits(space, spec)
     cheapest = Projection([len(decision.choices) for decision in space.decisions], limits).cheapest()
@@ -71,33 +88,43 @@ def _cheapest(spec: SearchSpec, space: Space) -> tuple[tuple[int, ...], bool]:
 
 def _why_tight(budget: Budget, spec: SearchSpec, space: Space, cheapest: tuple[int, ...]) -> str:
     assert budget.base is not None
-    network = apply(space.network, space.design_at(cheapest))
-    least = _value(budget, spec, space, cheapest) / budget.base
-    layers = ", ".join(f"{name} ({share:.0%})" for name, share in _heaviest(network, budget))
-    left = "most of what is left is" if budget.metric in SYMBOLIC_METRICS else "most of its MACs are"
+    least, layers = _least(with_budgets(spec, [budget]), budget.metric, space, cheapest)
+    share = least / budget.base
     what = f"of {budget.relative_to}" if budget.relative_to != BASE else "of the base"
     return (
-        f"no design can meet this: the least {budget.metric} in this space is {least:.1%} {what}; {left} "
-        f"in {layers}: vary those further, or ask for at least {math.ceil(1000 * least) / 1000:g}"
+        f"no design can meet this: the least {budget.metric} in this space is {share:.1%} {what}; of what is left the "
+        f"most is in {layers}: vary those further, or ask for at least {math.ceil(1000 * share) / 1000:g}"
     )
 
 
-def _value(budget: Budget, spec: SearchSpec, space: Space, indices: tuple[int, ...]) -> float:
-    costs = ForeseenLimits(space, with_budgets(spec, [budget])).costs
-    return float(costs([indices], [budget.metric])[budget.metric][0])
+def _least(spec: SearchSpec, metric: str, space: Space, cheapest: tuple[int, ...]) -> tuple[float, str]:
+    """What the cheapest design takes of a metric, and where most of it is."""
+    costs = ForeseenLimits(space, spec).costs
+    network = apply(space.network, space.design_at(cheapest))
+    shares = _heaviest(network, metric, costs, cheapest)
+    told = ", ".join(f"{name} ({share:.0%})" for name, share in shares)
+    return float(costs([cheapest], [metric])[metric][0]), told
 
 
-def _heaviest(network: Network, budget: Budget) -> list[tuple[str, float]]:
-    """The layers with most of what the budget is of; on a device, with most MACs."""
-    is_of_weights = budget.metric in (Metric.SIZE_BYTES, Metric.PARAMETERS)
-    is_of_maps = budget.metric in (Metric.ACTIVATION_TRAFFIC_BYTES, Metric.PEAK_ACTIVATION_BYTES)
-    rows = [
-        (
-            one.name,
-            one.size_bytes if is_of_weights else one.input_bytes + one.output_bytes if is_of_maps else one.macs,
-        )
-        for one in layer_costs(network)
-    ]
+def _heaviest(network: Network, metric: str, costs: BatchCosts, indices: tuple[int, ...]) -> list[tuple[str, float]]:
+    """The layers, or operators, with the largest shares of a metric; of memory, which is no sum, of bytes touched."""
+    if metric in DEVICE_METRICS and metric in costs.sums:
+        taken = costs.parts([indices], metric)[0].tolist()
+        names = [layer.name for layer in network.compute_nodes()]
+        if len(taken) != len(names):  # a device that counts operators, not layers alone
+            names = [operator.nodes[0].name for operator in fused_operators(network)]
+        rows = list(zip(names, taken, strict=True))
+    else:
+        rows = [(one.name, _of_layer(one, metric)) for one in layer_costs(network)]
     total = sum(cost for _, cost in rows) or 1
     heaviest = sorted(rows, key=lambda row: -row[1])[:NAMED_LAYERS]
     return [(name, cost / total) for name, cost in heaviest]
+
+
+def _of_layer(layer: LayerCost, metric: str) -> float:
+    maps = layer.input_bytes + layer.output_bytes
+    if metric == Metric.MACS:
+        return layer.macs
+    if metric in (Metric.SIZE_BYTES, Metric.PARAMETERS):
+        return layer.size_bytes
+    return maps + layer.size_bytes if metric == Metric.MEMORY_BYTES else maps

@@ -10,7 +10,7 @@ and its members are what the search is for. It must not know how a step is made.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -47,6 +47,23 @@ def objectives_of(values: Values, objectives: Sequence[ObjectiveSpec]) -> dict[s
     """The objectives' values in their order; None where one is not known or not finite, and there is no rank."""
     known = {objective.metric: values.get(objective.metric, math.nan) for objective in objectives}
     return known if all(map(math.isfinite, known.values())) else None
+
+
+def worth_at_steps(
+    told: Sequence[Mapping[str, Any]], steps: Sequence[StepSpec], objectives: Sequence[ObjectiveSpec]
+) -> tuple[dict[str, float], ...]:
+    """What a trial that another search has evaluated in the same way was worth at the steps of this one.
+
+    Args:
+        told: the steps that it went through: `score_images`, `finetune_epochs` and the `values` of its objectives.
+        steps: those of this search, without the full evaluation.
+
+    Returns:
+        for each step the values of this search's objectives; none where it was not scored so, or not all are known.
+    """
+    known = {(one["score_images"], one["finetune_epochs"]): one["values"] for one in told}
+    at_steps = (known.get((step.score_images, step.finetune_epochs), {}) for step in steps)
+    return tuple(objectives_of(values, objectives) or {} for values in at_steps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +138,8 @@ def step_faults(evaluation: EvaluationSpec, available_images: int) -> Iterator[t
     last, full = evaluation.rungs.steps[-1], evaluation.steps[-1]
     reached = full.model_copy(update={"score_images": min(full.score_images, available_images)})
     if not (_grows(last, reached) or (_is_within(last, reached) and evaluation.quantisation_aware.epochs)):
-        whole = f"{reached.score_images:,} images and {reached.finetune_epochs:g} epochs"
-        message = f"this is not less than the full evaluation, which is {whole}: ask for less here, or for more there"
+        whole = f"score_images {reached.score_images}, finetune_epochs {reached.finetune_epochs:g}"
+        message = f"this is not less than the full evaluation ({whole}): ask for less here, or for more there"
         yield f"{pointer}/{len(evaluation.rungs.steps) - 1}", message
 
 

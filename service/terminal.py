@@ -15,10 +15,10 @@ from service.client import Json, RefusedError
 from service.states import JobState
 from service.units import ABSENT, show_seconds, show_with_unit, unit_of
 from service.wording import (
-    counted,
     describe_budget,
     describe_design,
     describe_end,
+    describe_extensions,
     describe_obtained,
     describe_origin,
     describe_sampler,
@@ -94,12 +94,14 @@ def search_summary(search: Json) -> RenderableType:
     counts = ", ".join(f"{progress[key]} {key}" for key in _COUNTED if progress.get(key))
     table.add_row("trials", f"{progress['done']} of {progress['total']}" + (f" ({counts})" if counts else ""))
     table.add_row("evaluators", f"{show_seconds(search['evaluator_s'])} on trials")
-    if search["end"]:
-        table.add_row("no more trials", Text(describe_end(**search["end"])))
+    if end := describe_end(search["end"], search.get("problem")):
+        table.add_row("no more trials", Text(end))
     if obtained := describe_obtained(progress):
         table.add_row("of these", obtained)
-    for one in search.get("extensions") or []:
-        table.add_row("extended", f"{one['at'][:16].replace('T', ' ')} by {counted(one['trials'], 'trial')}")
+    if extended := describe_extensions(search.get("extensions") or []):
+        table.add_row("extended", extended)
+    for number, begun_with in enumerate(search["spec"].get("warm_start") or []):
+        table.add_row("" if number else "began with", begun_with)
     table.add_row("sampler", Text(describe_sampler(search["sampler"])))
     for budget in search["budgets"]:
         table.add_row("budget", Text(describe_budget(budget)))

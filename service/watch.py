@@ -42,8 +42,7 @@ class Moment:
     @property
     def end(self) -> str:
         """Why no more trials are asked for; empty while they go on."""
-        told = self.search.get("end")
-        return describe_end(**told) if told else ""
+        return describe_end(self.search.get("end"), self.search.get("problem"))
 
     @property
     def spec(self) -> SearchSpec:
@@ -93,7 +92,7 @@ def _scene(moment: Moment, front: Sequence[Json], bar: Progress) -> RenderableTy
     )
     best = Text(f"best so far: {best_values(moment.spec.objectives, _feasible(moment))}")
     plot = Text(terminal.search_plot(moment.spec, moment.trials, front))
-    end = [Text(f"no more trials, {moment.end}")] if moment.end else []
+    end = [Text(f"no more trials: {moment.end}")] if moment.end else []
     waiting = [Text(f"waits: {moment.search['waiting_for']}", style="yellow")] if moment.search["waiting_for"] else []
     warnings = [Text(f"warning: {one}", style="yellow") for one in moment.search.get("warnings") or []]
     return Group(heading, *end, *waiting, *warnings, bar, best, plot)
@@ -133,7 +132,7 @@ def _new_lines(moment: Moment, said: _Said) -> Iterator[str]:
         yield f"{state}: {waiting}" if waiting else str(state)
     if moment.end and moment.end != said.end:
         said.end = moment.end
-        yield f"no more trials, {moment.end}"
+        yield f"no more trials: {moment.end}"
     warnings = moment.search.get("warnings") or []
     for warning in warnings[said.warnings :]:
         yield f"warning: {warning}"
@@ -151,11 +150,17 @@ def _new_lines(moment: Moment, said: _Said) -> Iterator[str]:
 
 
 def trial_line(trial: Json, spec: SearchSpec, count: str) -> str:
-    """One finished trial, such as `trial 12 (13/71) succeeded: accuracy 89.10 %, latency 0.412 ms`."""
+    """One finished trial, such as `trial 12 (13/71) succeeded: accuracy 89.10 %, latency 0.412 ms`.
+
+    What was not good enough has values, too, and tells why.
+    """
     kind = "uniform" if trial["baseline"] else "trial"
-    origin = describe_origin(trial.get("origin"))
-    told = f"{kind} {trial['number']} ({count}) {trial['state']}: {_found(trial, spec)}"
-    return f"{told}; {origin}" if origin else told
+    parts = [
+        describe_values(trial["values"], spec.objectives),
+        str(trial["reason"]),
+        describe_origin(trial.get("origin")),
+    ]
+    return f"{kind} {trial['number']} ({count}) {trial['state']}: {'; '.join(filter(None, parts))}"
 
 
 def _found(trial: Json, spec: SearchSpec) -> str:

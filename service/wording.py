@@ -109,9 +109,18 @@ def describe_activity(activity: Mapping[str, Any] | None) -> str:
     return f"{activity.get('stage', '')}, {100 * activity.get('share', 0):.0f} %{message}"
 
 
-def describe_end(reason: str | None, message: str) -> str:
-    """Such as `plateau: the hypervolume of the front has grown by ...`; empty while trials go on."""
-    return f"{plain_words(reason)}: {message}" if reason else ""
+def describe_end(end: Mapping[str, Any] | None, problem: Mapping[str, Any] | None) -> str:
+    """Such as `the hypervolume of the front has grown by ...`; empty while trials go on, or where a problem says it."""
+    if not end or problem:
+        return ""
+    return end["message"] or plain_words(end["reason"])
+
+
+def describe_extensions(extensions: Iterable[Mapping[str, Any]]) -> str:
+    """Such as `2026-11-26 15:16 by 2 trials, 2026-11-27 09:00 by 40 trials`; empty where there is none."""
+    return ", ".join(
+        f"{str(one['at'])[:16].replace('T', ' ')} by {counted(one['trials'], 'trial')}" for one in extensions
+    )
 
 
 def describe_design(design: Mapping[str, Any]) -> str:

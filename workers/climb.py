@@ -16,6 +16,7 @@ from search_spaces.design import Design
 from search_spaces.objectives import Outcome, TrialState
 from search_spaces.rungs import Standing, objectives_of, rank_among
 from search_spaces.spec import StepSpec
+from service.wording import counted
 from workers.attempt import Attempt
 from workers.candidate import Candidate, timed
 from workers.growing import Growing
@@ -127,4 +128,5 @@ class _Climb:
         if rank.goes_on(evaluation.rungs):
             return None
         place = f"place {rank.place + 1} of {rank.trials} at step {number + 1} of {len(evaluation.steps)}"
-        return attempt.end(TrialState.STOPPED, f"{place}: the best {100 * evaluation.rungs.keep:g} % go on")
+        taken = f"{counted(step.score_images, 'image')}, {counted(step.finetune_epochs, 'epoch')} of training"
+        return attempt.end(TrialState.STOPPED, f"{place} ({taken}): the best {100 * evaluation.rungs.keep:g} % go on")

@@ -102,6 +102,7 @@ def load_jobs() -> dict[JobName, Job]:
             arguments["reported"],
             home,
             progress,
+            arguments["found"],
         )
 
     def refine(arguments: dict[str, Any], home: Path, progress: Progress) -> Mapping[str, Any]:

@@ -64,9 +64,10 @@ def export_file(
     reported: Mapping[str, float],
     artifacts: Path,
     progress: Progress,
+    found: Mapping[str, Any],
 ) -> dict[str, Any]:
     """See `workers.jobs.export`."""
-    details: Details = {"stage_s": {}}
+    details: Details = {"stage_s": {}} | ({"rungs": found["rungs"]} if found.get("rungs") else {})
     progress("build", 0.0, "building the file")
     candidate = rebuild(bench, design, weights_digest, artifacts, details)
     metadata = _metadata(bench, design, reported)
@@ -101,6 +102,7 @@ def export_file(
         split,
         files,
         refined,
+        found,
     )
     report = _store(artifacts, f"{stem}.html", HTML, render_report(exported).encode())
     return _told(exported, model, (report, *files[1:]))

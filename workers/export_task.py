@@ -58,4 +58,9 @@ def _arguments(session: Session, export: Export, final: Refinement | Finalist | 
         "design": trial.design,
         "weights_digest": None if final is None else final.weights_digest,
         "reported": trial.values if final is None else final.values,
+        "found": {
+            "trial": trial.number,
+            "sampler": "" if trial.baseline else search.sampler.get("name", ""),
+            "rungs": trial.details.get("rungs", []),
+        },
     }

@@ -165,6 +165,7 @@ def export(
     reported: Mapping[str, float],
     home: Path,
     progress: Progress = ignore_progress,
+    found: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write a design's file, and find out from the stored file itself whether it does what was reported.
 
@@ -177,6 +178,7 @@ def export(
         reported: the values that the user was shown, compared with the file's own.
         home: where everything is.
         progress: told each step.
+        found: how a search came to the design, where one did, see `workers.report.facts.Exported`.
 
     Returns:
         artifact_digest, filename, size_bytes; files: report, weights, programs; and the report: reported, remeasured,
@@ -187,7 +189,7 @@ def export(
         FileMismatchError: the file holds another network than was reported.
     """
     bench = set_up(spec, sources, base_key, home)
-    return export_file(bench, design, weights_digest, reported, home / ARTIFACTS, progress)
+    return export_file(bench, design, weights_digest, reported, home / ARTIFACTS, progress, found or {})
 
 
 def refine(

@@ -5,7 +5,8 @@ Any search of this database may have tried it. Its figures are judged anew, by t
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -13,6 +14,7 @@ from sqlalchemy.orm import Session
 from search_spaces.known import Sources
 from search_spaces.objectives import Outcome, Provenance, TrialState
 from search_spaces.outcome_keys import SEEN_SPLITS, Setting, setting_digest
+from search_spaces.rungs import worth_at_steps
 from search_spaces.spec import Measure, SearchSpec
 from service.measurements.conditions import digest_of
 from service.models import Device, Search, Trial
@@ -67,7 +69,7 @@ def find_known(session: Session, spec: SearchSpec, keys: Collection[str]) -> dic
     known: dict[str, KnownOutcome] = {}
     for trial, name in session.execute(query.where(Trial.outcome_key.in_(keys), *answering).order_by(Trial.id)):
         outcome = judge_anew(trial, spec)
-        if outcome is not None and _is_of_present_device(session, trial, spec):
+        if outcome is not None and is_of_present_device(session, trial.details, spec):
             origin = {"search": trial.search_id, "trial": trial.number, "name": name}
             known.setdefault(str(trial.outcome_key), KnownOutcome(outcome, Obtained.REUSED, origin))
     return known
@@ -85,7 +87,8 @@ def judge_anew(trial: Trial, spec: SearchSpec) -> Outcome | None:
     if not reason and trial.state != TrialState.SUCCEEDED and not _is_whole(trial, spec):
         return None
     state = TrialState.INFEASIBLE if reason else TrialState.SUCCEEDED
-    return Outcome(state, trial.values, reason, trial.details, sources)
+    rungs = worth_at_steps(trial.details.get("rungs", ()), spec.evaluation.steps[:-1], spec.objectives)
+    return Outcome(state, trial.values, reason, trial.details, sources, rungs)
 
 
 def _is_whole(trial: Trial, spec: SearchSpec) -> bool:
@@ -93,11 +96,14 @@ def _is_whole(trial: Trial, spec: SearchSpec) -> bool:
     return "images" in trial.details and spec.judged_metrics <= trial.values.keys()
 
 
-def _is_of_present_device(session: Session, trial: Trial, spec: SearchSpec) -> bool:
+def is_of_present_device(session: Session, details: Mapping[str, Any], spec: SearchSpec) -> bool:
     """Whether what was measured was measured under the fingerprint that the device has now.
 
     The key says what it was when the trial was planned; it may have changed before the trial was run.
+
+    Args:
+        details: of the trial, or of the finalist.
     """
     device = None if spec.device is None else session.get(Device, spec.device)
-    told = trial.details.get("measurements", ())
+    told = details.get("measurements", ())
     return device is None or all(digest_of(one["fingerprint"]) == device.fingerprint_digest for one in told)

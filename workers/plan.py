@@ -34,6 +34,7 @@ from service.searches.queries import lock_search
 from service.searches.specs import spec_of
 from service.states import EndReason, EventKind, JobState, Obtained, SearchState
 from service.wording import counted
+from workers.known_finalists import find_confirmed
 from workers.live_sampler import LiveSampler, LiveSamplers, unheard_trials
 from workers.new_trials import add_designs
 from workers.stopping import End, too_many_failed, why_no_more
@@ -140,8 +141,16 @@ def _advance_trials(session: Session, search: Search, spec: SearchSpec) -> int:
         return max(0, min(free, left))
     if tally.open == 0 and (end is not None or tally.waiting == 0):
         spent = (EndReason.TRIALS, f"the budget of {counted(spec.budget.trials, 'trial')} is spent")
-        end_trials(session, search, spec, end or spent)
+        end_trials(session, search, spec, _of_nothing_searched(end, tally) or end or spent)
     return 0
+
+
+def _of_nothing_searched(end: End | None, tally: Tally) -> End | None:
+    """What is said where a budget of time was spent before the sampler was asked for anything."""
+    if end is None or tally.searched:
+        return None
+    reason, message = end
+    return reason, f"{message}; the uniform baseline took all of it, and no design was searched: allow more"
 
 
 def _send_waiting(session: Session, search_id: str, free: int) -> int:
@@ -239,7 +248,7 @@ def end_trials(session: Session, search: Search, spec: SearchSpec, end: End) -> 
         warn(session, search, [EMPTY_FRONT])
     if to_confirm := unconfirmed(session, [trial.id for trial in chosen]):
         move(session, search, SearchState.CONFIRMING)
-        add_finalists(session, search, to_confirm)
+        add_finalists(session, search, to_confirm, find_confirmed(session, search, spec, to_confirm))
     else:
         move(session, search, SearchState.SUCCEEDED)
 

@@ -13,6 +13,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from search_spaces.design import design_from_json
+from search_spaces.objectives import TrialState
 from search_spaces.outcome_keys import outcome_key
 from search_spaces.space import Space
 from search_spaces.spec import SearchSpec
@@ -33,6 +34,7 @@ class _Haul:
     present: int = 0
     tried_otherwise: int = 0
     undecided: int = 0
+    stopped: int = 0
 
     @property
     def reasons(self) -> Iterator[str]:
@@ -40,6 +42,8 @@ class _Haul:
             yield f"{self.tried_otherwise} of another network, data set, evaluation, device or space"
         if self.undecided:
             yield f"{self.undecided} with figures that are predicted, or too few for the limits here"
+        if self.stopped:
+            yield f"{self.stopped} that were stopped at a cheap step"
 
 
 def take_over(session: Session, search: Search, spec: SearchSpec, space: Space) -> None:
@@ -50,7 +54,7 @@ def take_over(session: Session, search: Search, spec: SearchSpec, space: Space) 
         if wants_fresh_figures(session, spec):
             warn(session, search, [f"nothing of {source.name!r} is taken over: evaluation.measure is always"])
             continue
-        ended = select(Trial).where(Trial.search_id == source_id, Trial.state.in_(ANSWERING))
+        ended = select(Trial).where(Trial.search_id == source_id, Trial.state.in_((*ANSWERING, TrialState.STOPPED)))
         trials = session.scalars(ended.order_by(Trial.finish_number)).all()
         haul = _sort_out(trials, source, setting, spec, space, _known_keys(session, search.id))
         add_trials(session, search, haul.new)
@@ -66,6 +70,9 @@ def _sort_out(
 ) -> _Haul:
     haul = _Haul()
     for trial in trials:
+        if trial.state == TrialState.STOPPED:
+            haul.stopped += 1
+            continue
         design = design_from_json(trial.design)
         key = None if setting is None else outcome_key(setting, spec.evaluation, design, trial.design_key)
         outcome = judge_anew(trial, spec)

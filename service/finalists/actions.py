@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import delete, select
@@ -10,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from service import leases
 from service.events.actions import append_event
-from service.models import Finalist, Search, Trial
+from service.models import Finalist, Search, Trial, utc_now
 from service.queue import TaskName, send_after_commit
 from service.searches.actions import settle
 from service.searches.queries import lock_search
@@ -26,19 +27,51 @@ def unconfirmed(session: Session, trial_ids: Sequence[int]) -> list[int]:
     return [trial_id for trial_id in trial_ids if trial_id not in confirmed]
 
 
-def add_finalists(session: Session, search: Search, trial_ids: Sequence[int]) -> list[Finalist]:
-    """Add finalists and have them confirmed. `search` must be locked.
+@dataclass(frozen=True)
+class KnownFinalist:
+    """What a finalist ends with that another search has confirmed in the same way."""
+
+    values: Mapping[str, Any]
+    details: Mapping[str, Any]
+    weights_digest: str | None
+
+
+def add_finalists(
+    session: Session, search: Search, trial_ids: Sequence[int], known: Mapping[int, KnownFinalist] | None = None
+) -> list[Finalist]:
+    """Add finalists, and have those confirmed that are not `known`, by trial. `search` must be locked.
 
     One that failed, or was dropped with its search, is confirmed anew.
     """
     session.execute(delete(Finalist).where(Finalist.trial_id.in_(trial_ids), Finalist.state.in_(_TO_REPEAT)))
-    finalists = [Finalist(search_id=search.id, trial_id=trial_id) for trial_id in trial_ids]
+    finalists = [_row(search, trial_id, (known or {}).get(trial_id)) for trial_id in trial_ids]
     session.add_all(finalists)
     search.version += 1
     session.flush()
+    waiting = [finalist for finalist in finalists if finalist.state == JobState.QUEUED]
     for finalist in finalists:
+        if finalist not in waiting:
+            _tell(session, finalist.id)
+    for finalist in waiting:
         send_after_commit(session, TaskName.CONFIRM, finalist.id)
+    if not waiting:
+        send_after_commit(session, TaskName.PLAN, search.id)
     return finalists
+
+
+def _row(search: Search, trial_id: int, known: KnownFinalist | None) -> Finalist:
+    """To be confirmed, or ended as it is added: then nobody can have claimed it."""
+    finalist = Finalist(search_id=search.id, trial_id=trial_id, state=str(JobState.QUEUED))
+    if known is not None:
+        finalist.state, finalist.finished_at = str(JobState.SUCCEEDED), utc_now()
+        finalist.values, finalist.details = dict(known.values), dict(known.details)
+        finalist.sources = _sources_of(known.details)
+        finalist.weights_digest = known.weights_digest
+    return finalist
+
+
+def _sources_of(details: Mapping[str, Any]) -> dict[str, str]:
+    return {one["metric"]: one["provenance"] for one in details.get("measurements", ())}
 
 
 def start_finalist(session: Session, finalist_id: int, owner: str, lease_s: float) -> int | None:
@@ -68,7 +101,7 @@ def finish_finalist(
     columns = {
         "values": dict(values or {}),
         "details": dict(details or {}),
-        "sources": {one["metric"]: one["provenance"] for one in (details or {}).get("measurements", ())},
+        "sources": _sources_of(details or {}),
         "weights_digest": weights_digest,
     }
     if search is None or not leases.finish(session, Finalist, finalist_id, attempt, state, reason, **columns):

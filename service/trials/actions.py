@@ -67,6 +67,9 @@ def add_trials(session: Session, search: Search, new: Sequence[NewTrial], *, bas
     session.add_all(trials)
     search.version += 1
     session.flush()
+    for trial, one in zip(trials, new, strict=True):
+        if one.known is not None:
+            _keep_rungs(session, search.id, trial.id, one.known.outcome)
     ended = [_event_data(trial) for trial, one in zip(trials, new, strict=True) if one.known is not None]
     if ended:
         append_events(session, search.id, EventKind.TRIAL, ended)

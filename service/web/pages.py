@@ -107,8 +107,9 @@ def new_page(
 ) -> Response:
     """The form, with an example that runs as it is, one for a network or images of one's own, or another's spec."""
     if fork is not None:
-        spec = fork_spec(get_search(session, fork), {}).model_dump(mode="json", exclude_defaults=True)
-        return _editor_page(request, build_editor(yaml.safe_dump(spec, sort_keys=False)))
+        parent = get_search(session, fork)
+        spec = fork_spec(parent, {}).model_dump(mode="json", exclude_defaults=True)
+        return _editor_page(request, build_editor(yaml.safe_dump(spec, sort_keys=False)), parent)
     if network is None and dataset is None:
         return _editor_page(request, build_editor(example_path().read_text(encoding="utf-8")))
     row = None if dataset is None else find_dataset(session, dataset)
@@ -117,13 +118,16 @@ def new_page(
 
 
 @router.post("/searches/new")
-def submit(request: Request, engine: EngineDep, form: FormFields) -> Response:
+def submit(
+    request: Request, session: Reading, engine: EngineDep, form: FormFields, fork: SearchInQuery = None
+) -> Response:
     """Start a search; or show the form again, with the text as it was and what is wrong with it."""
     text = form.get("spec", "").replace("\r\n", "\n")
     try:
         search_id = _create(engine, text)
     except SpecError as error:
-        return _editor_page(request, build_editor(text, "This spec has faults", error.faults), status=422)
+        parent = None if fork is None else get_search(session, fork)
+        return _editor_page(request, build_editor(text, "This spec has faults", error.faults), parent, status=422)
     return redirect(f"/searches/{search_id}")
 
 
@@ -260,5 +264,5 @@ def _number(text: str) -> int:
     return int(text)
 
 
-def _editor_page(request: Request, editor: Editor, status: int = 200) -> Response:
-    return render(request, "new.html", status=status, editor=editor)
+def _editor_page(request: Request, editor: Editor, parent: Search | None = None, status: int = 200) -> Response:
+    return render(request, "new.html", status=status, editor=editor, parent=parent)

@@ -34,6 +34,7 @@ from service.wording import (
     describe_budget,
     describe_design,
     describe_end,
+    describe_extensions,
     describe_file,
     describe_obtained,
     describe_origin,
@@ -151,6 +152,8 @@ class SearchView:
     is_final: bool
     activity: str
     elapsed: str
+    extended: str
+    begun_with: tuple[str, ...]
     progress: Progress
     obtained: str
     best: str
@@ -180,6 +183,7 @@ class SearchView:
     is_refining: bool
     trials: tuple[TrialRow, ...]
     has_predictions: bool
+    has_stopped: bool
     number: int
     pages: int
 
@@ -198,6 +202,8 @@ def search_view(rows: SearchRows) -> SearchView:
         is_final=search.state.is_final,
         activity=describe_activity(search.activity),
         elapsed=_elapsed(search),
+        extended=describe_extensions(search.extensions),
+        begun_with=tuple(dict.fromkeys(spec.warm_start)),
         progress=rows.progress,
         obtained=describe_obtained(asdict(rows.progress)),
         can_extend=search.state.is_final and search.base_key is not None,
@@ -208,7 +214,7 @@ def search_view(rows: SearchRows) -> SearchView:
         budgets=tuple(describe_budget(one.model_dump()) for one in budgets_of(search)),
         verbs=verbs_of(search.state),
         waiting_for=search.waiting_for,
-        end=describe_end(search.end_reason, search.end_message),
+        end=_end(search),
         evaluator_time=show_seconds(search.evaluator_s) if search.evaluator_s else "",
         warnings=tuple(str(warning) for warning in search.warnings),
         problem=search.problem,
@@ -227,6 +233,7 @@ def search_view(rows: SearchRows) -> SearchView:
         is_refining=any(row.refinement.state in (JobState.QUEUED, JobState.RUNNING) for row in rows.refinements),
         trials=tuple(trial_row(trial, metrics) for trial, _ in rows.page),
         has_predictions=any(Provenance.PREDICTED in trial.sources.values() for trial, _ in rows.page),
+        has_stopped=any(trial.state == TrialState.STOPPED for trial, _ in rows.page),
         number=rows.page_number,
         pages=max(1, -(-len(rows.everyone) // TRIALS_PER_PAGE)),
     )
@@ -316,10 +323,17 @@ def _verdict(confirmed: Sequence[Member], spec: SearchSpec) -> str:
     return verdict(found, uniform, spec)
 
 
+def _end(search: Search) -> str:
+    told = {"reason": search.end_reason, "message": search.end_message} if search.end_reason else None
+    return describe_end(told, search.problem)
+
+
 def _elapsed(search: Search) -> str:
-    if search.started_at is None:
+    """Of the last run: what passed before a search was extended is no time that it took."""
+    began = search.extended_at or search.started_at
+    if began is None:
         return ""
-    return show_seconds(((search.finished_at or utc_now()) - search.started_at).total_seconds())
+    return show_seconds(((search.finished_at or utc_now()) - began).total_seconds())
 
 
 def picture(rows: SearchRows) -> str:

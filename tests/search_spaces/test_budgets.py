@@ -1,5 +1,6 @@
 """Budgets: what shares come to, that no sampler goes over them, certificates, and what cannot be met is said."""
 
+import re
 from time import perf_counter
 
 import numpy as np
@@ -7,6 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from search_spaces.accelerators import bit_fusion
+from search_spaces.accelerators.layers import layers_of
 from search_spaces.accelerators.models import MODELS, simulate
 from search_spaces.apply import apply
 from search_spaces.budgets import Budget, budgets_of, certify, settled, with_budgets
@@ -109,9 +112,61 @@ class TestRefusals:
         least = float(message.rsplit(" ", 1)[1])
         assert check_spec(spec_with({"metric": "macs", "at_most": least * 1.01}), KNOWN)
 
-    def test_of_a_device_likewise(self):
-        budget = {"metric": "latency_s", "device": "bit-serial-edge", "at_most": 0.05}
-        assert "MACs are in" in faults_of(bits_spec(budget, device="bit-serial-edge"))["/budget_limits/0/at_most"]
+    @pytest.mark.parametrize(
+        ("device", "metric"),
+        [("bit-serial-edge", "latency_s"), ("bit-fusion-edge", "energy_j"), ("roofline-a100", "latency_s")],
+    )
+    def test_of_a_simulated_device_by_what_each_takes_there(self, device, metric):
+        """The shares are those of the cheapest design, each layer as the device tells it of that layer alone."""
+        budget = {"metric": metric, "device": device, "at_most": 1e-4}
+        spec = spec_with(budget, device=device) if device == "roofline-a100" else bits_spec(budget, device=device)
+        message = faults_of(spec)["/budget_limits/0/at_most"]
+        assert "MACs" not in message
+        named = re.findall(r"(\S+) \((\d+)%\)", message)
+        assert len(named) == 3
+        shares = [int(share) for _, share in named]
+        assert shares == sorted(shares, reverse=True)
+        assert 0 < sum(shares) < 100
+
+    def test_of_a_simulated_device_the_slowest_layer_is_named_first(self):
+        """Of a depthwise layer with few MACs and one product a cycle, which MACs alone would never name."""
+        budget = {"metric": "latency_s", "device": "bit-fusion-edge", "at_most": 1e-4}
+        message = faults_of(bits_spec(budget, device="bit-fusion-edge"))["/budget_limits/0/at_most"]
+        named = re.search(r"is in (\S+) \((\d+)%\)", message)
+        checked = check_spec(bits_spec(device="bit-fusion-edge"), KNOWN)
+        network, space = checked.network, checked.space
+        smallest = apply(network, space.design_at(tuple(len(one.choices) - 1 for one in space.decisions)))
+        found = bit_fusion.figures(layers_of(smallest), bit_fusion.EDGE).cycles
+        slowest = int(found.argmax())
+        assert named[1] == smallest.compute_nodes()[slowest].name
+        assert int(named[2]) == round(100 * found[slowest] / found.sum())
+
+    def test_a_limit_on_a_simulated_device_that_no_design_meets_is_refused_likewise(self):
+        def limited(most):
+            limit = {"metric": "latency_s", "device": "bit-fusion-edge", "max": most}
+            return bits_spec(device="bit-fusion-edge", limits=[{"metric": "macs", "max": 1e12}, limit])
+
+        message = faults_of(limited(1e-9))["/limits/1/max"]
+        assert "depthwise" in message
+        least = float(re.search(r"space is (\S+);", message)[1])
+        assert check_spec(limited(1.001 * least), KNOWN)
+        assert "/limits/1/max" in faults_of(limited(0.99 * least))
+
+    def test_a_percentage_where_a_share_is_asked_for_is_warned_of(self):
+        checked = check_spec(spec_with({"metric": "macs", "at_most": 50}), KNOWN)
+        (warning,) = (one for one in checked.warnings if "0.5" in one)
+        assert "50 times the base's macs" in warning
+        usual = check_spec(spec_with({"metric": "macs", "at_most": 0.5}), KNOWN)
+        assert not any("times the base" in one for one in usual.warnings)
+
+    def test_what_a_device_must_measure_is_no_reason_to_refuse(self):
+        limit = {"metric": "latency_s", "device": "cpu", "max": 1e-9}
+        assert check_spec(spec_with(device="cpu", limits=[limit]), KNOWN)
+
+    def test_of_memory_by_weights_and_maps(self):
+        budget = {"metric": "memory_bytes", "device": "bit-fusion-edge", "at_most": 1e-4}
+        message = faults_of(bits_spec(budget, device="bit-fusion-edge"))["/budget_limits/0/at_most"]
+        assert len(re.findall(r"\S+ \(\d+%\)", message)) == 3
 
     def test_budgets_that_exclude_each_other(self):
         """One keeps bits apart from channels: few MACs and few bytes are each within reach."""

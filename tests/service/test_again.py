@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from pathlib import Path
 from typing import Any
 
@@ -233,7 +234,9 @@ class TestPage:
         answer = client.post(f"/searches/{over}/extend", data={"trials": "4"})
         assert answer.status_code == 303
         assert get_row(engine, over).spec["budget"]["trials"] == 2 + 4
-        assert "/extend" not in client.get(f"/searches/{over}").text
+        page = client.get(f"/searches/{over}").text
+        assert "/extend" not in page
+        assert re.search(r"Extended 20\d\d-\d\d-\d\d \d\d:\d\d by 4 trials\.", page)
         assert client.post(f"/searches/{over}/extend", data={"trials": "4"}).status_code == 303
         assert get_row(engine, over).spec["budget"]["trials"] == 2 + 4
         assert client.post(f"/searches/{over}/extend", data={"trials": "x"}).status_code == 422
@@ -244,10 +247,19 @@ class TestPage:
         page = client.get("/searches/new", params={"fork": over}).text
         text = html.unescape(page.partition("<textarea")[2].partition(">")[2].partition("</textarea>")[0])
         assert over in text
+        assert "Fork of mobilenet-fashion-cpu" in page
+        refused = client.post(f"/searches/new?fork={over}", data={"spec": text.replace("budget:", "bugdet:")})
+        assert refused.status_code == 422
+        assert "Fork of mobilenet-fashion-cpu" in refused.text
+        assert f'action="/searches/new?fork={over}"' in refused.text
         answer = client.post("/searches/new", data={"spec": text.replace("mobilenet-fashion-cpu", "forked")})
         assert answer.status_code == 303
         made = get_row(engine, answer.headers["Location"].rpartition("/")[2])
         assert made.spec == get_row(engine, over).spec | {"name": "forked", "warm_start": [over]}
+        assert (
+            f'Began with what <a href="/searches/{over}">{over[:8]}</a> had found.'
+            in client.get(f"/searches/{made.id}").text
+        )
         assert client.get("/searches/new", params={"fork": NOWHERE}).status_code == 404
 
     def test_whose_trial_it_was_is_shown_with_a_link(self, client: httpx.Client, engine: Engine, over: str) -> None:

@@ -134,8 +134,10 @@ class TestSearchPage:
         page = client.get(f"/searches/{search_id}")
         text = text_of(page)
         assert "1 missing a limit, 1 stopped early." in text
-        assert "No more trials, wall time: the <wall> time is spent. Evaluators have worked 1 min 15 s" in text
+        assert "No more trials: the <wall> time is spent. Evaluators have worked 1 min 15 s" in text
         assert "<wall>" not in page.text
+        assert "place 9 of 9 at step 2 of 3" in text
+        assert "Its scores are of that step, on fewer images or after less training" in text
         assert page.text.count('class="point stopped"') == 2
 
     def test_it_shows_what_happens(self, client: httpx.Client, search_id: str) -> None:

@@ -12,6 +12,7 @@ from service.wording import (
     counted,
     describe_activity,
     describe_design,
+    describe_end,
     describe_settings,
     plot_axes,
     report_figures,
@@ -98,6 +99,14 @@ def test_best_values_take_each_objective_by_itself() -> None:
         "accuracy 90.00 %, latency 1.000 ms"
     )
     assert best_values(SPEC.objectives, []) == ""
+
+
+def test_an_end_is_told_once_and_in_a_sentence() -> None:
+    spent = {"reason": "trials", "message": "the budget of 3 trials is spent"}
+    assert describe_end(spent, None) == "the budget of 3 trials is spent"
+    assert describe_end({"reason": "wall_time", "message": ""}, None) == "wall time"
+    assert describe_end(None, None) == ""
+    assert describe_end({"reason": "failures", "message": "3 of 5 trials failed"}, {"title": "Too many"}) == ""
 
 
 def test_an_activity_in_words() -> None:

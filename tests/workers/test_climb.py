@@ -113,7 +113,7 @@ def test_a_trial_behind_the_others_is_stopped_with_the_values_of_its_step(digits
     seen = images_seen(monkeypatch)
     stopped = try_half(digits_home, Standing([UNBEATABLE * 5, []]))
     assert stopped.state is TrialState.STOPPED
-    assert stopped.reason == "place 6 of 6 at step 1 of 3: the best 40 % go on"
+    assert stopped.reason == "place 6 of 6 at step 1 of 3 (40 images, 0 epochs of training): the best 40 % go on"
     assert seen == [40]
     assert "fine_tune" not in stopped.details["stage_s"]
     assert len(stopped.rungs) == 1

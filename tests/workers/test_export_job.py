@@ -343,6 +343,19 @@ def test_the_design_can_be_tried_again_from_the_report(page, spec, design):
     assert design_from_json(json.loads(texts["design"])) == design
 
 
+def test_the_report_says_who_found_it_and_what_it_was_worth_at_cheap_steps(digits_home, spec, design, confirmed):
+    steps = [{"score_images": 40, "finetune_epochs": 0.0, "values": {"accuracy": 0.25, "size_bytes": 900.0}}]
+    steps += [{"score_images": 80, "finetune_epochs": 0.5, "values": {}}]
+    found = {"trial": 18, "sampler": "evolution", "rungs": steps}
+    arguments = (spec, Sources(), design, digits_home.key, confirmed["weights_digest"], confirmed["values"])
+    result = export(*arguments, digits_home.folder, found=found)
+    assert result["report"]["details"]["rungs"] == steps
+    text = _Page(open_path(digits_home.folder / ARTIFACTS, result["files"][0]["digest"]).read_text()).text
+    assert "evolution, seed 0, trial 18" in text
+    assert "40 images, 0 epochs of training: accuracy 25.00 %, size 0.9 kB" in text
+    assert "80 images, 0.5 epochs of training: nothing that it could be ranked by" in text
+
+
 def test_a_trial_is_reported_with_the_limits_of_its_figures(digits_home):
     """Scored on the images that it was chosen by; and low bits are emulated."""
     spec, design = digits_spec(), half("w4a8")

@@ -38,10 +38,12 @@ def weights_told(stage: Stage, export_id: str) -> dict[str, Any]:
 
 def test_an_export_tells_whose_weights_it_was_rebuilt_from(stage: Stage) -> None:
     asked: list[str | None] = []
+    found: list[tuple[int, str]] = []
 
     def watch(job: JobName, arguments: dict[str, Any]) -> dict[str, Any]:
         if job is JobName.EXPORT:
             asked.append(arguments["weights_digest"])
+            found.append((arguments["found"]["trial"], arguments["found"]["sampler"]))
         return invent(job, arguments)
 
     with stage.workplace.evaluators.borrow() as evaluator:
@@ -51,6 +53,7 @@ def test_an_export_tells_whose_weights_it_was_rebuilt_from(stage: Stage) -> None
     finalists = {finalist.trial_id for finalist in stage.finalists(search_id)}
     finalist = min(finalists)
     other = next(trial.id for trial in stage.trials(search_id) if trial.id not in finalists)
+    trials = {trial.id: trial for trial in stage.trials(search_id)}
     exports = [ask(stage, other), ask(stage, finalist)]
     stage.deliver()
     refine(stage, search_id, finalist)
@@ -58,6 +61,8 @@ def test_an_export_tells_whose_weights_it_was_rebuilt_from(stage: Stage) -> None
     exports.append(ask(stage, finalist))
     stage.deliver()
     assert asked == [None, "c" * 64, "e" * 64]
+    told = [(trials[one].number, "" if trials[one].baseline else "random") for one in (other, finalist, finalist)]
+    assert found == told
     assert [weights_told(stage, one) for one in exports] == [
         {"origin": "searched"},
         {"origin": "confirmed"},

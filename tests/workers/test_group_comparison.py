@@ -15,7 +15,7 @@ from search_spaces.network import Network, in_precision
 from search_spaces.objectives import Metric
 from search_spaces.parse import parse_document, parse_spec
 from search_spaces.precision import FP32, W8A8
-from search_spaces.spec import NetworkSpec
+from search_spaces.spec import NetworkSpec, SamplerName
 from service.examples import example_path
 from workers.announce import local_known
 from workers.group_comparison import Scheme, compare_groupings, grouped_design, matched_pairs
@@ -73,5 +73,6 @@ def test_the_examples_vary_one_number_for_the_whole_network(name: str, decision:
     spec = parse_spec(parse_document(example_path(name).read_bytes(), yaml=True))
     checked = check_spec(spec, local_known())
     assert {one.name: one.choices for one in checked.space.decisions}[decision] == choices
+    assert spec.sampler.name == SamplerName.AUTO
     assert checked.warnings == ()
     assert checked.waiting_for == ""

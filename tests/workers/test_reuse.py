@@ -15,19 +15,20 @@ from search_spaces.design import design_from_json
 from search_spaces.known import Sources
 from search_spaces.objectives import Metric, TrialState
 from search_spaces.parse import parse_spec
+from search_spaces.rungs import Standing
 from search_spaces.spec import SearchSpec
 from service import db
 from service.devices.actions import announce, this_process
 from service.errors import InvalidSpecError, StateConflictError
 from service.known import known_for
-from service.models import Event, Measurement, Search
+from service.models import Event, Measurement, Search, Trial
 from service.searches import actions
 from service.searches.extensions import EMPTY_FRONT, Extension, extend
 from service.searches.forks import fork_spec
 from service.searches.queries import lock_search
 from service.states import JobState, Obtained, SearchState
 from service.trials.fronts import find_front
-from service.trials.queries import progress_of
+from service.trials.queries import progress_of, standing_of
 from tests.workers.on_digits import digits_document
 from tests.workers.stage import MadeUpEvaluator, Stage, evaluation, invent
 from tests.workers.stage import make_spec as make_staged_spec
@@ -330,6 +331,105 @@ def test_on_real_images_the_answer_is_what_an_evaluation_finds(stage, digits_hom
         torch.set_num_threads(threads)
 
 
+@on_sqlite
+def test_what_was_reused_is_what_new_trials_are_ranked_among(stage, invented):
+    """As in a search of its own; a step that differs was not seen, and one objective more was not told."""
+    values = {"accuracy": 0.5, "size_bytes": 900.0}
+    steps = [{"score_images": 20, "finetune_epochs": 0.0}, {"score_images": 50, "finetune_epochs": 0.0}]
+    invented.result = {
+        "rungs": [values, values | {"accuracy": 0.6}],
+        "details": {"rungs": [step | {"values": values | more} for step, more in zip(steps, SCORED, strict=True)]},
+    }
+    climbing = evaluation(top=1) | {"rungs": {"least": 2, "steps": steps}}
+    first = run(stage, make_spec(evaluation=climbing))
+    second = run(stage, make_spec(evaluation=climbing, budget={"trials": 1}))
+    reused = [trial.number for trial in stage.trials(second) if trial.obtained == Obtained.REUSED]
+    assert len(reused) >= 4
+    assert standing(stage, second).steps == [one[: len(reused)] for one in standing(stage, first).steps]
+    otherwise = climbing | {"rungs": {"least": 2, "steps": [{"score_images": 30}, steps[1]]}}
+    third = run(stage, make_spec(evaluation=otherwise, budget={"trials": 1}))
+    assert list(map(len, standing(stage, third).steps)) == [0, len(reused)]
+
+
+SCORED = ({}, {"accuracy": 0.6})
+
+
+def standing(stage: Stage, search_id: str) -> Standing:
+    with db.reading(stage.workplace.engine) as session:
+        found = standing_of(session, session.get_one(Search, search_id))
+    assert found is not None
+    return found
+
+
+# --- finalists ---------------------------------------------------------------------------------------------------
+
+
+def confirmations(stage: Stage, invented: Invented) -> list[dict[str, Any]]:
+    """The designs that are confirmed by a job from here on."""
+    confirmed: list[dict[str, Any]] = []
+
+    def note(job: JobName, arguments: dict[str, Any]) -> dict[str, Any]:
+        if job is JobName.CONFIRM:
+            confirmed.append(arguments["design"])
+        return invented(job, arguments)
+
+    with stage.workplace.evaluators.borrow() as evaluator:
+        evaluator.result = note
+    return confirmed
+
+
+def finalists(**settings: Any) -> dict[str, Any]:
+    usual = evaluation(top=1)
+    return usual | {"finalists": usual["finalists"] | settings}
+
+
+@on_sqlite
+def test_what_was_confirmed_in_the_same_way_is_not_confirmed_again(stage, invented):
+    confirmed = confirmations(stage, invented)
+    first = run(stage, make_spec())
+    known, jobs = stage.finalists(first), len(confirmed)
+    assert jobs == len(known) == 2
+    for second in (run(stage, make_spec(name="again")), run(stage, make_spec(name="and again"))):
+        assert len(confirmed) == jobs
+        (uniform, found) = stage.finalists(second)
+        assert [(one.values, one.sources, one.weights_digest) for one in (uniform, found)] == [
+            (one.values, one.sources, one.weights_digest) for one in known
+        ]
+        assert {one.details["origin"]["search"] for one in (uniform, found)} == {first}
+        assert len([one for one in told(stage, second, "finalist") if one["state"] == "succeeded"]) == 2
+    parent = stage.search(first)
+    forked = fork(stage, first, name="fork")
+    stage.deliver()
+    assert parent.state is stage.search(forked).state is SearchState.SUCCEEDED
+    inherited = {trial.id for trial in stage.trials(forked) if trial.obtained != Obtained.EVALUATED}
+    assert {one.trial_id for one in stage.finalists(forked) if "origin" in one.details} <= inherited
+
+
+@on_sqlite
+def test_those_of_more_finalists_are_confirmed_that_are_new(stage, invented):
+    confirmed = confirmations(stage, invented)
+    run(stage, make_spec())
+    second = run(stage, make_spec(evaluation=finalists(top=3)))
+    fresh = [one for one in stage.finalists(second) if "origin" not in one.details]
+    assert len(confirmed) == 2 + len(fresh)
+    assert len(fresh) == len(stage.finalists(second)) - 2 > 0
+
+
+@on_sqlite
+def test_finalists_that_are_treated_otherwise_or_scored_on_other_images_are_confirmed_anew(stage, invented):
+    confirmed = confirmations(stage, invented)
+    run(stage, make_spec())
+    assert len(confirmed) == 2
+    run(stage, make_spec(evaluation=finalists(finetune_epochs=3.5)))
+    assert len(confirmed) == 4
+    invented.prepared = PREPARED | {"splits": PREPARED["splits"] | {"confirm": "others"}}
+    run(stage, make_spec(name="other images"))
+    assert len(confirmed) == 6
+    invented.prepared = PREPARED
+    run(stage, make_spec(name="the first images"))
+    assert len(confirmed) == 6
+
+
 # --- extended ---------------------------------------------------------------------------------------------------
 
 
@@ -518,6 +618,21 @@ def test_what_was_tried_otherwise_is_left_out_and_counted(stage, invented):
     assert stage.search(child).warnings[-1] == (
         f"0 of {count} ended trials of 'staged' are taken over; left out are {count} of another network, data set, "
         "evaluation, device or space"
+    )
+
+
+@on_sqlite
+def test_what_was_stopped_at_a_cheap_step_is_left_out_and_counted(stage, invented):
+    parent = run(stage, make_spec())
+    (*_, last) = stage.trials(parent)
+    with db.transaction(stage.workplace.engine) as session:
+        session.get_one(Trial, last.id).state = TrialState.STOPPED
+    child = fork(stage, parent)
+    stage.deliver()
+    count = len(stage.trials(parent))
+    assert stage.search(child).warnings[-1] == (
+        f"{count - 1} of {count} ended trials of 'staged' are taken over; "
+        "left out are 1 that were stopped at a cheap step"
     )
 
 

@@ -73,10 +73,22 @@ def test_the_budget_of_trials(stage):
 
 def test_wall_time(stage):
     search_id = stage.submit(make_spec(budget={"trials": 1000, "wall_time_s": 900}))
-    stage.deliver(10)
+    stage.deliver(16)
+    assert searched(stage, search_id)
     stage.age(901)
     stage.deliver()
     assert end_of(stage, search_id) == (EndReason.WALL_TIME, "the wall time is spent")
+
+
+def test_time_that_did_not_suffice_for_the_baseline_is_told_as_that(stage):
+    search_id = stage.submit(make_spec(budget={"trials": 1000, "wall_time_s": 900}))
+    stage.deliver(6)
+    stage.age(901)
+    stage.deliver()
+    reason, message = end_of(stage, search_id)
+    assert not searched(stage, search_id)
+    assert reason == EndReason.WALL_TIME
+    assert message.endswith("is spent; the uniform baseline took all of it, and no design was searched: allow more")
 
 
 def test_a_sampler_without_a_further_design(stage):

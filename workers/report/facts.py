@@ -6,7 +6,7 @@ import json
 import platform
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Protocol
@@ -26,6 +26,7 @@ from service.wording import (
     describe_file,
     describe_settings,
     describe_training,
+    describe_values,
     named_metrics,
     plain_words,
     show_value,
@@ -60,6 +61,8 @@ class Exported:
         split: whose images the reported scores are of.
         files: beside the report.
         refined: how the weights were trained on after the search; None where they were not.
+        found: by which `sampler` (empty for the uniform baseline), as which `trial`, and what it was worth at each of
+            the `rungs` before its full evaluation; empty where no search has found it.
     """
 
     bench: Workbench
@@ -73,6 +76,7 @@ class Exported:
     split: Split
     files: Sequence[File]
     refined: Mapping[str, float] | None = None
+    found: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,9 +170,20 @@ def _methods(exported: Exported) -> Iterator[Line]:
     if every or final:
         told = f"{counted(every, 'epoch')} of every candidate, {final or every:g} of finalists"
         yield Line("training through the rounding", told)
-    yield Line(
-        "found by", f"{spec.sampler.name}, seed {spec.sampler.seed}, {counted(spec.budget.trials, 'trial')} at most"
-    )
+    yield from _found(exported)
+
+
+def _found(exported: Exported) -> Iterator[Line]:
+    """Who proposed the design, and what it was worth at the cheap steps that it has passed."""
+    spec, found = exported.bench.spec, exported.found
+    sampler = found.get("sampler", spec.sampler.name)
+    who = f"{sampler}, seed {spec.sampler.seed}" if sampler else "nobody: it is of the uniform baseline"
+    trial = [f"trial {found['trial']}"] if "trial" in found else []
+    yield Line("found by", ", ".join([who, *trial, f"{counted(spec.budget.trials, 'trial')} at most"]))
+    for number, step in enumerate(found.get("rungs", ()), start=1):
+        taken = f"{counted(step['score_images'], 'image')}, {counted(step['finetune_epochs'], 'epoch')} of training"
+        worth = describe_values(step["values"], spec.objectives) or "nothing that it could be ranked by"
+        yield Line(f"at the cheap step {number}", f"{taken}: {worth}")
 
 
 def _checks(exported: Exported) -> Iterator[Line]:
