@@ -15,6 +15,7 @@ from service.client import Json, RefusedError
 from service.states import JobState
 from service.units import ABSENT, show_seconds, show_with_unit, unit_of
 from service.wording import (
+    counted,
     describe_budget,
     describe_design,
     describe_end,

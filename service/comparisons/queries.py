@@ -1,7 +1,7 @@
 """Which searches ask the same question, and what each has found by when. Nothing of it is stored.
 
-A question is what designs are drawn from and judged by. Sampler, seed, budget and cheap steps are ways to answer it. All
-hypervolumes are against one reference point and told as a share of what all have found together.
+A question is what designs are drawn from and judged by. Sampler, seed, budget and cheap steps are ways to answer it.
+All hypervolumes are against one reference point and told as a share of what all have found together.
 """
 
 from __future__ import annotations

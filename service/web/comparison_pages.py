@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
@@ -21,6 +22,16 @@ from service.wording import counted
 
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 
+
+class By(StrEnum):
+    """What the hypervolume is drawn against."""
+
+    TRIALS = "trials"
+    TIME = "time"
+
+
+TITLES = {By.TRIALS: "By trials", By.TIME: "By time"}
+AXES = {By.TRIALS: "trials behind the uniform baseline", By.TIME: "seconds of evaluators, the baseline's too"}
 SPREAD_EVERY = 5
 """Points of a mean curve between which its spread is not drawn."""
 
@@ -55,14 +66,13 @@ def comparison_page(request: Request, session: Reading, search_id: SearchId) -> 
 
 
 @router.get("/searches/{search_id}/comparison.svg")
-def comparison_picture(session: Reading, search_id: SearchId) -> Response:
+def comparison_picture(session: Reading, search_id: SearchId, by: By = By.TRIALS) -> Response:
     """The page's curves as a file, to put into a document."""
     found = comparison_body(compare(session, get_search(session, search_id)))
     if not any(one.curve for one in found.items):
         raise NotFoundError("nothing has been found yet that could be drawn")
-    return Response(
-        picture(found), media_type="image/svg+xml", headers=HEADERS | {"Content-Security-Policy": PICTURE_POLICY}
-    )
+    drawing = picture(found, by)
+    return Response(drawing, media_type="image/svg+xml", headers=HEADERS | {"Content-Security-Policy": PICTURE_POLICY})
 
 
 def standing_row(one: StandingBody) -> StandingRow:
@@ -78,42 +88,32 @@ def standing_row(one: StandingBody) -> StandingRow:
     return StandingRow(one.search, one.name, one.state, one.sampler, cells, note)
 
 
-def picture(comparison: ComparisonBody) -> str:
-    """Hypervolume against trials and against evaluators' time, a curve for each sampler; there must be one."""
-    by_sampler: Mapping[str, list[StandingBody]] = defaultdict(list)
+def picture(comparison: ComparisonBody, by: By) -> str:
+    """Hypervolume against trials or evaluators' time, a curve for each sampler; there must be one."""
+    by_sampler: dict[str, list[StandingBody]] = defaultdict(list)
     for one in comparison.items:
         if one.curve:
             by_sampler[one.sampler].append(one)
-    name = "hypervolume, % of all that was found"
-    means = {title(sampler, ones): mean_steps([one.curve for one in ones]) for sampler, ones in by_sampler.items()}
-    by_trials = [Curve(told, [point for _, _, point in steps]) for told, steps in means.items()]
-    by_time = [
-        Curve(told, [Point(seconds, point.y, point.low, point.high) for _, seconds, point in steps])
-        for told, steps in means.items()
+    curves = [
+        Curve(title(name, ones), mean_points([one.curve for one in ones], by)) for name, ones in by_sampler.items()
     ]
-    return render_panels(
-        [
-            Panel("By trials", "trials behind the uniform baseline", name, by_trials),
-            Panel("By time", "seconds of evaluators, the baseline's too", name, by_time),
-        ],
-        columns=2,
-    )
+    return render_panels([Panel(TITLES[by], AXES[by], "hypervolume, % of all that was found", curves)])
 
 
 def title(sampler: str, ones: Sequence[StandingBody]) -> str:
     return sampler if len(ones) == 1 else f"{sampler}, {len(ones)} searches"
 
 
-def mean_steps(curves: Sequence[Sequence[StepBody]]) -> list[tuple[int, float, Point]]:
-    """Trials, mean seconds, and the mean share with its spread, where all curves have a step."""
+def mean_points(curves: Sequence[Sequence[StepBody]], by: By) -> list[Point]:
+    """The mean share with its spread, after each number of trials at which all curves have a step."""
     by_trials = [{step.trials: step for step in curve} for curve in curves]
     common = sorted(set.intersection(*(set(steps) for steps in by_trials)))
-    told = []
+    points = []
     for place, trials in enumerate(common):
         steps = [curve[trials] for curve in by_trials]
         shares = [100 * step.share for step in steps]
         mean = sum(shares) / len(shares)
         low, high = (min(shares), max(shares)) if place % SPREAD_EVERY == 0 else (mean, mean)
-        seconds = sum(step.evaluator_s for step in steps) / len(steps)
-        told.append((trials, seconds, Point(float(trials), mean, low, high)))
-    return told
+        at = trials if by is By.TRIALS else sum(step.evaluator_s for step in steps) / len(steps)
+        points.append(Point(float(at), mean, low, high))
+    return points

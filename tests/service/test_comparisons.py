@@ -127,10 +127,12 @@ def test_api_page_and_picture_tell_the_same(client: httpx.Client, engine: Engine
     assert table.index("by tpe") < table.index("by random")
     assert "at 2 trials" in page
     assert "100.0 %" in page
-    answer = client.get(f"/searches/{two[0]}/comparison.svg")
-    picture = ElementTree.fromstring(answer.text)
-    assert {"tpe", "random"} <= {one.text for one in picture.iter("{http://www.w3.org/2000/svg}text")}
-    assert answer.headers["content-type"].startswith("image/svg+xml")
+    for by, axis in (("trials", "trials behind the uniform baseline"), ("time", "seconds of evaluators")):
+        answer = client.get(f"/searches/{two[0]}/comparison.svg", params={"by": by})
+        picture = ElementTree.fromstring(answer.text)
+        texts = " ".join(one.text or "" for one in picture.iter("{http://www.w3.org/2000/svg}text"))
+        assert all(told in texts for told in ("tpe", "random", axis))
+        assert answer.headers["content-type"].startswith("image/svg+xml")
 
 
 def test_a_search_alone_says_how_to_add_others(client: httpx.Client, engine: Engine):

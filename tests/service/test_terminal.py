@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from rich.console import Console
 
 from search_spaces.spec import ObjectiveSpec
-from service.terminal import trial_table
+from service.terminal import comparison_table, trial_table
 
 OBJECTIVES = [
     ObjectiveSpec(metric="accuracy", direction="maximize"),
@@ -45,3 +46,14 @@ def test_what_nobody_has_has_no_column_and_a_single_row_keeps_its_figures() -> N
     assert "size" not in text
     assert "MACs of all" not in text
     assert "10.00" in text
+
+
+def test_a_comparison_has_a_line_for_each_search():
+    one = {"sampler": "tpe", "search": "0123456789", "inherited": 4, "seed": 1, "trials": 30, "evaluator_s": 65.0}
+    items = [one | {"share_at_common": 0.5, "share": 0.75, "on_joint_front": 3}]
+    console = Console(width=100)
+    with console.capture() as capture:
+        console.print(comparison_table({"common_trials": 12, "items": items}))
+    told = capture.get()
+    assert "at 12 trials" in told
+    assert re.search(r"tpe +01234567, began with 4 +1 +30 +1 min 5 s +50\.0 % +75\.0 % +3", told)
