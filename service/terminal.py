@@ -64,16 +64,19 @@ def search_table(searches: Iterable[Json]) -> Table:
 
 def comparison_table(comparison: Json) -> Table:
     """Searches of one question, those that have found most first."""
+    table = Table("sampler", box=None, header_style="bold", caption=_COMPARED, caption_justify="left")
+    table.add_column("search", no_wrap=True)
     common = f"at {counted(comparison['common_trials'], 'trial')}"
-    table = Table("sampler", "search", box=None, header_style="bold", caption=_COMPARED, caption_justify="left")
-    for heading in ("seed", "trials", "evaluators", common, "in the end", "on the front of all"):
+    is_anything_inherited = any(one["inherited"] for one in comparison["items"])
+    for heading in ("seed", "trials", *(["began with"] * is_anything_inherited), "evaluators", common, "end", "front"):
         table.add_column(heading, justify="right")
     for one in comparison["items"]:
         table.add_row(
             Text(one["sampler"]),
-            one["search"][:8] + (f", began with {one['inherited']}" if one["inherited"] else ""),
+            one["search"][:8],
             "" if one["seed"] is None else str(one["seed"]),
             str(one["trials"]),
+            *([str(one["inherited"] or "")] * is_anything_inherited),
             show_seconds(one["evaluator_s"]),
             f"{100 * one['share_at_common']:.1f} %",
             f"{100 * one['share']:.1f} %",
@@ -82,7 +85,10 @@ def comparison_table(comparison: Json) -> Table:
     return table
 
 
-_COMPARED = "Hypervolume as a share of what all of them have found together, against one reference point."
+_COMPARED = (
+    "Hypervolume as a share of what all have found together, after as many trials as each has had and in the end; "
+    "and members of the front of all."
+)
 
 
 def search_summary(search: Json) -> RenderableType:
