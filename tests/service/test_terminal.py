@@ -51,7 +51,7 @@ def test_what_nobody_has_has_no_column_and_a_single_row_keeps_its_figures() -> N
 def test_a_comparison_has_a_line_for_each_search():
     one = {"sampler": "tpe", "search": "0123456789", "inherited": 4, "seed": 1, "trials": 30, "evaluator_s": 65.0}
     items = [one | {"share_at_common": 0.5, "share": 0.75, "on_joint_front": 3}]
-    console = Console(width=100)
+    console = Console(width=120)
     with console.capture() as capture:
         console.print(comparison_table({"common_trials": 12, "items": items}))
     told = capture.get()
