@@ -56,4 +56,4 @@ def test_a_comparison_has_a_line_for_each_search():
         console.print(comparison_table({"common_trials": 12, "items": items}))
     told = capture.get()
     assert "at 12 trials" in told
-    assert re.search(r"tpe +01234567 +1 +30 +4 +1 min 5 s +50\.0 % +75\.0 % +3", told)
+    assert re.search(r"tpe +01234567 +1 +30 +4 +1 min 0?5 s +50\.0 % +75\.0 % +3", told)
