@@ -21,7 +21,7 @@ from sqlalchemy import Row, Select, select
 from sqlalchemy.orm import Session
 
 from search_spaces.check import check_spec
-from search_spaces.design import design_from_json
+from search_spaces.design import Design, designs_from_json
 from search_spaces.network import network_digest
 from search_spaces.objectives import TrialState
 from search_spaces.pareto import violations
@@ -154,7 +154,8 @@ def unheard_trials(session: Session, search_id: str, live: LiveSampler) -> tuple
     rows = session.execute(query).all()
     live.trials = _chained(live.trials, (row[: len(_MARKS)] for row in rows))
     last = rows[-1].finish_number if rows else None
-    return [_told(row, live.spec) for row in rows], last or live.told
+    designs = designs_from_json(row.design for row in rows)
+    return [_told(row, design, live.spec) for row, design in zip(rows, designs, strict=True)], last or live.told
 
 
 _MARKS = (Trial.finish_number, Trial.number, Trial.attempt, Trial.state)
@@ -174,10 +175,10 @@ def _chained(digest: str, rows: Iterable[Sequence[Any]]) -> str:
     return digest
 
 
-def _told(row: Row[Any], spec: SearchSpec) -> ToldTrial:
+def _told(row: Row[Any], design: Design, spec: SearchSpec) -> ToldTrial:
     return ToldTrial(
         number=row.number,
-        design=design_from_json(row.design),
+        design=design,
         state=TrialState(row.state),
         values=row.values,
         violations=violations(row.values, spec.limits),
