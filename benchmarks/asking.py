@@ -70,12 +70,13 @@ from service.db import make_engine, reading
 from service.searches.queries import get_search
 from workers.live_sampler import LiveSamplers, unheard_trials
 with reading(make_engine(sys.argv[1])) as session:
-    live = LiveSamplers().take(session, get_search(session, sys.argv[2]))
-    told, live.told = unheard_trials(session, sys.argv[2], live)
-live.sampler.tell(told)
-assert live.sampler.ask(1, len(told), [])
+    samplers = LiveSamplers()
+    live = samplers.take(session, get_search(session, sys.argv[2]))
+    unheard = unheard_trials(session, sys.argv[2], live)
+samplers.tell(sys.argv[2], live, unheard)
+assert live.sampler.ask(1, live.told, [])
 usage = resource.getrusage(resource.RUSAGE_SELF)
-print(json.dumps({"processor_s": time.process_time(), "mib": usage.ru_maxrss / 1024, "told": len(told)}))
+print(json.dumps({"processor_s": time.process_time(), "mib": usage.ru_maxrss / 1024, "told": live.told}))
 """
 FRONT = """
 import sys, time
@@ -140,7 +141,7 @@ def ask_row(engine: Engine, name: str, search_id: str) -> Row:
     """Asks for one design, each after one more trial was told."""
     with reading(engine) as session:
         live = make_live_sampler(session, get_search(session, search_id))
-        told, _ = unheard_trials(session, search_id, live)
+        told = unheard_trials(session, search_id, live).trials
     live.sampler.tell(told)
     times = []
     for number in range(PLANNED, PLANNED + ASKS + 1):
