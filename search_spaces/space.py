@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from operator import getitem
 
 from search_spaces.apply import Structure, structure_of
 from search_spaces.design import METHOD_KINDS, Design, Kind, Value
@@ -48,7 +49,7 @@ class Space:
     network: Network
     decisions: tuple[Decision, ...]
     uniform: tuple[Design, ...]
-    _indices: tuple[dict[Value, int], ...] = field(init=False, repr=False, compare=False)
+    _indices: tuple[dict[Value | None, int], ...] = field(init=False, repr=False, compare=False)
     _base: tuple[Value | None, ...] = field(init=False, repr=False, compare=False)
     _named_base: dict[str, Value | None] = field(init=False, repr=False, compare=False)
 
@@ -97,7 +98,7 @@ class Space:
         values = {**self._named_base, **dict(design.items_)}
         if len(values) == len(self.decisions):
             try:  # of thousands of designs nearly all are right: what is wrong with others is told below
-                return tuple(map(dict.__getitem__, self._indices, values.values()))
+                return tuple(map(getitem, self._indices, values.values()))
             except KeyError:
                 pass
         raise ValueError(self._fault_of(values))

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Row, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from search_spaces import pareto
@@ -98,7 +98,8 @@ def _go_on(session: Session, search: Search, before: FoundSoFar) -> FoundSoFar:
     # What others among them dominate is on no front with more: of thousands few become objects.
     front = [_judged(new[place], names) for place in pareto.front_rows(table, objectives)]
     baseline = [_judged(new[uniform[place]], names) for place in pareto.front_rows(table[uniform], objectives)]
-    points = [dict(zip(names, ends, strict=True)) for ends in (table.min(axis=0).tolist(), table.max(axis=0).tolist())]
+    ends = (table.min(axis=0).tolist(), table.max(axis=0).tolist())
+    points: list[Values] = [dict(zip(names, end, strict=True)) for end in ends]
     points += [point for point in (before.worst, before.best) if point]
     return FoundSoFar(
         front=_best([*before.front, *front], objectives),
@@ -109,7 +110,7 @@ def _go_on(session: Session, search: Search, before: FoundSoFar) -> FoundSoFar:
     )
 
 
-def _judged(row: Row[Any], names: Sequence[str]) -> Judged:
+def _judged(row: Sequence[Any], names: Sequence[str]) -> Judged:
     return Judged(row[1], row[2], row[3], dict(zip(names, row[4:], strict=True)))
 
 

@@ -131,7 +131,8 @@ class TestBitFusion:
     def test_six_bits_are_no_faster_than_eight_and_four_are(self) -> None:
         network = imagenet(Family.MOBILENET_V1)
         by_bits = {
-            bits: bit_fusion.LayerFigures(layers_of(in_bits(network, bits, bits)), bit_fusion.EDGE) for bits in (8, 6, 4)
+            bits: bit_fusion.LayerFigures(layers_of(in_bits(network, bits, bits)), bit_fusion.EDGE)
+            for bits in (8, 6, 4)
         }
         assert by_bits[6].compute_cycles.sum() == by_bits[8].compute_cycles.sum()
         assert by_bits[4].cycles.sum() < by_bits[6].cycles.sum()
