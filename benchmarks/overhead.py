@@ -170,7 +170,7 @@ def time_ask(engine: Engine, search_id: str) -> float:
     """Median seconds of one `ask` on this history."""
     with reading(engine) as session:
         live = make_live_sampler(session, session.get_one(Search, search_id))
-        told, live.told = unheard_trials(session, search_id, live)
+        told = unheard_trials(session, search_id, live).trials
     live.sampler.tell(told)
     times = []
     for number in range(len(told), len(told) + 20):

@@ -86,14 +86,15 @@ class BatchCosts:
         if metric in SYMBOLIC_METRICS:
             return _PARTS[Metric(metric)](columns).astype(np.float64)
         assert self._model is not None, "the metric is told"
-        return self._model.figures(_Apart(columns))[Metric(metric)]
+        return self._model.figures(_Apart(columns))[Metric(metric)]()
 
     def _chunk(self, rows: Integers, wanted: Sequence[str]) -> dict[str, Numbers]:
         columns = _Columns(self._graph, self._apply(rows))
         symbolic = {metric: _COUNTS[Metric(metric)](columns) for metric in wanted if metric in SYMBOLIC_METRICS}
         if self._model is None or len(symbolic) == len(wanted):
             return symbolic
-        return {**symbolic, **{str(metric): told for metric, told in self._model.figures(columns).items()}}
+        told = self._model.figures(columns)
+        return {metric: symbolic[metric] if metric in symbolic else told[Metric(metric)]() for metric in wanted}
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ how it is made, not only what it is: `importance/network: "l2"` is a method of t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -98,3 +98,31 @@ def design_from_json(data: Any) -> Design:
         if isinstance(value, bool) or not isinstance(value, int | str):
             raise ValueError(f"{name}: {value!r} is neither a whole number nor a string")
     return Design.of(data)
+
+
+def designs_from_json(many: Iterable[Any]) -> list[Design]:
+    """Thousands of designs, each read as `design_from_json` reads it. What they have in common is checked, and is, one.
+
+    Raises:
+        ValueError: one of them is no design.
+    """
+    pairs: dict[tuple[str, Value], tuple[str, Value]] = {}
+    return [_of_known(data, pairs) or _noted(design_from_json(data), pairs) for data in many]
+
+
+def _of_known(data: Any, pairs: Mapping[tuple[str, Value], tuple[str, Value]]) -> Design | None:
+    """None where there is something in it that was not checked yet."""
+    if not isinstance(data, dict) or not _PLAIN.issuperset(map(type, data.values())):  # True would be taken for 1
+        return None
+    try:
+        return Design(tuple(sorted([pairs[pair] for pair in data.items()])))
+    except KeyError:
+        return None
+
+
+def _noted(design: Design, pairs: dict[tuple[str, Value], tuple[str, Value]]) -> Design:
+    pairs.update((pair, pair) for pair in design.items_)
+    return design
+
+
+_PLAIN = frozenset((int, str))

@@ -51,7 +51,7 @@ def realised_key(base: Network, applied: Network, design: Design) -> str:
 
 def same_designs(space: Space, indices: tuple[int, ...]) -> set[tuple[int, ...]]:
     """The choice indices of all designs of the space that differ from this one in what makes no difference."""
-    if not any(decision.kind in METHOD_KINDS and len(decision.choices) > 1 for decision in space.decisions):
+    if not space.chooses_methods:
         return {indices}
     design = space.design_at(indices)
     applied = apply(space.network, design)

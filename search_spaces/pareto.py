@@ -60,6 +60,13 @@ def front_indices(values: Sequence[Values], objectives: Sequence[ObjectiveSpec])
     return [index for index, kept in zip(indices, keep, strict=True) if kept]
 
 
+def front_rows(table: Points, objectives: Sequence[ObjectiveSpec]) -> list[int]:
+    """As `front_indices`, of (points, objectives) whose values are all finite: of tens of thousands in milliseconds."""
+    if not len(table):
+        return []
+    return [int(row) for row in np.flatnonzero(moocore.is_nondominated(table * _signs(objectives), keep_weakly=True))]
+
+
 def reference_point(values: Sequence[Values], objectives: Sequence[ObjectiveSpec]) -> dict[str, float]:
     """The worst value of each objective, moved a tenth of the range beyond.
 

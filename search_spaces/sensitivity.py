@@ -11,6 +11,7 @@ b bits adds noise of amplitude 2^-b. It must not know samplers.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import getitem
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,13 +37,14 @@ class Sensitivity:
 
     def __init__(self, decisions: Sequence[Decision], shapes: Sequence[Numbers] | None = None) -> None:
         self._shapes = [prior_shape(decision) for decision in decisions] if shapes is None else list(shapes)
+        self._plain = [shape.tolist() for shape in self._shapes]  # single numbers come faster out of lists
         size = len(decisions) + 1
         self._products = np.zeros((size, size))
         self._targets = np.zeros(size)
 
     def add(self, indices: Sequence[int], quality: float) -> None:
-        row = np.array([1.0, *(shape[index] for shape, index in zip(self._shapes, indices, strict=True))])
-        self._products += np.outer(row, row)
+        row = np.array([1.0, *map(getitem, self._plain, indices)])
+        self._products += row[:, None] * row
         self._targets += quality * row
 
     def add_all(self, rows: NDArray[np.int64], qualities: Numbers) -> None:

@@ -6,8 +6,10 @@ It must not know where the choices come from (`build_space`), nor how designs ar
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from operator import getitem
 
 from search_spaces.apply import Structure, structure_of
 from search_spaces.design import METHOD_KINDS, Design, Kind, Value
@@ -47,17 +49,25 @@ class Space:
     network: Network
     decisions: tuple[Decision, ...]
     uniform: tuple[Design, ...]
-    _indices: tuple[dict[Value, int], ...] = field(init=False, repr=False, compare=False)
+    _indices: tuple[dict[Value | None, int], ...] = field(init=False, repr=False, compare=False)
     _base: tuple[Value | None, ...] = field(init=False, repr=False, compare=False)
+    _named_base: dict[str, Value | None] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         tables = tuple({value: index for index, value in enumerate(d.choices)} for d in self.decisions)
         object.__setattr__(self, "_indices", tables)
-        object.__setattr__(self, "_base", tuple(base_value(self.network, decision) for decision in self.decisions))
+        base = {decision.name: base_value(self.network, decision) for decision in self.decisions}
+        object.__setattr__(self, "_named_base", base)
+        object.__setattr__(self, "_base", tuple(base.values()))
 
     def size(self) -> int:
         """Number of designs."""
         return math.prod(len(decision.choices) for decision in self.decisions)
+
+    @cached_property
+    def chooses_methods(self) -> bool:
+        """Whether designs differ in more than what their graphs show."""
+        return any(decision.kind in METHOD_KINDS and len(decision.choices) > 1 for decision in self.decisions)
 
     def contains(self, design: Design) -> bool:
         """Whether the design is a point of this space."""
@@ -85,16 +95,20 @@ class Space:
         Raises:
             ValueError: the design is not a point of this space; the message names the decision.
         """
-        values = design.to_json()
-        indices = []
-        for decision, table, base in zip(self.decisions, self._indices, self._base, strict=True):
-            value = values.pop(decision.name, base)
-            if value is None or value not in table:
-                raise ValueError(f"{decision.name}: {value!r} is none of {', '.join(map(str, decision.choices))}")
-            indices.append(table[value])
-        if values:
-            raise ValueError(f"{next(iter(values))} is no decision of this space")
-        return tuple(indices)
+        values = {**self._named_base, **dict(design.items_)}
+        if len(values) == len(self.decisions):
+            try:  # of thousands of designs nearly all are right: what is wrong with others is told below
+                return tuple(map(getitem, self._indices, values.values()))
+            except KeyError:
+                pass
+        raise ValueError(self._fault_of(values))
+
+    def _fault_of(self, values: Mapping[str, Value | None]) -> str:
+        for decision, table in zip(self.decisions, self._indices, strict=True):
+            value = values[decision.name]
+            if value not in table:
+                return f"{decision.name}: {value!r} is none of {', '.join(map(str, decision.choices))}"
+        return f"{next(name for name in values if name not in self._named_base)} is no decision of this space"
 
 
 def base_value(network: Network, decision: Decision) -> Value | None:

@@ -21,7 +21,7 @@ from sqlalchemy import Row, Select, select
 from sqlalchemy.orm import Session
 
 from search_spaces.check import check_spec
-from search_spaces.design import design_from_json
+from search_spaces.design import Design, designs_from_json
 from search_spaces.network import network_digest
 from search_spaces.objectives import TrialState
 from search_spaces.pareto import violations
@@ -38,6 +38,8 @@ _log = logging.getLogger(__name__)
 KEPT = 8
 SAVED_EVERY_TRIALS, SAVED_EVERY_S = 25, 30.0
 """A snapshot is written once so many trials were told since the last one, or any, so long ago."""
+PIECE = 100
+"""Trials of a long history that are told before a snapshot may be written: an agent takes half a minute for so many."""
 _TOLD_STATES = (TrialState.SUCCEEDED, TrialState.INFEASIBLE, TrialState.STOPPED, TrialState.FAILED)
 
 
@@ -62,6 +64,19 @@ class LiveSampler:
     saved_at: float = field(default_factory=time.monotonic)
 
 
+@dataclass(frozen=True)
+class Unheard:
+    """What a sampler was not told yet.
+
+    Attributes:
+        trials: in the order in which they finished.
+        marks: of each what tells its outcome from another one, see `_MARKS`.
+    """
+
+    trials: Sequence[ToldTrial]
+    marks: Sequence[Sequence[Any]]
+
+
 class LiveSamplers:
     """The samplers of the searches planned last, by search. A planner takes one out and puts it back when done.
 
@@ -82,6 +97,16 @@ class LiveSamplers:
         snapshot = None if self._folder is None else read_snapshot(self._path(search.id))
         restored = None if snapshot is None else _restored(session, search, snapshot)
         return restored if restored is not None else make_live_sampler(session, search)
+
+    def tell(self, search_id: str, live: LiveSampler, unheard: Unheard) -> None:
+        """Tell a taken sampler in pieces, so that whoever has to tell a long history again loses little by a kill."""
+        for start in range(0, len(unheard.trials), PIECE):
+            piece = slice(start, start + PIECE)
+            if start and self._folder is not None:
+                self._save(search_id, live)
+            live.sampler.tell(unheard.trials[piece])
+            live.trials = _chained(live.trials, unheard.marks[piece])
+            live.told = unheard.marks[piece][-1][0]
 
     def put_back(self, search_id: str, live: LiveSampler) -> None:
         if self._folder is not None:
@@ -145,16 +170,13 @@ def make_live_sampler(session: Session, search: Search) -> LiveSampler:
     return LiveSampler(checked.spec, checked.space, sampler, search.extended_at)
 
 
-def unheard_trials(session: Session, search_id: str, live: LiveSampler) -> tuple[list[ToldTrial], int]:
-    """The trials that finished since the sampler was told last, and the finish number of the last of them.
-
-    What they were is noted in `live`.
-    """
+def unheard_trials(session: Session, search_id: str, live: LiveSampler) -> Unheard:
+    """The trials that finished since the sampler was told last."""
     query = _finished(search_id, live.told).with_only_columns(*_MARKS, *_TOLD).order_by(Trial.finish_number)
     rows = session.execute(query).all()
-    live.trials = _chained(live.trials, (row[: len(_MARKS)] for row in rows))
-    last = rows[-1].finish_number if rows else None
-    return [_told(row, live.spec) for row in rows], last or live.told
+    designs = designs_from_json(row.design for row in rows)
+    told = [_told(row, design, live.spec) for row, design in zip(rows, designs, strict=True)]
+    return Unheard(told, [row[: len(_MARKS)] for row in rows])
 
 
 _MARKS = (Trial.finish_number, Trial.number, Trial.attempt, Trial.state)
@@ -174,10 +196,10 @@ def _chained(digest: str, rows: Iterable[Sequence[Any]]) -> str:
     return digest
 
 
-def _told(row: Row[Any], spec: SearchSpec) -> ToldTrial:
+def _told(row: Row[Any], design: Design, spec: SearchSpec) -> ToldTrial:
     return ToldTrial(
         number=row.number,
-        design=design_from_json(row.design),
+        design=design,
         state=TrialState(row.state),
         values=row.values,
         violations=violations(row.values, spec.limits),

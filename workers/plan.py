@@ -187,11 +187,11 @@ def _add_proposals(workplace: Workplace, samplers: LiveSamplers, search_id: str,
         except SpecError as error:
             problem: ProblemError = InvalidSpecError("the device no longer suits the spec", faults=error.faults)
             return _fail(workplace, search_id, problem)
-        told, live.told = unheard_trials(session, search_id, live)
+        unheard = unheard_trials(session, search_id, live)
         open_designs = _open_designs(session, search_id)
         first_number = _next_number(session, search_id)
     try:
-        live.sampler.tell(told)
+        samplers.tell(search_id, live, unheard)
         proposals = live.sampler.ask(wanted, first_number, open_designs)
     except Exception as error:
         _log.exception("the sampler of search %s failed", search_id)

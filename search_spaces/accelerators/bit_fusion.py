@@ -10,6 +10,7 @@ what is between layers are left out.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -53,44 +54,61 @@ _BUFFER_BIT_J, _BUFFER_BITS = 10e-12 / 64, 8 * _KIB
 
 @dataclass(frozen=True)
 class LayerFigures:
-    """What each layer takes; all (..., layers).
+    """What each layer takes for one image; all (..., layers). What is not asked for is not computed."""
 
-    Attributes:
-        compute_cycles: of the array.
-        memory_cycles: of the port; the layer takes the longer of the two, as they overlap.
-        memory_bits: moved through the port.
-        energy_j: of array, buffers and memory.
-        utilisation: of the array's multipliers while it computes, in [0, 1].
-    """
-
-    compute_cycles: Column
-    memory_cycles: Column
-    memory_bits: Column
-    energy_j: Column
-    utilisation: Column
+    layers: Layers
+    array: BitFusion
 
     @property
     def cycles(self) -> Column:
+        """The longer of the two, as they overlap."""
         return np.maximum(self.compute_cycles, self.memory_cycles)
+
+    @cached_property
+    def compute_cycles(self) -> Column:
+        """Of the array."""
+        return self.layers.groups * self.layers.pixels * self._passes
+
+    @property
+    def memory_cycles(self) -> Column:
+        """Of the port."""
+        return self.memory_bits / self.array.port_bits
+
+    @cached_property
+    def memory_bits(self) -> Column:
+        """Moved through the port."""
+        return _memory_bits(self.layers, self.array)
+
+    @property
+    def energy_j(self) -> Column:
+        """Of array, buffers and memory."""
+        array = self.array
+        energy = self.compute_cycles * array.rows * array.columns * array.unit_cycle_j
+        energy = energy + self.memory_bits * array.memory_bit_j
+        return energy + _buffer_j(self.layers, array, self._passes)
+
+    @property
+    def utilisation(self) -> Column:
+        """Of the array's multipliers while it computes, in [0, 1]."""
+        return self.layers.macs / (self.compute_cycles * self.array.rows * self.array.columns * self._factor)
+
+    @cached_property
+    def _factor(self) -> Column:
+        return speed_factor(self.layers.weight_bits, self.layers.activation_bits)
+
+    @cached_property
+    def _passes(self) -> Column:
+        layers, array = self.layers, self.array
+        per_group = layers.inputs / layers.groups * layers.taps
+        deep = np.ceil(per_group / (array.rows * self._factor))
+        passes: Column = deep * np.ceil(layers.outputs / layers.groups / array.columns)
+        return passes
 
 
 def speed_factor(weight_bits: Column, activation_bits: Column) -> Column:
     """Products of a unit in a cycle: 1 at 8 x 8 bits, 4 at 4 x 4 and 2 x 8, 16 at 2 x 2; 6 bits are as fast as 8."""
     weights, activations = (np.floor(WIDEST / np.maximum(bits, NARROWEST)) for bits in (weight_bits, activation_bits))
     return np.maximum(weights, 1) * np.maximum(activations, 1)
-
-
-def figures(layers: Layers, array: BitFusion) -> LayerFigures:
-    """Cycles and energy of each layer for one image."""
-    factor = speed_factor(layers.weight_bits, layers.activation_bits)
-    per_group = layers.inputs / layers.groups * layers.taps
-    passes = np.ceil(per_group / (array.rows * factor)) * np.ceil(layers.outputs / layers.groups / array.columns)
-    compute = layers.groups * layers.pixels * passes
-    moved = _memory_bits(layers, array)
-    energy = compute * array.rows * array.columns * array.unit_cycle_j + moved * array.memory_bit_j
-    energy += _buffer_j(layers, array, passes)
-    utilisation = layers.macs / (compute * array.rows * array.columns * factor)
-    return LayerFigures(compute, moved / array.port_bits, moved, energy, utilisation)
 
 
 def _memory_bits(layers: Layers, array: BitFusion) -> Column:

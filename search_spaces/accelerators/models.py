@@ -31,6 +31,8 @@ MIXED_PRECISIONS = tuple(str(Precision(weights, inputs)) for weights in LOW_BITS
 WEIGHTS = TensorFormat(dtype="int", symmetric=True, granularity="channel")
 ACTIVATIONS = TensorFormat(dtype="int", symmetric=False, granularity="tensor")
 Figures = dict[Metric, float]
+Told = Callable[[], Column]
+"""Computes one metric, (...) of what the columns are (..., layers or operators)."""
 
 
 class Columns(Protocol):
@@ -50,10 +52,13 @@ class Columns(Protocol):
 
 @dataclass(frozen=True)
 class Model:
-    """A simulated device: `figures` gives exactly the metrics of `capabilities`, for one inference of each network."""
+    """A simulated device: `figures` tells exactly the metrics of `capabilities`, for one inference of each network.
+
+    A metric costs what it takes to compute only where it is asked for: agents ask for one, thousands of times.
+    """
 
     capabilities: DeviceCapabilities
-    figures: Callable[[Columns], dict[Metric, Column]]
+    figures: Callable[[Columns], Mapping[Metric, Told]]
 
     @cached_property
     def executed(self) -> frozenset[str]:
@@ -83,7 +88,7 @@ def simulate(name: str, network: Network, coded: Mapping[str, float] = NOT_CODED
                 f"layer {layer.name!r} is in {layer.precision}, which {name} does not execute: "
                 f"choose from {_brief(model.capabilities.precisions)}"
             )
-    return {metric: float(value) for metric, value in model.figures(_OneNetwork(network, coded)).items()}
+    return {metric: float(told()) for metric, told in model.figures(_OneNetwork(network, coded)).items()}
 
 
 @dataclass(frozen=True)
@@ -109,12 +114,12 @@ def _brief(precisions: tuple[str, ...]) -> str:
 
 
 def _bit_fusion(size: str, array: bit_fusion.BitFusion) -> Model:
-    def figures(columns: Columns) -> dict[Metric, Column]:
-        found = bit_fusion.figures(columns.layers, array)
+    def figures(columns: Columns) -> Mapping[Metric, Told]:
+        found = bit_fusion.LayerFigures(columns.layers, array)
         return {
-            Metric.LATENCY_S: found.cycles.sum(axis=-1) / array.clock_hz,
-            Metric.ENERGY_J: found.energy_j.sum(axis=-1),
-            Metric.MEMORY_BYTES: columns.memory_bytes,
+            Metric.LATENCY_S: lambda: found.cycles.sum(axis=-1) / array.clock_hz,
+            Metric.ENERGY_J: lambda: found.energy_j.sum(axis=-1),
+            Metric.MEMORY_BYTES: lambda: columns.memory_bytes,
         }
 
     capabilities = _mixed(
@@ -129,8 +134,8 @@ def _bit_fusion(size: str, array: bit_fusion.BitFusion) -> Model:
 
 
 def _bit_serial(size: str, array: bit_serial.BitSerial) -> Model:
-    def figures(columns: Columns) -> dict[Metric, Column]:
-        return {Metric.LATENCY_S: bit_serial.latency_s(columns.layers, array)}
+    def figures(columns: Columns) -> Mapping[Metric, Told]:
+        return {Metric.LATENCY_S: lambda: bit_serial.latency_s(columns.layers, array)}
 
     images = "an image" if array.batch == 1 else f"a batch of {array.batch} images, which is one inference here"
     capabilities = _mixed(
@@ -149,9 +154,13 @@ def _bit_serial(size: str, array: bit_serial.BitSerial) -> Model:
 
 
 def _roofline(chip: str, peaks: roofline.Roofline) -> Model:
-    def figures(columns: Columns) -> dict[Metric, Column]:
+    def figures(columns: Columns) -> Mapping[Metric, Told]:
         latency_s, energy_j = roofline.cost(columns.operators, peaks)
-        return {Metric.LATENCY_S: latency_s, Metric.ENERGY_J: energy_j, Metric.MEMORY_BYTES: columns.memory_bytes}
+        return {
+            Metric.LATENCY_S: lambda: latency_s,
+            Metric.ENERGY_J: lambda: energy_j,
+            Metric.MEMORY_BYTES: lambda: columns.memory_bytes,
+        }
 
     has_integers = peaks.integer_macs_per_s is not None
     capabilities = DeviceCapabilities(

@@ -65,10 +65,8 @@ def non_dominated(points: Numbers) -> NDArray[np.bool_]:
     order = np.lexsort(points.T[::-1])
     kept = np.zeros(len(points), dtype=np.bool_)
     if points.shape[1] == 2:
-        least = np.inf
-        for place in order:
-            if points[place, 1] < least:
-                kept[place], least = True, points[place, 1]
+        second = points[order, 1]
+        kept[order] = second < np.concatenate([[np.inf], np.minimum.accumulate(second)[:-1]])
         return kept
     members: list[int] = []
     for place in order:

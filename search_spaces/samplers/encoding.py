@@ -23,8 +23,11 @@ class Encoding:
     """Tables of one space."""
 
     def __init__(self, decisions: Sequence[Decision]) -> None:
-        self._coordinates = [_coordinates(decision) for decision in decisions]
-        self._shapes = [prior_shape(decision) for decision in decisions]
+        coordinates = [_coordinates(decision) for decision in decisions]
+        self._width = len(decisions)
+        self._decisions = np.repeat(np.arange(self._width), [one.shape[1] for one in coordinates])
+        self._coordinates = _padded([column for one in coordinates for column in one.T])
+        self._shapes = _padded([prior_shape(decision) for decision in decisions])
 
     def __call__(self, rows: Sequence[Indices] | NDArray[np.int64], sizes: Numbers) -> Inputs:
         """Designs as inputs of a process.
@@ -33,14 +36,23 @@ class Encoding:
             rows: choice indices, (designs, decisions).
             sizes: how much each decision matters, (decisions,), as `Sensitivity.sizes` tells it; only ratios count.
         """
-        indices = np.asarray(rows, dtype=np.int64).reshape(len(rows), len(self._shapes))
-        if not self._shapes:
+        indices = np.asarray(rows, dtype=np.int64).reshape(len(rows), self._width)
+        if not self._width:
             return Inputs(np.zeros((len(rows), 0)), np.zeros((len(rows), 0)))
         weights = np.clip(np.sqrt(sizes / max(float(sizes.mean()), 1e-12)), 0.2, 2.0)
-        places = [table[indices[:, column]] for column, table in enumerate(self._coordinates)]
-        shapes = [shape[indices[:, column], None] for column, shape in enumerate(self._shapes)]
-        scaled = [weight * place for weight, place in zip(weights, places, strict=True)]
-        return Inputs(np.concatenate([*places, *shapes], axis=1), np.concatenate(scaled, axis=1))
+        places = self._coordinates[np.arange(len(self._decisions)), indices[:, self._decisions]]
+        shapes = self._shapes[np.arange(self._width), indices]
+        # Rows lie together, however numpy has looked them up: sums over them depend on that in their last digits.
+        features = np.ascontiguousarray(np.concatenate([places, shapes], axis=1))
+        return Inputs(features, np.ascontiguousarray(weights[self._decisions] * places))
+
+
+def _padded(columns: Sequence[Numbers]) -> Numbers:
+    """Tables of numbers by choice, (tables, most choices), with what is never read where there are fewer."""
+    table = np.full((len(columns), max(map(len, columns), default=0)), np.nan)
+    for row, column in zip(table, columns, strict=True):
+        row[: len(column)] = column
+    return table
 
 
 def _coordinates(decision: Decision) -> Numbers:

@@ -51,7 +51,7 @@ class EvolutionSampler(IndexedSampler):
             return self._unused(random_indices(self._levels, generator), taken, generator)
         found = self._best(generator, taken, running) if self._history.can_rank else None
         if found is None:
-            child = tuple(map(int, self._children(generator, 1)[0]))
+            child = tuple(map(int, self._children(generator, self._parents(), 1)[0]))
             return self._unused(child, taken, generator)
         return found
 
@@ -77,16 +77,17 @@ class EvolutionSampler(IndexedSampler):
                 self._everything = self._kept(np.array(list(product(*map(range, self._levels))), dtype=np.int64))
             return self._everything
         strangers = generator.integers(self._levels, size=(STRANGERS, len(self._levels)))
-        front = np.array(self._parents()[:CLIMBERS], dtype=np.int64)
-        bred = np.concatenate([self._children(generator, CHILDREN), self._beside(front), strangers])
+        parents = self._parents()
+        bred = np.concatenate(
+            [self._children(generator, parents, CHILDREN), self._beside(parents[:CLIMBERS]), strangers]
+        )
         return self._kept(bred)
 
     def _kept(self, rows: Rows) -> Rows:
         return rows[self._foreseen.keep(rows)]
 
-    def _children(self, generator: np.random.Generator, count: int) -> Rows:
+    def _children(self, generator: np.random.Generator, parents: Rows, count: int) -> Rows:
         """Half of them by mutation of one parent, half by crossover of two and a lighter mutation."""
-        parents = np.array(self._parents(), dtype=np.int64)
         mothers, fathers = (parents[generator.integers(len(parents), size=count)] for _ in range(2))
         is_crossed = generator.random(count) >= BY_MUTATION
         from_father = (generator.random(mothers.shape) < 0.5) & is_crossed[:, None]
@@ -97,24 +98,23 @@ class EvolutionSampler(IndexedSampler):
         moved = np.clip(children + steps, 0, np.array(self._levels) - 1)
         return np.where(is_mutated, moved, children)
 
-    def _parents(self) -> list[Indices]:
+    def _parents(self) -> Rows:
         """Members of the front, then of what is the front without them, up to PARENTS."""
         assert self._history is not None, "it predicts"
-        rows, points = self._history.rows, np.array(self._history.points)
+        rows, points = self._history.rows, self._history.points
         left = np.arange(len(rows))
         parents: list[Indices] = []
         while len(left) and len(parents) < PARENTS:
             kept = non_dominated(points[left])
             parents += [rows[place] for place in left[kept]]
             left = left[~kept]
-        return parents
+        return np.array(parents, dtype=np.int64)
 
     def _beside(self, rows: Rows) -> Rows:
         """All designs that differ from one of these in one decision, by one step."""
-        moved = []
-        for column, level in enumerate(self._levels):
-            for step in (-1, 1):
-                beside = rows.copy()
-                beside[:, column] += step
-                moved.append(beside[(beside[:, column] >= 0) & (beside[:, column] < level)])
-        return np.concatenate(moved) if moved else rows[:0]
+        columns = np.repeat(np.arange(len(self._levels)), 2)  # a step down and a step up of each
+        steps = np.tile([-1, 1], len(self._levels))[:, None]
+        beside = np.repeat(rows[None], len(columns), axis=0)
+        beside[np.arange(len(columns)), :, columns] += steps
+        choices = beside[np.arange(len(columns)), :, columns]
+        return beside[(choices >= 0) & (choices < np.array(self._levels, dtype=np.int64)[columns, None])]

@@ -17,6 +17,8 @@ from search_spaces.spec import SearchSpec
 
 PREDICTED = "predicted"
 """In the memo of a proposal: what was predicted of it, by metric, in the metric's own unit."""
+_ROOM = 256
+"""Trials that there is room for at first; it is doubled."""
 
 
 class History:
@@ -24,7 +26,6 @@ class History:
 
     Attributes:
         rows: designs of the trials that have all objectives.
-        points: their objectives, all to be minimised.
     """
 
     def __init__(self, spec: SearchSpec, space: Space, foreseen: ForeseenLimits) -> None:
@@ -32,7 +33,7 @@ class History:
         self._predictor = Predictor(spec, space, foreseen)
         self._signs = np.array([-1.0 if one.direction is Direction.MAXIMIZE else 1.0 for one in spec.objectives])
         self.rows: list[Indices] = []
-        self.points: list[Numbers] = []
+        self._points = np.empty((_ROOM, len(spec.objectives)))
 
     def judge(self, trial: ToldTrial) -> None:
         """Compare what was predicted of a trial with what it found, where it was evaluated in full."""
@@ -48,8 +49,15 @@ class History:
         self._predictor.add(indices, trial.values, sizes)
         values = [trial.values.get(one.metric, np.nan) for one in self._spec.objectives]
         if trial.state is TrialState.SUCCEEDED and np.isfinite(values).all():
+            if len(self.rows) == len(self._points):
+                self._points = np.concatenate([self._points, np.empty_like(self._points)])
+            self._points[len(self.rows)] = self._signs * values
             self.rows.append(indices)
-            self.points.append(self._signs * np.array(values, dtype=np.float64))
+
+    @property
+    def points(self) -> Numbers:
+        """Objectives of the `rows`, all to be minimised, (trials, objectives)."""
+        return self._points[: len(self.rows)]
 
     @property
     def can_rank(self) -> bool:
@@ -58,7 +66,7 @@ class History:
 
     def worth(self, running: Sequence[Indices], generator: np.random.Generator) -> Worth:
         """Tells what designs are worth now; see `can_rank`."""
-        return Worth(self._spec, self._foreseen, self._predictor, np.array(self.points), running, generator)
+        return Worth(self._spec, self._foreseen, self._predictor, self.points, running, generator)
 
     def predicted(self, indices: Indices) -> dict[str, float]:
         """What is thought of a design, by metric; nothing while too little is known."""

@@ -53,6 +53,7 @@ class OptunaSampler(IndexedSampler):
         self._distributions: dict[str, BaseDistribution] = {
             decision.name: _distribution_of(decision) for decision in space.decisions if len(decision.choices) > 1
         }
+        self._free = [column for column, one in enumerate(space.decisions) if one.name in self._distributions]
         self._methods = [decision.name for decision in space.decisions if decision.kind in METHOD_KINDS]
         self._learnt = 0
 
@@ -80,7 +81,6 @@ class OptunaSampler(IndexedSampler):
 
     def _freeze(self, number: int, indices: Indices, values: list[float] | None, missed: float) -> FrozenTrial:
         """An Optuna trial: finished if it has `values`, otherwise running."""
-        names = (decision.name for decision in self._space.decisions)
         trial = FrozenTrial(
             number=number,
             trial_id=number,
@@ -89,7 +89,7 @@ class OptunaSampler(IndexedSampler):
             values=values,
             datetime_start=_NO_TIME,
             datetime_complete=None if values is None else _NO_TIME,
-            params={name: index for name, index in zip(names, indices, strict=True) if name in self._distributions},
+            params=dict(zip(self._distributions, map(indices.__getitem__, self._free), strict=True)),
             distributions=self._distributions,
             user_attrs={},
             system_attrs={},

@@ -11,7 +11,9 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+import numpy as np
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -88,19 +90,28 @@ def _go_on(session: Session, search: Search, before: FoundSoFar) -> FoundSoFar:
         .where(Trial.search_id == search.id, Trial.finish_number > before.seen, Trial.state == TrialState.SUCCEEDED)
         .order_by(Trial.finish_number)
     ).all()
-    new = [
-        Judged(row[1], row[2], row[3], dict(zip(names, row[4:], strict=True))) for row in rows if None not in row[4:]
-    ]
+    new = [row for row in rows if None not in row[4:]]
     if not new:
         return before
-    points = [one.values for one in new] + [point for point in (before.worst, before.best) if point]
+    table = np.array([row[4:] for row in new], dtype=np.float64)
+    uniform = [place for place, row in enumerate(new) if row[3]]
+    # What others among them dominate is on no front with more: of thousands few become objects.
+    front = [_judged(new[place], names) for place in pareto.front_rows(table, objectives)]
+    baseline = [_judged(new[uniform[place]], names) for place in pareto.front_rows(table[uniform], objectives)]
+    ends = (table.min(axis=0).tolist(), table.max(axis=0).tolist())
+    points: list[Values] = [dict(zip(names, end, strict=True)) for end in ends]
+    points += [point for point in (before.worst, before.best) if point]
     return FoundSoFar(
-        front=_best([*before.front, *new], objectives),
-        baseline=_best([*before.baseline, *(one for one in new if one.baseline)], objectives),
+        front=_best([*before.front, *front], objectives),
+        baseline=_best([*before.baseline, *baseline], objectives),
         worst=_extreme(points, objectives, is_best=False),
         best=_extreme(points, objectives, is_best=True),
         seen=rows[-1].finish_number or before.seen,
     )
+
+
+def _judged(row: Sequence[Any], names: Sequence[str]) -> Judged:
+    return Judged(row[1], row[2], row[3], dict(zip(names, row[4:], strict=True)))
 
 
 def _best(judged: Sequence[Judged], objectives: Sequence[ObjectiveSpec]) -> list[Judged]:

@@ -119,19 +119,20 @@ class TestBitFusion:
 
     def test_a_full_array_multiplies_in_every_unit(self) -> None:
         layers = layers_of(one_layer(inputs=64, outputs=64, side=8))
-        found = bit_fusion.figures(layers, bit_fusion.EDGE)
+        found = bit_fusion.LayerFigures(layers, bit_fusion.EDGE)
         assert found.compute_cycles.tolist() == [64 * (64 / 16) * (64 / 32)]
         assert found.utilisation.tolist() == [1.0]
 
     def test_a_depthwise_layer_leaves_most_of_it_idle(self) -> None:
         layers = layers_of(one_layer(inputs=64, outputs=64, side=8, kernel=3, groups=64))
-        (used,) = bit_fusion.figures(layers, bit_fusion.EDGE).utilisation
+        (used,) = bit_fusion.LayerFigures(layers, bit_fusion.EDGE).utilisation
         assert used == pytest.approx(9 / (16 * 32))
 
     def test_six_bits_are_no_faster_than_eight_and_four_are(self) -> None:
         network = imagenet(Family.MOBILENET_V1)
         by_bits = {
-            bits: bit_fusion.figures(layers_of(in_bits(network, bits, bits)), bit_fusion.EDGE) for bits in (8, 6, 4)
+            bits: bit_fusion.LayerFigures(layers_of(in_bits(network, bits, bits)), bit_fusion.EDGE)
+            for bits in (8, 6, 4)
         }
         assert by_bits[6].compute_cycles.sum() == by_bits[8].compute_cycles.sum()
         assert by_bits[4].cycles.sum() < by_bits[6].cycles.sum()
@@ -139,7 +140,7 @@ class TestBitFusion:
 
     def test_more_work_takes_longer_and_costs_more(self) -> None:
         found = [
-            bit_fusion.figures(layers_of(one_layer(channels, channels, 16)), bit_fusion.EDGE)
+            bit_fusion.LayerFigures(layers_of(one_layer(channels, channels, 16)), bit_fusion.EDGE)
             for channels in (16, 32, 64, 128, 256, 512)
         ]
         assert (np.diff([one.cycles.sum() for one in found]) > 0).all()
@@ -147,7 +148,7 @@ class TestBitFusion:
 
     def test_what_fits_no_buffer_waits_for_the_memory(self) -> None:
         layers = layers_of(one_layer(inputs=4096, outputs=4096, side=1))
-        found = bit_fusion.figures(layers, bit_fusion.EDGE)
+        found = bit_fusion.LayerFigures(layers, bit_fusion.EDGE)
         assert found.memory_cycles[0] > found.compute_cycles[0]
         assert found.cycles[0] == found.memory_cycles[0]
 

@@ -73,11 +73,11 @@ def test_maps_are_named_alike_with_and_without_batch_norms(family):
 def test_what_is_saved_is_the_energy_of_the_bits_that_are_not_moved():
     network = catalog(Family.MOBILENET_V1, W8A8)
     maps = travelling_maps(network)
-    whole = bit_fusion.figures(layers_of(network), bit_fusion.EDGE)
-    same = bit_fusion.figures(layers_of(network, {one.tensor: 8.0 for one in maps}), bit_fusion.EDGE)
+    whole = bit_fusion.LayerFigures(layers_of(network), bit_fusion.EDGE)
+    same = bit_fusion.LayerFigures(layers_of(network, {one.tensor: 8.0 for one in maps}), bit_fusion.EDGE)
     np.testing.assert_array_equal(same.energy_j, whole.energy_j)
     half = layers_of(network, {one.tensor: 4.0 for one in maps})
-    coded = bit_fusion.figures(half, bit_fusion.EDGE)
+    coded = bit_fusion.LayerFigures(half, bit_fusion.EDGE)
     saved = whole.memory_bits - coded.memory_bits
     np.testing.assert_allclose(whole.energy_j - coded.energy_j, saved * bit_fusion.EDGE.memory_bit_j, rtol=1e-9)
     assert (coded.compute_cycles == whole.compute_cycles).all()

@@ -7,7 +7,14 @@ from hypothesis import HealthCheck, given, settings
 
 from search_spaces.apply import structure_of
 from search_spaces.catalog import build_network
-from search_spaces.design import Design, Kind, decision_name, design_from_json, split_decision_name
+from search_spaces.design import (
+    Design,
+    Kind,
+    decision_name,
+    design_from_json,
+    designs_from_json,
+    split_decision_name,
+)
 from search_spaces.network import (
     InputContract,
     Interpolation,
@@ -151,6 +158,14 @@ def test_decision_names_survive_splitting(kind):
 def test_what_is_no_design_is_refused(data):
     with pytest.raises(ValueError, match=r"decision|design|number"):
         design_from_json(data)
+    whole = {"channels/a": 1, "precision/b": "fp32"}
+    with pytest.raises(ValueError, match=r"decision|design|number"):  # True is 1, and was seen before as that
+        designs_from_json([whole, data])
+
+
+def test_many_designs_are_read_as_each_alone():
+    many = [{}, {"precision/b": "fp32", "channels/a": 1}, {"channels/a": 1}, {"channels/a": 2, "precision/b": "fp32"}]
+    assert designs_from_json(many * 2) == [design_from_json(one) for one in many * 2]
 
 
 def test_a_contract_survives_json_and_says_only_what_is_not_usual():

@@ -2,11 +2,21 @@
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search_spaces.pareto import front_indices, hypervolume, is_feasible, knee, reference_point, spread, violations
+from search_spaces.pareto import (
+    front_indices,
+    front_rows,
+    hypervolume,
+    is_feasible,
+    knee,
+    reference_point,
+    spread,
+    violations,
+)
 from search_spaces.spec import LimitSpec, ObjectiveSpec
 
 ACCURACY = ObjectiveSpec(metric="accuracy", direction="maximize")
@@ -30,6 +40,8 @@ def dominates(one, other, objectives):
 def test_the_front_is_what_nothing_dominates(values, objectives):
     expected = [i for i, one in enumerate(values) if not any(dominates(other, one, objectives) for other in values)]
     assert front_indices(values, objectives) == expected
+    table = np.array([[one[o.metric] for o in objectives] for one in values], dtype=float).reshape(-1, len(objectives))
+    assert front_rows(table, objectives) == expected
 
 
 @settings(deadline=None)

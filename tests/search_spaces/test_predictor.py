@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from search_spaces.choose_sampler import choose_sampler
+from search_spaces.design import Kind
 from search_spaces.foreseen import ForeseenLimits
 from search_spaces.objectives import TrialState
 from search_spaces.rank_correlation import JUDGED_FROM
@@ -16,6 +17,7 @@ from search_spaces.samplers.encoding import Encoding
 from search_spaces.samplers.gaussian_process import GaussianProcess, Hyperparameters, Inputs, choose
 from search_spaces.samplers.history import History
 from search_spaces.samplers.predictor import MOST_TRIALS, Predictor
+from search_spaces.space import Decision
 from search_spaces.spec import LimitSpec
 from search_spaces.testing import chain_space, contract_spec
 
@@ -208,6 +210,30 @@ def test_encodings_tell_how_much_is_taken_away():
     encoded = Encoding(SPACE.decisions)([(0,) * 6, (3,) * 6], np.ones(6))
     assert (encoded.coordinates[0] == 0).all()
     assert (encoded.coordinates[1] > 0.5).all()
+
+
+def test_an_encoding_looks_up_each_decision_in_its_own_table():
+    """Of methods, whose tables have as many coordinates as choices, beside tables of one."""
+    methods = Decision("importance/network", Kind.IMPORTANCE, "network", ("l1", "l2", "random"))
+    decisions, sizes = (methods, *SPACE.decisions), np.linspace(1, 3, 7)
+    rows = np.random.default_rng(0).integers([3, *[4] * 6], size=(20, 7))
+    found = Encoding(decisions)(rows, sizes)
+    apart = [Encoding((one,))(rows[:, [column]], np.ones(1)) for column, one in enumerate(decisions)]
+    weights = np.sqrt(sizes / sizes.mean())
+    coordinates = [weight * one.coordinates for weight, one in zip(weights, apart, strict=True)]
+    assert (found.coordinates == np.concatenate(coordinates, axis=1)).all()
+    assert (found.features[:, : 3 + 6] == np.concatenate([one.features[:, :-1] for one in apart], axis=1)).all()
+    assert (found.features[:, 3 + 6 :] == np.concatenate([one.features[:, -1:] for one in apart], axis=1)).all()
+    assert found.features.flags.c_contiguous
+    assert found.coordinates.flags.c_contiguous
+
+
+def test_designs_beside_others_differ_by_one_step_in_the_order_of_the_decisions():
+    space = chain_space([3, 1, 2])
+    sampler = make_sampler(contract_spec(name="evolution"), space)
+    beside = sampler._beside(np.array([[0, 0, 1], [1, 0, 0]]))
+    assert beside.tolist() == [[0, 0, 0], [1, 0, 1], [2, 0, 0], [0, 0, 0], [1, 0, 1]]
+    assert sampler._beside(np.zeros((0, 3), dtype=np.int64)).shape == (0, 3)
 
 
 @pytest.mark.parametrize(("trials", "name"), [(4096, "grid"), (100, "evolution")])

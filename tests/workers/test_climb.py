@@ -212,7 +212,7 @@ def test_what_others_reached_is_told_and_the_stopped_ones_are_final(stage: Stage
     with db.reading(stage.workplace.engine) as session:
         assert session.query(Rung).count() == len(trials)
         live = make_live_sampler(session, search)
-        heard, _ = unheard_trials(session, search_id, live)
+        heard = unheard_trials(session, search_id, live).trials
     told_as = {(trial.state, trial.fidelity) for trial in heard}
     assert told_as == {(TrialState.SUCCEEDED, 1.0), (TrialState.STOPPED, 0.5)}
     assert {trial.id for trial in found}.isdisjoint(one.trial_id for one in stage.finalists(search_id))

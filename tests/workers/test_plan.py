@@ -17,7 +17,7 @@ from service.states import JobState, SearchState
 from tests.workers.stage import Stage, evaluation, invent, make_spec
 from workers.evaluator import FaultKind, JobName
 from workers.evaluator_process import JobError
-from workers.live_sampler import LiveSamplers
+from workers.live_sampler import LiveSamplers, unheard_trials
 from workers.sampler_snapshots import read_snapshot, write_snapshot
 
 
@@ -161,6 +161,42 @@ def test_a_snapshot_that_does_not_fit_is_not_used(stage, told, monkeypatch, tmp_
             stage.deliver(1)
         heard = sum(trial.finish_number is not None for trial in stage.trials(search_id))
         assert told == ([heard] if how != "as it was" else [1])
+
+
+def test_a_planner_that_is_killed_while_it_tells_a_long_history_loses_a_piece(stage, told, monkeypatch, tmp_path):
+    monkeypatch.setattr("workers.live_sampler.SAVED_EVERY_TRIALS", 4)
+    search_id = stage.submit(agent_spec(trials=40))
+    while sum(trial.finish_number is not None for trial in stage.trials(search_id)) < 14:
+        stage.deliver(1)
+
+    def tell_all(samplers):
+        with db.reading(stage.workplace.engine) as session:
+            live = samplers.take(session, stage.search(search_id))
+            told_before, unheard = live.told, unheard_trials(session, search_id, live)
+        samplers.tell(search_id, live, unheard)
+        return told_before, live
+
+    _, whole = tell_all(LiveSamplers())
+    monkeypatch.setattr("workers.live_sampler.PIECE", 4)
+    told.clear()
+    counted = DdpgSampler.tell
+
+    def killed(self, trials):
+        if len(told) == 2:
+            raise KeyboardInterrupt
+        counted(self, trials)
+
+    monkeypatch.setattr(DdpgSampler, "tell", killed)
+    with pytest.raises(KeyboardInterrupt):
+        tell_all(LiveSamplers(tmp_path))  # there is no snapshot
+    monkeypatch.setattr(DdpgSampler, "tell", counted)
+    told_before, live = tell_all(LiveSamplers(tmp_path))
+    assert told_before == 8
+    assert live.told == whole.told >= 14
+    assert live.trials == whole.trials
+    state, expected = live.sampler.state(), whole.sampler.state()
+    assert all(np.array_equal(state[name], part) for name, part in expected.items())
+    assert live.sampler.ask(2, 99, []) == whole.sampler.ask(2, 99, [])
 
 
 def test_designs_that_cost_too_much_end_without_work(stage):
