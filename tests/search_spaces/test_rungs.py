@@ -199,7 +199,8 @@ def test_nothing_is_added_by_what_is_dominated_or_there_already(values, others, 
 @given(points, points, objective_sets)
 def test_a_trial_that_stands_where_two_stood_is_foretold_no_less_than_their_end(values, ends, objectives):
     own, end = rows(values[:1], objectives)[0], rows(ends[:1], objectives)[0]
-    others = [[own, end]] * 2 + [list(pair) for pair in zip(*map(lambda v: rows(v, objectives), (values, ends)))]
+    elsewhere = zip(rows(values, objectives), rows(ends, objectives), strict=False)
+    others = [[own, end]] * 2 + [list(pair) for pair in elsewhere]
     told = foretell(values[0], others, objectives)
     for objective, ended in zip(objectives, end, strict=True):
         better = max if objective.direction is Direction.MAXIMIZE else min
