@@ -254,7 +254,7 @@ def main(arguments: Sequence[str]) -> None:
     for name, rule in RULES.items():
         told = {seed: rule(searched) for seed, searched in searches.items()}
         ratios[name] = {seed: taken and round(taken / searches[seed].whole_s, 2) for seed, taken in told.items()}
-        shown.add_row(name, *("never" if ratio is None else f"{ratio:.2f}" for ratio in ratios[name].values()))
+        shown.add_row(name, *("record ends" if ratio is None else f"{ratio:.2f}" for ratio in ratios[name].values()))
     designs = {seed: len(searched.found) for seed, searched in searches.items()}
     RESULTS.write_text(json.dumps({"designs": designs, "ratios": ratios}, indent=2) + "\n")
     Console().print(shown)
