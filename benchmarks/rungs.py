@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -42,8 +42,8 @@ TRIALS = 30
 SHARES = (0.9, 0.95, 1.0)
 """Of what the search without steps has gained over the uniform baseline in the end."""
 EVALUATION = {"calibration_images": 128, "score_images": 240, "finetune_epochs": 4.0, "finalists": {"top": 0}}
-STEPS = [{"score_images": 100}, {"score_images": 240, "finetune_epochs": 1.0}]
-RUNGS = {"keep": 0.33, "least": 6, "steps": STEPS}
+STEPS = [{"score_images": 240}, {"score_images": 240, "finetune_epochs": 2.0}]
+RUNGS = {"least": 6, "steps": STEPS}
 
 
 def main() -> None:
@@ -85,13 +85,14 @@ class Run:
     home: Path
     told: list[ToldTrial] = field(default_factory=list)
     reached: list[list[list[float]]] = field(default_factory=lambda: [[] for _ in STEPS])
+    pairs: list[list[list[list[float]]]] = field(default_factory=lambda: [[] for _ in STEPS])
     seconds: float = 0.0
     full: list[tuple[float, dict[str, float]]] = field(default_factory=list)
     stopped: int = 0
 
     def try_design(self, design: Design, memo: Any, *, baseline: bool) -> ToldTrial:
         spec = self.checked.spec
-        standing = None if baseline or spec.evaluation.rungs is None else Standing(self.reached)
+        standing = None if baseline or spec.evaluation.rungs is None else self._standing()
         begun_s = process_time()
         outcome = evaluate(spec, Sources(), design, self.base_key, self.home, standing=standing)
         self.seconds += process_time() - begun_s
@@ -101,10 +102,17 @@ class Run:
         self.told.append(trial)
         return trial
 
+    def _standing(self) -> Standing:
+        return Standing(self.reached, self.pairs, [self._point(values) for _, values in self.full])
+
+    def _point(self, values: Mapping[str, float]) -> list[float]:
+        return [values[objective.metric] for objective in self.checked.spec.objectives]
+
     def _note(self, outcome: Outcome) -> None:
-        names = [objective.metric for objective in self.checked.spec.objectives]
-        for points, values in zip(self.reached, outcome.rungs, strict=False):
-            points.append([values[name] for name in names])
+        for points, pairs, values in zip(self.reached, self.pairs, outcome.rungs, strict=False):
+            points.append(self._point(values))
+            if outcome.state is TrialState.SUCCEEDED:
+                pairs.append([self._point(values), self._point(outcome.values)])
         self.stopped += outcome.state is TrialState.STOPPED
         if outcome.state is TrialState.SUCCEEDED:
             self.full.append((self.seconds, dict(outcome.values)))

@@ -69,7 +69,7 @@ class TrialState(StrEnum):
     RUNNING = "running"
     SUCCEEDED = "succeeded"
     INFEASIBLE = "infeasible"  # a limit is missed; not an error
-    STOPPED = "stopped"  # ranked too low at a step before the full evaluation; not an error
+    STOPPED = "stopped"  # promised too little at a step before the full evaluation; not an error
     FAILED = "failed"
     CANCELLED = "cancelled"
 

@@ -1,10 +1,15 @@
-"""Who goes on to the next step of its evaluation, and who has cost enough: successive halving for several objectives.
+"""Who goes on to the next step of its evaluation, and who has cost enough.
 
-The rule is the stopping variant of ASHA (Li et al. 2020): a trial that has been scored at a step is ranked among all
-that were scored there before, and goes on if it is within the best share. With several objectives its rank is that of
-non-dominated sorting, ties by crowding distance (Deb et al. 2002, section III), so that what is kept lies along the
-whole front. Whom nobody dominates goes on in any case: while there are few trials a front is more than a share of them,
-and its members are what the search is for. It must not know how a step is made.
+There are two rules. Without a share to keep, a trial goes on while it may add to the front: trials that were evaluated
+in full have told how much they gained from a step to the end, those that stood nearest foretell what this one will come
+to, and it is stopped if one that is there already is as good. What the training does not change (sizes, operations)
+gains nothing, and so is known.
+
+With a share, the rule is the stopping variant of ASHA (Li et al. 2020) for several objectives: a trial that has been
+scored at a step is ranked among all that were scored there before, and goes on if it is within the best share. Its rank
+is that of non-dominated sorting, ties by crowding distance (Deb et al. 2002, section III), so that what is kept lies
+along the whole front. Whom nobody dominates goes on in any case: while there are few trials a front is more than a
+share of them, and its members are what the search is for. It must not know how a step is made.
 """
 
 from __future__ import annotations
@@ -23,24 +28,34 @@ from search_spaces.objectives import Direction
 from search_spaces.pareto import Points, Values
 from search_spaces.spec import EvaluationSpec, ObjectiveSpec, RungsSpec, StepSpec
 
+Point = Sequence[float]
+"""The objectives' values in their order."""
+
+NEAREST = 5
+"""Trials that foretell what another will come to."""
+
 
 @dataclass(frozen=True)
 class Standing:
-    """What other trials of the search were worth at each step before the full evaluation.
+    """What other trials of the search were worth.
 
     Attributes:
-        steps: for each step a point for each trial that was scored there: the objectives' values in their order.
+        steps: at each step before the full evaluation, a point for each trial that was scored there.
+        pairs: for each step, of each trial that was also evaluated in full, its point there and the one in the end.
+        full: the point of each trial that was evaluated in full and met the limits.
     """
 
-    steps: Sequence[Sequence[Sequence[float]]]
+    steps: Sequence[Sequence[Point]]
+    pairs: Sequence[Sequence[Sequence[Point]]]
+    full: Sequence[Point]
 
-    def to_json(self) -> list[Any]:
-        return [[list(point) for point in points] for points in self.steps]
+    def to_json(self) -> dict[str, Any]:
+        return {"steps": self.steps, "pairs": self.pairs, "full": self.full}
 
 
-def standing_from_json(data: list[Any] | None) -> Standing | None:
+def standing_from_json(data: dict[str, Any] | None) -> Standing | None:
     """Inverse of `Standing.to_json`; None where a trial is not to be stopped."""
-    return None if data is None else Standing(data)
+    return None if data is None else Standing(**data)
 
 
 def objectives_of(values: Values, objectives: Sequence[ObjectiveSpec]) -> dict[str, float] | None:
@@ -66,6 +81,65 @@ def worth_at_steps(
     return tuple(objectives_of(values, objectives) or {} for values in at_steps)
 
 
+def why_stopped(
+    values: Values, number: int, standing: Standing, rungs: RungsSpec, objectives: Sequence[ObjectiveSpec]
+) -> str | None:
+    """Why a trial is to be stopped at a step, for people; None if it goes on.
+
+    Args:
+        values: of the objectives, at that step.
+        number: of the step, from 0.
+    """
+    step = rungs.steps[number]
+    epochs = "1 epoch" if step.finetune_epochs == 1 else f"{step.finetune_epochs:g} epochs"
+    at_step = f"at step {number + 1} of {len(rungs.steps) + 1} ({step.score_images:,} images, {epochs} of training)"
+    if rungs.keep is None:
+        pairs = standing.pairs[number]
+        end = foretell(values, pairs, objectives)
+        if len(pairs) < rungs.least or not adds_nothing(end, standing.full, objectives):
+            return None
+        told = ", ".join(f"{name} {value:.4g}" for name, value in end.items())
+        return f"{at_step} it is foretold to come to {told}: a trial that was evaluated in full is as good"
+    rank = rank_among(values, standing.steps[number], objectives)
+    if rank.goes_on(rungs.keep, rungs.least):
+        return None
+    return f"place {rank.place + 1} of {rank.trials} {at_step}: the best {100 * rungs.keep:g} % go on"
+
+
+def foretell(values: Values, pairs: Sequence[Sequence[Point]], objectives: Sequence[ObjectiveSpec]) -> dict[str, float]:
+    """What a trial that is worth so much at a step will be worth in the end.
+
+    Those `NEAREST` to it at the step, in what changes until the end, tell what it may gain: of each objective the
+    second best gain of theirs. It is meant to be hopeful: to stop one of the front costs more than to go on with
+    another.
+
+    Args:
+        pairs: what others were worth there and in the end; without any, nothing is expected to change.
+    """
+    own = np.array([values[objective.metric] for objective in objectives])
+    if pairs:
+        here, end = np.moveaxis(np.array(pairs, np.float64), 1, 0)
+        gains = (end - here) * _signs(objectives)
+        changes = np.any(gains != 0, axis=0)
+        spans = np.where(np.ptp(here, axis=0) > 0, np.ptp(here, axis=0), 1.0)
+        away = np.linalg.norm(((here - own) / spans)[:, changes], axis=1)
+        nearest = np.sort(gains[np.argsort(away, kind="stable")[:NEAREST]], axis=0)
+        own = own + nearest[min(1, len(nearest) - 1)] * _signs(objectives)
+    return {str(objective.metric): float(value) for objective, value in zip(objectives, own, strict=True)}
+
+
+def adds_nothing(values: Values, others: Sequence[Point], objectives: Sequence[ObjectiveSpec]) -> bool:
+    """Whether one of the others is at least as good in every objective."""
+    own = np.array([values[objective.metric] for objective in objectives])
+    points = np.array(others, np.float64).reshape(-1, len(objectives))
+    return bool(np.all((points - own) * _signs(objectives) <= 0, axis=1).any())
+
+
+def _signs(objectives: Sequence[ObjectiveSpec]) -> NDArray[np.float64]:
+    """Times which less is better."""
+    return np.array([-1.0 if objective.direction is Direction.MAXIMIZE else 1.0 for objective in objectives])
+
+
 @dataclass(frozen=True, slots=True)
 class Rank:
     """Where a trial stands at a step.
@@ -80,9 +154,9 @@ class Rank:
     place: int
     trials: int
 
-    def goes_on(self, rungs: RungsSpec) -> bool:
+    def goes_on(self, keep: float, least: int) -> bool:
         """Whether it is not dominated, or within the share that goes on, or there are too few trials to tell."""
-        return self.front == 0 or self.trials < rungs.least or self.place < rungs.keep * self.trials
+        return self.front == 0 or self.trials < least or self.place < keep * self.trials
 
 
 def rank_among(values: Values, others: Sequence[Sequence[float]], objectives: Sequence[ObjectiveSpec]) -> Rank:
@@ -91,9 +165,9 @@ def rank_among(values: Values, others: Sequence[Sequence[float]], objectives: Se
     Better is who lies on a better front of non-dominated sorting or, on the same front, has more room around it.
     Equal points are equally good, and the order of the others does not matter.
     """
-    signs = np.array([-1.0 if objective.direction is Direction.MAXIMIZE else 1.0 for objective in objectives])
     own = np.array([[values[objective.metric] for objective in objectives]])
-    points: Points = np.concatenate([np.array(others, np.float64).reshape(-1, len(objectives)), own]) * signs
+    earlier = np.array(others, np.float64).reshape(-1, len(objectives))
+    points: Points = np.concatenate([earlier, own]) * _signs(objectives)
     fronts = moocore.pareto_rank(points)
     front = points[fronts == fronts[-1]]
     crowding = crowding_distances(front)

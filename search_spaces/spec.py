@@ -387,8 +387,13 @@ class StepSpec(_Part):
 class RungsSpec(_Part):
     """The cheap steps before the full evaluation, and who goes on from each: see `search_spaces.rungs`."""
 
-    keep: FiniteFloat = Field(default=0.33, gt=0.0, lt=1.0, description="share of the trials of a step that goes on")
-    least: int = Field(default=6, ge=2, le=10_000, description="trials of a step before any is stopped there")
+    keep: FiniteFloat | None = Field(
+        default=None,
+        gt=0.0,
+        lt=1.0,
+        description="share of the trials of a step that goes on, by rank; without it go on who may add to the front",
+    )
+    least: int = Field(default=6, ge=2, le=10_000, description="trials to judge by before any is stopped at a step")
     steps: tuple[StepSpec, ...] = Field(min_length=1, max_length=8, description="the full evaluation comes after them")
 
 

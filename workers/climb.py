@@ -14,9 +14,8 @@ import numpy as np
 
 from search_spaces.design import Design
 from search_spaces.objectives import Outcome, TrialState
-from search_spaces.rungs import Standing, objectives_of, rank_among
+from search_spaces.rungs import Standing, objectives_of, why_stopped
 from search_spaces.spec import StepSpec
-from service.wording import counted
 from workers.attempt import Attempt
 from workers.candidate import Candidate, timed
 from workers.growing import Growing
@@ -61,7 +60,7 @@ class _Climb:
     def take_cheap_steps(self, standing: Standing | None) -> Outcome | None:
         """Returns how the trial ends there; None if it goes on to the full evaluation."""
         for number, step in enumerate(self.bench.spec.evaluation.steps[:-1]):
-            if outcome := self._take(step, is_full=False) or self._rank(number, step, standing):
+            if outcome := self._take(step, is_full=False) or self._judge(number, step, standing):
                 return outcome
         return None
 
@@ -117,16 +116,12 @@ class _Climb:
             self.attempt.values |= score_outputs(bench.scores, np.concatenate(self.outputs), split.labels)
         details["images"] = {"split": split.name, "count": len(split), "digest": split.digest}
 
-    def _rank(self, number: int, step: StepSpec, standing: Standing | None) -> Outcome | None:
-        """Note what the trial is worth at a step, counted from 0, and stop it there unless it is among the best."""
+    def _judge(self, number: int, step: StepSpec, standing: Standing | None) -> Outcome | None:
+        """Note what the trial is worth at a step, counted from 0, and stop it there if that promises too little."""
         attempt, evaluation = self.attempt, self.bench.spec.evaluation
         values = objectives_of(attempt.values, self.bench.spec.objectives)
         attempt.note_rung(step, values or {})
         if values is None or standing is None or evaluation.rungs is None:
             return None
-        rank = rank_among(values, standing.steps[number], self.bench.spec.objectives)
-        if rank.goes_on(evaluation.rungs):
-            return None
-        place = f"place {rank.place + 1} of {rank.trials} at step {number + 1} of {len(evaluation.steps)}"
-        taken = f"{counted(step.score_images, 'image')}, {counted(step.finetune_epochs, 'epoch')} of training"
-        return attempt.end(TrialState.STOPPED, f"{place} ({taken}): the best {100 * evaluation.rungs.keep:g} % go on")
+        reason = why_stopped(values, number, standing, evaluation.rungs, self.bench.spec.objectives)
+        return None if reason is None else attempt.end(TrialState.STOPPED, reason)

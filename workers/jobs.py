@@ -104,7 +104,7 @@ def evaluate(
 ) -> Outcome:
     """Try one design: what costs nothing is judged first, accuracy last; a limit missed ends it there.
 
-    Where the spec has steps before its full evaluation, so does a rank too low at one of them.
+    Where the spec has steps before its full evaluation, so does what promises too little at one of them.
 
     Args:
         spec: of the search.
@@ -114,7 +114,7 @@ def evaluate(
         home: where everything is.
         progress: told each step.
         foresight: what the device's cost model says; the device is then asked only where that is not enough.
-        standing: what other trials were worth at those steps; None for a trial that is not to be stopped.
+        standing: what others were worth at those steps and in the end; None for a trial that is not to be stopped.
 
     Raises:
         DesignError: the design does not fit the network.

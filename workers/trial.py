@@ -46,8 +46,8 @@ def run_trial(workplace: Workplace, trial_id: int) -> None:
             send_after_commit(session, TaskName.PLAN, search.id)
 
 
-def _standing(workplace: Workplace, trial_id: int) -> list[Any] | None:
-    """What others were worth at each step, as JSON; None for a trial that goes through all of them."""
+def _standing(workplace: Workplace, trial_id: int) -> dict[str, Any] | None:
+    """What others were worth at each step and in the end, as JSON; None for a trial that goes through all of them."""
     with reading(workplace.engine) as session:
         trial = session.get_one(Trial, trial_id)
         standing = None if trial.baseline else standing_of(session, session.get_one(Search, trial.search_id))

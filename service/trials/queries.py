@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, defer
 
-from search_spaces.rungs import Standing
+from search_spaces.rungs import Standing, objectives_of
 from search_spaces.spec import SearchSpec
 from service.errors import NotFoundError
 from service.models import Finalist, Rung, Search, Trial
@@ -56,16 +56,28 @@ def progress_of(session: Session, searches: Sequence[Search]) -> dict[str, Progr
 
 
 def standing_of(session: Session, search: Search) -> Standing | None:
-    """What the search's trials have been worth at the steps before the full evaluation; None if there are none."""
+    """What the search's trials have been worth at their steps and in the end; None if it has no steps but the last."""
     spec = SearchSpec.model_validate(search.spec)
     if spec.evaluation.rungs is None:
         return None
-    names = [objective.metric for objective in spec.objectives]
+    full = _full_points(session, search.id, spec)
     steps: list[list[list[float]]] = [[] for _ in spec.evaluation.rungs.steps]
-    rows = select(Rung.number, Rung.values).where(Rung.search_id == search.id)
-    for number, values in session.execute(rows.order_by(Rung.trial_id)):
-        steps[number - 1].append([values[name] for name in names])
-    return Standing(steps)
+    pairs: list[list[list[list[float]]]] = [[] for _ in spec.evaluation.rungs.steps]
+    rows = select(Rung.trial_id, Rung.number, Rung.values).where(Rung.search_id == search.id)
+    for trial_id, number, values in session.execute(rows.order_by(Rung.trial_id)):
+        here = [values[objective.metric] for objective in spec.objectives]
+        steps[number - 1].append(here)
+        if trial_id in full:
+            pairs[number - 1].append([here, full[trial_id]])
+    return Standing(steps, pairs, list(full.values()))
+
+
+def _full_points(session: Session, search_id: str, spec: SearchSpec) -> dict[int, list[float]]:
+    """The objectives of those that were evaluated in full and met the limits, by id."""
+    rows = select(Trial.id, Trial.values).where(Trial.search_id == search_id, Trial.state == TrialState.SUCCEEDED)
+    found = session.execute(rows.order_by(Trial.id))
+    known = {trial_id: objectives_of(values, spec.objectives) for trial_id, values in found}
+    return {trial_id: list(values.values()) for trial_id, values in known.items() if values is not None}
 
 
 def list_trials(

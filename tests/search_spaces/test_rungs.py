@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
@@ -10,15 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from search_spaces.check import SpecError, check_spec
+from search_spaces.objectives import Direction
 from search_spaces.pareto import front_indices
 from search_spaces.parse import parse_spec
 from search_spaces.rungs import (
     Rank,
     Standing,
+    adds_nothing,
     crowding_distances,
+    foretell,
     objectives_of,
     rank_among,
     standing_from_json,
+    why_stopped,
 )
 from search_spaces.spec import ObjectiveSpec, RungsSpec
 from tests.search_spaces.test_pareto import ACCURACY, LATENCY, SIZE, THREE, TWO, dominates
@@ -26,7 +31,8 @@ from tests.workers.on_digits import digits_document
 from workers.announce import local_known
 
 ONE = (ACCURACY,)
-RUNGS = RungsSpec.model_validate({"keep": 0.33, "least": 6, "steps": [{"score_images": 50}]})
+KEEP, LEAST = 0.33, 6
+RUNGS = RungsSpec.model_validate({"steps": [{"score_images": 50}, {"score_images": 90}]})
 GRID = st.integers(0, 6)  # so that points tie and repeat
 
 
@@ -70,12 +76,12 @@ def test_equal_points_have_the_room_of_one():
 
 
 def test_who_goes_on():
-    assert Rank(front=4, place=4, trials=5).goes_on(RUNGS)  # too few to tell
-    assert Rank(front=1, place=1, trials=6).goes_on(RUNGS)  # 0.33 * 6 = 1.98
-    assert not Rank(front=1, place=2, trials=6).goes_on(RUNGS)
-    assert Rank(front=3, place=32, trials=100).goes_on(RUNGS)
-    assert not Rank(front=3, place=33, trials=100).goes_on(RUNGS)
-    assert Rank(front=0, place=99, trials=100).goes_on(RUNGS)  # on the front
+    assert Rank(front=4, place=4, trials=5).goes_on(KEEP, LEAST)  # too few to tell
+    assert Rank(front=1, place=1, trials=6).goes_on(KEEP, LEAST)  # 0.33 * 6 = 1.98
+    assert not Rank(front=1, place=2, trials=6).goes_on(KEEP, LEAST)
+    assert Rank(front=3, place=32, trials=100).goes_on(KEEP, LEAST)
+    assert not Rank(front=3, place=33, trials=100).goes_on(KEEP, LEAST)
+    assert Rank(front=0, place=99, trials=100).goes_on(KEEP, LEAST)  # on the front
 
 
 points = st.lists(st.builds(point, GRID, GRID, GRID), min_size=1, max_size=20)
@@ -84,20 +90,18 @@ objective_sets = st.sampled_from([ONE, (SIZE,), TWO, THREE])
 
 @given(points, objective_sets, st.floats(0.01, 0.99))
 def test_the_best_of_a_step_is_never_stopped(values, objectives, keep):
-    rungs = RUNGS.model_copy(update={"keep": keep, "least": 2})
     places = ranks(values, objectives)
     assert min(rank.place for rank in places) == 0
     best = front_indices(values, objectives)
     assert best
-    assert all(places[place].goes_on(rungs) for place in best)
+    assert all(places[place].goes_on(keep, 2) for place in best)
     assert all((rank.front == 0) == (place in best) for place, rank in enumerate(places))
 
 
 @given(points, objective_sets, st.floats(0.01, 0.99))
 def test_no_more_go_on_than_the_share_and_the_front(values, objectives, keep):
     """Equal points go on together."""
-    rungs = RUNGS.model_copy(update={"keep": keep, "least": 2})
-    going = [rank for rank in ranks(values, objectives) if rank.goes_on(rungs)]
+    going = [rank for rank in ranks(values, objectives) if rank.goes_on(keep, 2)]
     behind = [rank.place for rank in going if rank.front > 0]
     assert len(set(behind)) <= math.ceil(keep * len(values))
     assert all(place < keep * len(values) for place in behind if len(values) > 1)
@@ -130,9 +134,78 @@ def test_a_value_that_is_not_known_cannot_be_ranked():
 
 
 def test_a_standing_survives_json():
-    standing = Standing([[[0.5, 2.0]], []])
-    assert standing_from_json(standing.to_json()) == standing
+    standing = Standing([[[0.5, 2.0]], []], [[[[0.5, 2.0], [0.75, 2.0]]], []], [[0.75, 2.0]])
+    assert standing_from_json(json.loads(json.dumps(standing.to_json()))) == standing
     assert standing_from_json(None) is None
+
+
+# --- what is foretold -------------------------------------------------------------------------------------------
+
+
+def pairs_of(*moved: tuple[float, float], size_bytes: float = 7.0):
+    """Of accuracy and size; the size is what it is."""
+    return [[[here, size_bytes], [end, size_bytes]] for here, end in moved]
+
+
+def test_the_second_best_gain_of_the_five_nearest_is_foretold():
+    near = [(0.80, 0.81), (0.79, 0.84), (0.78, 0.81), (0.82, 0.80), (0.77, 0.70)]  # gains 0.01, 0.05, 0.03, -0.02 ...
+    far = [(0.30, 0.90), (0.20, 0.80)]
+    told = foretell(point(0.795, size_bytes=5.0), pairs_of(*far, *near), (ACCURACY, SIZE))
+    assert told == pytest.approx({"accuracy": 0.795 + 0.03, "size_bytes": 5.0})
+
+
+def test_less_is_a_gain_where_less_is_better():
+    pairs = [[[0.5, 10.0], [0.5, 9.0]], [[0.5, 20.0], [0.5, 17.0]], [[0.5, 12.0], [0.5, 12.0]]]
+    assert foretell(point(0.5, 15.0), pairs, TWO) == pytest.approx({"accuracy": 0.5, "latency_s": 14.0})
+
+
+def test_without_others_and_with_one_other():
+    assert foretell(point(0.5), [], ONE) == {"accuracy": 0.5}
+    assert foretell(point(0.5), [[[0.1], [0.3]]], ONE) == pytest.approx({"accuracy": 0.7})
+
+
+def test_what_does_not_change_does_not_tell_who_is_near():
+    """Two of the same accuracy, one of which is as large as the trial: both are as near."""
+    pairs = [*pairs_of((0.6, 0.7), (0.6, 0.7), size_bytes=1e6), *pairs_of(*[(0.1, 0.9)] * 4, size_bytes=7.0)]
+    assert foretell(point(0.6, size_bytes=7.0), pairs * 3, (ACCURACY, SIZE)) == pytest.approx(
+        {"accuracy": 0.7, "size_bytes": 7.0}
+    )
+
+
+def test_who_is_foretold_to_add_nothing_is_stopped_and_told_why():
+    objectives = (ACCURACY, SIZE)
+    pairs = pairs_of(*[(0.5, 0.6)] * 6)
+    standing = Standing([[], []], [[], pairs], [[0.75, 7.0]])
+    behind, ahead, smaller = point(0.6, size_bytes=8.0), point(0.7, size_bytes=8.0), point(0.6, size_bytes=6.0)
+    step = "at step 2 of 3 (90 images, 0 epochs of training)"
+    reason = f"{step} it is foretold to come to accuracy 0.7, size_bytes 8: a trial that was evaluated in full"
+    assert why_stopped(behind, 1, standing, RUNGS, objectives) == f"{reason} is as good"
+    assert why_stopped(ahead, 1, standing, RUNGS, objectives) is None
+    assert why_stopped(smaller, 1, standing, RUNGS, objectives) is None
+    assert why_stopped(behind, 0, standing, RUNGS, objectives) is None  # no pairs there: nothing to judge by
+    few = Standing([[], []], [[], pairs[:5]], [[0.75, 7.0]])
+    assert why_stopped(behind, 1, few, RUNGS, objectives) is None
+    nobody = Standing([[], []], [[], pairs], [])
+    assert why_stopped(behind, 1, nobody, RUNGS, objectives) is None
+
+
+@given(points, points, objective_sets)
+def test_nothing_is_added_by_what_is_dominated_or_there_already(values, others, objectives):
+    for one in values:
+        same = any(rows([one], objectives) == rows([other], objectives) for other in others)
+        beaten = any(dominates(other, one, objectives) for other in others)
+        assert adds_nothing(one, rows(others, objectives), objectives) == (same or beaten)
+
+
+@given(points, points, objective_sets)
+def test_a_trial_that_stands_where_two_stood_is_foretold_no_less_than_their_end(values, ends, objectives):
+    own, end = rows(values[:1], objectives)[0], rows(ends[:1], objectives)[0]
+    elsewhere = zip(rows(values, objectives), rows(ends, objectives), strict=False)
+    others = [[own, end]] * 2 + [list(pair) for pair in elsewhere]
+    told = foretell(values[0], others, objectives)
+    for objective, ended in zip(objectives, end, strict=True):
+        better = max if objective.direction is Direction.MAXIMIZE else min
+        assert better(told[objective.metric], ended) == pytest.approx(told[objective.metric])
 
 
 # --- the steps of a spec ----------------------------------------------------------------------------------------

@@ -111,7 +111,7 @@ def test_a_step_without_training_scores_the_same_file_on_further_images(digits_h
 
 def test_a_trial_behind_the_others_is_stopped_with_the_values_of_its_step(digits_home, monkeypatch):
     seen = images_seen(monkeypatch)
-    stopped = try_half(digits_home, Standing([UNBEATABLE * 5, []]))
+    stopped = try_half(digits_home, Standing([UNBEATABLE * 5, []], [[], []], []))
     assert stopped.state is TrialState.STOPPED
     assert stopped.reason == "place 6 of 6 at step 1 of 3 (40 images, 0 epochs of training): the best 40 % go on"
     assert seen == [40]
@@ -121,8 +121,20 @@ def test_a_trial_behind_the_others_is_stopped_with_the_values_of_its_step(digits
     assert stopped.details["images"]["count"] == 40
 
 
+def test_a_trial_that_is_foretold_to_add_nothing_is_stopped(digits_home):
+    rungs = {"least": 2, "steps": STEPS}
+    same = [[[0.5, 9e5], [0.5, 9e5]]] * 2
+    better, worse = [[1.0, 1.0]], [[0.0, 1.0]]
+    stopped = try_half(digits_home, Standing([[], []], [same, same], better), evaluation=IN_FULL | {"rungs": rungs})
+    assert (stopped.state, len(stopped.rungs)) == (TrialState.STOPPED, 1)
+    assert stopped.reason.startswith("at step 1 of 3 it is foretold to come to accuracy")
+    assert "fine_tune" not in stopped.details["stage_s"]
+    going = try_half(digits_home, Standing([[], []], [same, same], worse), evaluation=IN_FULL | {"rungs": rungs})
+    assert going.state is TrialState.SUCCEEDED
+
+
 def test_the_second_step_stops_too_and_leaves_no_training_behind(digits_home):
-    stopped = try_half(digits_home, Standing([[], UNBEATABLE * 5]))
+    stopped = try_half(digits_home, Standing([[], UNBEATABLE * 5], [[], []], []))
     assert (stopped.state, len(stopped.rungs)) == (TrialState.STOPPED, 2)
     assert stopped.details["stage_s"]["fine_tune"] > 0
     assert leftovers(digits_home) == []
@@ -168,14 +180,14 @@ def rank_of(outcome: Outcome, others: list[Any], spec: SearchSpec) -> bool:
     values = objectives_of(outcome.values, spec.objectives)
     assert values is not None
     assert spec.evaluation.rungs is not None
-    return rank_among(values, others, spec.objectives).goes_on(spec.evaluation.rungs)
+    return rank_among(values, others, spec.objectives).goes_on(spec.evaluation.rungs.keep, spec.evaluation.rungs.least)
 
 
 def climb_of(accuracy: float, told: dict[str, Any], spec: SearchSpec) -> dict[str, Any]:
     """What an evaluator would say of a design of that accuracy at both of two steps, told what others were worth."""
     values = {"accuracy": accuracy, "size_bytes": 1000.0}
     outcome = Outcome(TrialState.SUCCEEDED, values)
-    goes_on = told["standing"] is None or rank_of(outcome, told["standing"][0], spec)
+    goes_on = told["standing"] is None or rank_of(outcome, told["standing"]["steps"][0], spec)
     state = "succeeded" if goes_on else "stopped"
     return {"state": state, "values": values, "reason": "", "details": {}, "sources": {}, "rungs": [values]}
 
@@ -207,8 +219,10 @@ def test_what_others_reached_is_told_and_the_stopped_ones_are_final(stage: Stage
     found = trials[len(uniform) :]
     assert {(trial.state, trial.rung) for trial in found} == {(TrialState.STOPPED, 1)}
     assert len(found) == 10
-    assert [len(one[0]) for one in told[len(uniform) :]] == list(range(len(uniform), len(trials)))
-    assert told[-1][0][0] == [0.89, 1000.0]
+    assert [len(one["steps"][0]) for one in told[len(uniform) :]] == list(range(len(uniform), len(trials)))
+    assert told[-1]["steps"][0][0] == [0.89, 1000.0]
+    assert told[-1]["full"] == [[trial.values["accuracy"], 1000.0] for trial in uniform]
+    assert told[-1]["pairs"][0] == [[end, end] for end in told[-1]["full"]]
     with db.reading(stage.workplace.engine) as session:
         assert session.query(Rung).count() == len(trials)
         live = make_live_sampler(session, search)
