@@ -79,7 +79,7 @@ class LiveProblem:
     def tell(self, number: int, proposal: Proposal, *, baseline: bool = False) -> ToldTrial:
         values = self.values_of(self.space.indices_of(proposal.design))
         state = TrialState.SUCCEEDED if Metric.ACCURACY in values else TrialState.FAILED
-        return ToldTrial(number, proposal.design, state, values, (), dict(proposal.memo), baseline)
+        return ToldTrial(number, proposal.design, state, values, {}, dict(proposal.memo), baseline)
 
     def baseline(self) -> list[ToldTrial]:
         return [self.tell(n, Proposal(design, {}), baseline=True) for n, design in enumerate(self.space.uniform)]
