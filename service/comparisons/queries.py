@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -84,23 +84,26 @@ class Comparison:
 
 def compare(session: Session, search: Search) -> Comparison:
     """A search beside the newest others that ask the same."""
-    searches = alike(session, search)
     objectives = SearchSpec.model_validate(search.spec).objectives
-    runs = _read(session, searches, objectives)
-    found = [values for run in runs for values in run.found]
+    runs = _read(session, alike(session, search), objectives)
+    common = min((run.count for run in runs if run.count), default=0)
+    grid = sorted({round(step) for step in np.linspace(0, max(run.count for run in runs), STEPS + 1)} | {common})
+    climbs = [_fronts(run, grid, objectives) for run in runs]
+    found = [values for climb in climbs for values in climb[max(climb)]]
     if not found:
         return Comparison(objectives, [_unknown(run) for run in runs], 0, {})
     uniform = [values for run in runs for values in run.uniform]
     reference = pareto.reference_point(uniform or found, objectives)
-    together = pareto.hypervolume(found, objectives, reference)
-    common = min((run.count for run in runs if run.count), default=0)
-    grid = sorted({round(step) for step in np.linspace(0, max(run.count for run in runs), STEPS + 1)} | {common})
-    joint = _places_on_front(runs, objectives)
+    best = [found[index] for index in pareto.front_indices(found, objectives)]
+    together = pareto.hypervolume(best, objectives, reference)
 
-    def share_of(values: Sequence[Values]) -> float:
-        return pareto.hypervolume(values, objectives, reference) / together if values and together else 0.0
+    def share_of(front: Sequence[Values]) -> float:
+        return pareto.hypervolume(front, objectives, reference) / together if front and together else 0.0
 
-    standings = [_standing(run, grid, common, count, share_of) for run, count in zip(runs, joint, strict=True)]
+    standings = [
+        _standing(run, {count: share_of(front) for count, front in climb.items()}, common, best)
+        for run, climb in zip(runs, climbs, strict=True)
+    ]
     standings.sort(key=lambda one: (-one.share_at_common, one.search.created_at))
     return Comparison(objectives, standings, common, reference)
 
@@ -148,14 +151,6 @@ class _Run:
     @property
     def count(self) -> int:
         return len(self.after)
-
-    @property
-    def found(self) -> list[Values]:
-        return self.found_by(self.count)
-
-    def found_by(self, trials: int) -> list[Values]:
-        """All that is known after so many trials of the sampler."""
-        return [*self.uniform, *self.inherited, *(values for values in self.after[:trials] if values is not None)]
 
 
 def _read(session: Session, searches: Sequence[Search], objectives: Sequence[ObjectiveSpec]) -> list[_Run]:
@@ -208,24 +203,20 @@ def _values(row: Row[Any], names: Sequence[str]) -> Values | None:
     return dict(zip(names, values, strict=True))
 
 
-def _places_on_front(runs: Sequence[_Run], objectives: Sequence[ObjectiveSpec]) -> list[int]:
-    """How many of each run's own designs are on the front of all; what several have found counts for each."""
-    values = [(place, one) for place, run in enumerate(runs) for one in run.after if one is not None]
-    baseline = [(-1, one) for run in runs for one in run.uniform]
-    everyone = [*values, *baseline]
-    counts = [0] * len(runs)
-    for index in pareto.front_indices([one for _, one in everyone], objectives):
-        place = everyone[index][0]
-        if place >= 0:
-            counts[place] += 1
-    return counts
+def _fronts(run: _Run, grid: Sequence[int], objectives: Sequence[ObjectiveSpec]) -> dict[int, Sequence[Values]]:
+    """The front of all that is known after so many trials of the sampler, by their number."""
+    fronts: dict[int, Sequence[Values]] = {}
+    front, before = [*run.uniform, *run.inherited], 0
+    for count in [*(count for count in grid if count < run.count), run.count]:
+        front = [*front, *(values for values in run.after[before:count] if values is not None)]
+        front = [front[index] for index in pareto.front_indices(front, objectives)]
+        fronts[count], before = front, count
+    return fronts
 
 
-def _standing(
-    run: _Run, grid: Sequence[int], common: int, on_joint_front: int, share_of: Callable[[Sequence[Values]], float]
-) -> Standing:
-    counts = [count for count in grid if count < run.count] + [run.count]
-    shares = {count: share_of(run.found_by(count)) for count in counts}
+def _standing(run: _Run, shares: Mapping[int, float], common: int, best: Sequence[Values]) -> Standing:
+    """`best` is the front of all searches; what several of them have found is there for each."""
+    own = {id(values) for values in run.after}
     return Standing(
         run.search,
         run.count,
@@ -233,8 +224,8 @@ def _standing(
         run.seconds[-1],
         shares[run.count],
         shares.get(common, shares[run.count]),
-        on_joint_front,
-        [Step(count, run.seconds[count], shares[count]) for count in counts],
+        sum(id(values) in own for values in best),
+        [Step(count, run.seconds[count], share) for count, share in shares.items()],
     )
 
 
