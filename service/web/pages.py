@@ -24,6 +24,7 @@ from search_spaces.datasets import Task, dataset_from_json
 from search_spaces.faults import SpecError
 from search_spaces.parse import parse_document, parse_spec
 from search_spaces.refusals import plain_faults
+from search_spaces.spec import SearchSpec
 from service.datasets.queries import find_dataset
 from service.db import transaction
 from service.edge import EngineDep, NameInQuery, PageToken, SearchId, SearchInQuery, check_same_site
@@ -104,8 +105,11 @@ def new_page(
     network: NameInQuery = None,
     dataset: NameInQuery = None,
     fork: SearchInQuery = None,
+    like: SearchInQuery = None,
 ) -> Response:
     """The form, with an example that runs as it is, one for a network or images of one's own, or another's spec."""
+    if like is not None:
+        return _editor_page(request, build_editor(_same_question(get_search(session, like))))
     if fork is not None:
         parent = get_search(session, fork)
         spec = fork_spec(parent, {}).model_dump(mode="json", exclude_defaults=True)
@@ -115,6 +119,15 @@ def new_page(
     row = None if dataset is None else find_dataset(session, dataset)
     task = Task.CLASSIFICATION if row is None or row.info is None else dataset_from_json(row.info).task
     return _editor_page(request, build_editor(own_example(network, dataset, task)))
+
+
+def _same_question(search: Search) -> str:
+    """The search's spec, to be answered by another sampler: both are said, so that they can be changed."""
+    spec = SearchSpec.model_validate(search.spec)
+    sampler = {"name": spec.sampler.name, "seed": spec.sampler.seed}
+    document = spec.model_dump(mode="json", exclude_defaults=True, exclude={"warm_start", "sampler"})
+    options = spec.sampler.model_dump(mode="json", exclude_defaults=True)
+    return yaml.safe_dump(document | {"sampler": sampler | options}, sort_keys=False)
 
 
 @router.post("/searches/new")

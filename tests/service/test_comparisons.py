@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 from typing import Any
 from xml.etree import ElementTree
 
 import httpx
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Engine
@@ -141,6 +144,16 @@ def test_a_search_alone_says_how_to_add_others(client: httpx.Client, engine: Eng
     assert "No other search asks this yet" in page
     assert "comparison.svg" not in page
     assert client.get(f"/searches/{alone}/comparison.svg").status_code == 404
+
+
+def test_the_form_has_the_same_question(client: httpx.Client, engine: Engine, two: tuple[str, str]):
+    page = client.get("/searches/new", params={"like": two[0]}).text
+    text = re.search(r"<textarea[^>]*>(.*?)</textarea>", page, re.DOTALL)
+    assert text is not None
+    spec = yaml.safe_load(html.unescape(text[1]))
+    assert spec["sampler"] == {"name": "random", "seed": 3}
+    another = add_running_search(engine, spec | {"sampler": {"name": "evolution"}})
+    assert {one.search.id for one in compared(engine, another).standings} == {*two, another}
 
 
 def test_a_search_that_there_is_not(client: httpx.Client):
