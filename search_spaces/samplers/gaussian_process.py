@@ -60,7 +60,8 @@ class GaussianProcess:
         self._inputs, self._chosen = inputs, chosen
         self._mean = float(targets.mean())
         self._centre = inputs.features.mean(axis=0)
-        self._spread = inputs.features.std(axis=0) + 1e-9
+        # One unit for all features: they are of one kind, and what hardly varies in the data must not count for more.
+        self._spread = float(np.sqrt((inputs.features - self._centre).var(axis=0).sum())) + 1e-9
         self._distance2 = max(float(_distances2(inputs.coordinates, inputs.coordinates).mean()), 1e-9)
         covariance = self._covariance(inputs, inputs) + chosen.noise * np.eye(len(inputs))
         lower = np.linalg.cholesky(covariance + 1e-8 * np.eye(len(inputs)))
@@ -84,16 +85,15 @@ class GaussianProcess:
         return self._mean + across @ self._weights, deviation
 
     def _covariance(self, left: Inputs, right: Inputs) -> Numbers:
-        scale = max(left.features.shape[1], 1)
-        linear = self._standard(left) @ self._standard(right).T / scale
+        linear = self._standard(left) @ self._standard(right).T
         near = np.exp(-0.5 * _distances2(left.coordinates, right.coordinates) / self._reach2)
         share = self._chosen.linear_share
         covariance: Numbers = share * linear + (1 - share) * near
         return covariance
 
     def _own_variance(self, inputs: Inputs) -> Numbers:
-        share, scale = self._chosen.linear_share, max(inputs.features.shape[1], 1)
-        variance: Numbers = share * (self._standard(inputs) ** 2).sum(axis=1) / scale + (1 - share)
+        share = self._chosen.linear_share
+        variance: Numbers = share * (self._standard(inputs) ** 2).sum(axis=1) + (1 - share)
         return variance
 
     def _standard(self, inputs: Inputs) -> Numbers:

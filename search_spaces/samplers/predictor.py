@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search_spaces.foreseen import ForeseenLimits
-from search_spaces.objectives import DEVICE_METRICS, Direction
+from search_spaces.network import infer_shapes
+from search_spaces.objectives import DEVICE_METRICS, Direction, Metric
 from search_spaces.quality import is_share, to_log_odds
 from search_spaces.rank_correlation import JUDGED_TRIALS, LEAST_CORRELATION, spearman
 from search_spaces.samplers.encoding import Encoding
@@ -69,6 +70,21 @@ class Prediction:
         return self.scale.told(self.mean + normal * self.deviation)
 
 
+NO_BETTER = 0.05
+"""Than guessing: what a score is at most above it, of what there is above it."""
+
+
+def _floors(metrics: Sequence[str], space: Space) -> dict[str, float]:
+    """Below which a score of classes says nothing more, by metric, on the scale on which it is learned."""
+    outputs = infer_shapes(space.network)[space.network.output]
+    guessed = 1 / max(outputs[0], 2)
+    floor = guessed + NO_BETTER * (1 - guessed)
+    return {metric: scale_of(metric).learned(floor) for metric in metrics if metric in _OF_CLASSES}
+
+
+_OF_CLASSES = frozenset({Metric.ACCURACY, "balanced_accuracy"})
+
+
 class Predictor:
     """Of one search."""
 
@@ -77,6 +93,7 @@ class Predictor:
         self.metrics = tuple(dict.fromkeys(name for name in named if name not in foreseen.costs.metrics))
         self._encode = Encoding(space.decisions)
         self._scales = {metric: scale_of(metric) for metric in self.metrics}
+        self._floors = _floors(self.metrics, space)
         self._rows: list[Indices] = []
         self._values: list[list[float]] = []
         self._checkpoint: tuple[int, Numbers] | None = None
@@ -141,7 +158,10 @@ class Predictor:
         count = self._checkpoint[0]
         if self._chosen[0] != count:
             inputs, targets = self._evidence(count)
-            found = {metric: choose(inputs, targets[:, column]) for column, metric in enumerate(self.metrics)}
+            found = {
+                metric: choose(*self._told(metric, inputs, targets[:, column]))
+                for column, metric in enumerate(self.metrics)
+            }
             self._chosen = (count, found)
         return self._chosen[1]
 
@@ -155,17 +175,36 @@ class Predictor:
         if self._fitted is None or self._fitted[0] != len(self._rows):
             chosen, (inputs, targets) = self._hyperparameters(), self._evidence(len(self._rows))
             fitted = {
-                metric: GaussianProcess(inputs, targets[:, column], chosen[metric])
+                metric: self._fit(metric, inputs, targets[:, column], chosen[metric])
                 for column, metric in enumerate(self.metrics)
             }
             self._fitted = (len(self._rows), fitted)
         return self._fitted[1]
+
+    def _fit(self, metric: str, inputs: Inputs, targets: Numbers, chosen: Hyperparameters) -> GaussianProcess:
+        """A score that is no better than guessing says that a design is at most so good, not how bad it is.
+
+        What the others foretell of it is believed where that is worse (one step of fitting censored data).
+        """
+        is_told = targets > self._floors.get(metric, -math.inf)
+        if is_told.all() or is_told.sum() < FEWEST_TRIALS:
+            return GaussianProcess(inputs, targets, chosen)
+        told = GaussianProcess(inputs[np.flatnonzero(is_told)], targets[is_told], chosen)
+        lost = inputs[np.flatnonzero(~is_told)]
+        believed = targets.copy()
+        believed[~is_told] = np.minimum(targets[~is_told], told.predict(lost)[0])
+        return GaussianProcess(inputs, believed, chosen)
 
     def _believing(self, metric: str, process: GaussianProcess, running: Sequence[Indices]) -> GaussianProcess:
         (inputs, targets), theirs = self._evidence(len(self._rows)), self._inputs(running)
         known, (believed, _) = targets[:, self.metrics.index(metric)], process.predict(theirs)
         chosen = self._hyperparameters()[metric]
         return GaussianProcess(inputs.joined(theirs), np.concatenate([known, believed]), chosen)
+
+    def _told(self, metric: str, inputs: Inputs, targets: Numbers) -> tuple[Inputs, Numbers]:
+        """Those that are better than guessing, if there are some."""
+        is_told = np.flatnonzero(targets > self._floors.get(metric, -math.inf))
+        return (inputs[is_told], targets[is_told]) if len(is_told) >= FEWEST_TRIALS else (inputs, targets)
 
     def _members(self, count: int) -> list[int]:
         """Which of the first `count` trials a process is fitted to: all, or the best and a spread of the others."""

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from search_spaces.choose_sampler import choose_sampler
 from search_spaces.design import Kind
 from search_spaces.foreseen import ForeseenLimits
+from search_spaces.network import infer_shapes
 from search_spaces.objectives import TrialState
 from search_spaces.rank_correlation import JUDGED_FROM
 from search_spaces.samplers import ToldTrial, make_sampler
@@ -40,9 +41,9 @@ class TestGaussianProcess:
         distance2 = ((seen[:, None] - seen[None]) ** 2).sum(axis=-1).mean()
 
         def covariance(left, right):
-            centred = [(one - seen.mean(axis=0)) / seen.std(axis=0) for one in (left, right)]
+            centred = [(one - seen.mean(axis=0)) / np.sqrt(seen.var(axis=0).sum()) for one in (left, right)]
             smooth = np.exp(-0.5 * ((left[:, None] - right[None]) ** 2).sum(axis=-1) / distance2)
-            return 0.3 * centred[0] @ centred[1].T / 3 + 0.7 * smooth
+            return 0.3 * centred[0] @ centred[1].T + 0.7 * smooth
 
         whole = covariance(seen, seen) + 0.1 * np.eye(12)
         centred = targets - targets.mean()
@@ -125,6 +126,27 @@ class TestPredictor:
         assert np.corrcoef(told.at(0.0), truth)[0, 1] > 0.98
         assert np.abs(told.at(0.0) - truth).mean() < 0.02
         assert ((told.at(-3) <= truth) & (truth <= told.at(3))).mean() > 0.9
+
+    def test_what_a_choice_does_in_one_place_is_expected_of_others(self):
+        nothing, last, other = (0,) * 6, (0, 0, 0, 0, 0, 3), (3, 0, 0, 0, 0, 0)
+        rows = [nothing, (1,) * 6, (1, 0, 1, 0, 1, 0), (0, 1, 0, 1, 0, 1)]
+        values = [0.9, 0.88, 0.89, 0.89]
+        before = predictor_told(rows, values).predict([other])["accuracy"].at(0.0)[0]
+        after = predictor_told([*rows, last], [*values, 0.6]).predict([other])["accuracy"].at(0.0)[0]
+        assert after < before - 0.02
+
+    def test_no_better_than_guessing_says_at_most_so_good(self):
+        """Where half of the choices are too much already, those of which all are say nothing of single ones."""
+        network = SPACE.network
+        guessed = 1 / infer_shapes(network)[network.output][0]
+
+        def found(row):
+            return max(guessed, guessed + (0.95 - guessed) / (1 + np.exp(1.5 * np.sum(row) - 5)))
+
+        rows = [(step,) * 6 for step in range(4)] + [(0, 0, 1, 0, 0, 0), (0, 1, 0, 0, 0, 1), (1, 0, 0, 1, 0, 0)]
+        told = predictor_told(rows, map(found, rows)).predict([(1, 1, 1, 0, 0, 0), (2, 0, 0, 0, 0, 0)])["accuracy"]
+        truth = [found((1, 1, 1)), found((2,))]
+        assert told.at(0.0) == pytest.approx(truth, abs=0.1)
 
     def test_of_thousands_it_is_fitted_to_the_best_and_a_spread(self):
         rows = some_rows(1500)
@@ -222,8 +244,11 @@ def test_an_encoding_looks_up_each_decision_in_its_own_table():
     weights = np.sqrt(sizes / sizes.mean())
     coordinates = [weight * one.coordinates for weight, one in zip(weights, apart, strict=True)]
     assert (found.coordinates == np.concatenate(coordinates, axis=1)).all()
-    assert (found.features[:, : 3 + 6] == np.concatenate([one.features[:, :-1] for one in apart], axis=1)).all()
-    assert (found.features[:, 3 + 6 :] == np.concatenate([one.features[:, -1:] for one in apart], axis=1)).all()
+    # Of one decision alone, what adds up over its kind is itself again; methods add up to nothing.
+    terms = [apart[0].features, *(one.features[:, : one.features.shape[1] // 2] for one in apart[1:])]
+    own, summed = np.concatenate(terms, axis=1), sum(terms[1:])
+    assert (found.features[:, : own.shape[1]] == own).all()
+    assert found.features[:, own.shape[1] :] == pytest.approx(summed)
     assert found.features.flags.c_contiguous
     assert found.coordinates.flags.c_contiguous
 
