@@ -127,7 +127,8 @@ def test_a_trial_that_is_foretold_to_add_nothing_is_stopped(digits_home):
     better, worse = [[1.0, 1.0]], [[0.0, 1.0]]
     stopped = try_half(digits_home, Standing([[], []], [same, same], better), evaluation=IN_FULL | {"rungs": rungs})
     assert (stopped.state, len(stopped.rungs)) == (TrialState.STOPPED, 1)
-    assert stopped.reason.startswith("at step 1 of 3 it is foretold to come to accuracy")
+    step = "at step 1 of 3 (40 images, 0 epochs of training)"
+    assert stopped.reason.startswith(f"{step} it is foretold to come to accuracy")
     assert "fine_tune" not in stopped.details["stage_s"]
     going = try_half(digits_home, Standing([[], []], [same, same], worse), evaluation=IN_FULL | {"rungs": rungs})
     assert going.state is TrialState.SUCCEEDED
