@@ -28,6 +28,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.report.cells import current_commit
 from benchmarks.report.material import mean_and_interval
 from search_spaces.accelerators.models import MODELS
 from search_spaces.budgets import settled, with_budgets
@@ -119,6 +120,7 @@ def run(case: str, seed: int, trials: int, sampler: str, home: Path) -> dict[str
         "seed": seed,
         "trials": len(found),
         "sampler": sampler,
+        "commit": current_commit(),
         "base": base["accuracy"],
         **{
             f"{side}_score": max(t.values["accuracy"] for t in told)
@@ -203,29 +205,17 @@ def main() -> None:
 
 
 def show(rows: Sequence[Mapping[str, Any]]) -> None:
-    table = Table(
-        "case",
-        "sampler",
-        "seeds",
-        "base %",
-        "uniform %",
-        "found %",
-        "recovered",
-        title="On `confirm`, means over seeds",
-    )
+    headings = ("case", "seeds", "base %", "uniform %", "found %", "of the loss", "gain, points")
+    table = Table(*headings, title="On `confirm`, means over seeds")
     for case, sampler in dict.fromkeys((row["case"], row["sampler"]) for row in rows):
         alike = [row for row in rows if (row["case"], row["sampler"]) == (case, sampler)]
         columns = {name: np.array([row[name] for row in alike]) for name in ("base", "uniform", "found")}
         gained = columns["found"] - columns["uniform"]
         mean, low, high = mean_and_interval(gained)
         lost = (columns["base"] - columns["uniform"]).mean()
-        table.add_row(
-            case,
-            sampler,
-            str(len(alike)),
-            *(f"{100 * column.mean():.2f}" for column in columns.values()),
-            f"{mean / lost:.0%} of the loss; gain {100 * mean:.2f} ({100 * low:.2f} to {100 * high:.2f}) points",
-        )
+        told = [f"{100 * column.mean():.2f}" for column in columns.values()]
+        interval = f"{100 * mean:.2f} ({100 * low:.2f} to {100 * high:.2f})"
+        table.add_row(f"{case}, {sampler}", str(len(alike)), *told, f"{mean / lost:.0%}", interval)
     Console().print(table)
 
 
