@@ -136,7 +136,7 @@ class TestRefusals:
         checked = check_spec(bits_spec(device="bit-fusion-edge"), KNOWN)
         network, space = checked.network, checked.space
         smallest = apply(network, space.design_at(tuple(len(one.choices) - 1 for one in space.decisions)))
-        found = bit_fusion.figures(layers_of(smallest), bit_fusion.EDGE).cycles
+        found = bit_fusion.LayerFigures(layers_of(smallest), bit_fusion.EDGE).cycles
         slowest = int(found.argmax())
         assert named[1] == smallest.compute_nodes()[slowest].name
         assert int(named[2]) == round(100 * found[slowest] / found.sum())
