@@ -18,6 +18,7 @@ from search_spaces.objectives import Metric
 from search_spaces.precision import parse_precision
 from search_spaces.spec import Family, NetworkSpec, RegulariserName
 from tests.workers.small import small_network as small_learner
+from tests.workers.test_resume import InterruptionError, StopAfter
 from tests.workers.torch_accuracy import accuracy
 from workers.arithmetic import arithmetic_here
 from workers.checkpoint import Checkpoint
@@ -111,20 +112,6 @@ def test_training_computes_in_bfloat16_and_learns(splits: Splits):
     trained = train_with_report(network, None, splits.train, recipe, ignore_progress, lambda: None)
     assert trained.report["arithmetic"] == "bfloat16 on cuda"
     assert accuracy(network, trained.weights, splits.score) > 0.8  # an H200 reached .896
-
-
-class InterruptionError(Exception):
-    """Stops a training between two steps."""
-
-
-class StopAfter:
-    def __init__(self, steps: int) -> None:
-        self.left = steps
-
-    def __call__(self) -> None:
-        self.left -= 1
-        if not self.left:
-            raise InterruptionError
 
 
 TRAININGS: dict[str, dict[str, Any]] = {
