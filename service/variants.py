@@ -11,9 +11,13 @@ _OF_ANY_SAMPLER = ("seed", "seed_uniform", "predictor")
 
 
 def variants(document: Mapping[str, Any], samplers: Sequence[str], seeds: Sequence[int]) -> list[dict[str, Any]]:
-    """The document once for each sampler and seed; where none is given, that of the document."""
-    given = document.get("sampler")
-    written = dict(given) if isinstance(given, Mapping) else {}
+    """The document once for each sampler and seed; where none is given, that of the document.
+
+    A document whose sampler is no object comes back as it is, once, for the service to refuse.
+    """
+    written = document.get("sampler", {})
+    if not isinstance(written, Mapping):
+        return [dict(document)]
     names: Sequence[str | None] = samplers or [None]
     numbers: Sequence[int | None] = seeds or [None]
     return [{**document, "sampler": _with(written, name, seed)} for name, seed in product(names, numbers)]

@@ -76,7 +76,6 @@ class Comparison:
         reference_point: a tenth beyond the worst of the uniform baseline; empty while nothing was found.
     """
 
-    objectives: Sequence[ObjectiveSpec]
     standings: Sequence[Standing]
     common_trials: int
     reference_point: Values
@@ -91,7 +90,7 @@ def compare(session: Session, search: Search) -> Comparison:
     climbs = [_fronts(run, grid, objectives) for run in runs]
     found = [values for climb in climbs for values in climb[max(climb)]]
     if not found:
-        return Comparison(objectives, [_unknown(run) for run in runs], 0, {})
+        return Comparison([_unknown(run) for run in runs], 0, {})
     uniform = [values for run in runs for values in run.uniform]
     reference = pareto.reference_point(uniform or found, objectives)
     best = [found[index] for index in pareto.front_indices(found, objectives)]
@@ -105,7 +104,7 @@ def compare(session: Session, search: Search) -> Comparison:
         for run, climb in zip(runs, climbs, strict=True)
     ]
     standings.sort(key=lambda one: (-one.share_at_common, one.search.created_at))
-    return Comparison(objectives, standings, common, reference)
+    return Comparison(standings, common, reference)
 
 
 def alike(session: Session, search: Search) -> list[Search]:

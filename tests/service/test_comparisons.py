@@ -177,3 +177,9 @@ def test_variants_differ_in_sampler_and_seed_alone(names: list[str], seeds: list
         assert one["name"] == "x"
         assert one["sampler"]["seed_uniform"] is False
         assert ("population" in one["sampler"]) == (one["sampler"]["name"] == written)
+
+
+@pytest.mark.parametrize("written", ["tpe", None, ["tpe"]])
+def test_a_sampler_that_is_no_object_is_left_for_the_service_to_refuse(written: Any):
+    document = {"name": "x", "sampler": written}
+    assert variants(document, [], [0, 1]) == [document]
