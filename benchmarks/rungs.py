@@ -2,13 +2,19 @@
 
 Real designs of a MobileNet-V1 on digits, each fine-tuned, proposed by one sampler with and without steps, one after the
 other in this process, on one thread. Without steps a search has a budget of trials; with steps it may ask for more in
-the same seconds. Seconds are processor time of `workers.jobs.evaluate`, the uniform baseline included, whose worst
-values moved a tenth beyond are the reference point of both. Prints a table and writes benchmarks/results/rungs.json.
+the same seconds. A search of fewer trials is the beginning of one of more, and is told from it. Seconds are processor
+time of `workers.jobs.evaluate`, the uniform baseline included, whose worst values moved a tenth beyond are the
+reference point of both. Prints a table and keeps benchmarks/results/rungs.json after each pair of searches: it goes on
+where it was stopped.
+
+    python -m benchmarks.rungs [--seeds 1 2 3 4 5]
 """
 
 from __future__ import annotations
 
+import argparse
 import json
+import math
 import os
 import tempfile
 from collections.abc import Callable, Mapping
@@ -36,9 +42,9 @@ from workers.announce import local_known
 from workers.jobs import evaluate, prepare
 
 RESULTS = Path(__file__).parent / "results" / "rungs.json"
-SEEDS = (1, 2)
 SAMPLERS = ("random", "nsga2")
-TRIALS = 30
+BUDGETS = (30, 100)
+"""Trials of a search without steps, beside the uniform ones."""
 SHARES = (0.9, 0.95, 1.0)
 """Of what the search without steps has gained over the uniform baseline in the end."""
 EVALUATION = {"calibration_images": 128, "score_images": 240, "finetune_epochs": 4.0, "finalists": {"top": 0}}
@@ -47,14 +53,18 @@ RUNGS = {"least": 6, "steps": STEPS}
 
 
 def main() -> None:
-    rows = []
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3, 4, 5])
+    protocol = {"budgets": list(BUDGETS), "evaluation": EVALUATION, "rungs": RUNGS}
+    kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    rows = kept["rows"] if kept.get("protocol") == protocol else []
+    done = {(row["sampler"], row["seed"]) for row in rows}
+    cells = [(sampler, seed) for seed in parser.parse_args().seeds for sampler in SAMPLERS]
     with tempfile.TemporaryDirectory() as home:
-        cells = [(sampler, seed) for sampler in SAMPLERS for seed in SEEDS]
-        for sampler, seed in track(cells, "searches", console=Console(stderr=True)):
-            rows.append(compare(sampler, seed, Path(home)))
-    RESULTS.parent.mkdir(exist_ok=True)
-    protocol = {"trials": TRIALS, "evaluation": EVALUATION, "rungs": RUNGS}
-    RESULTS.write_text(json.dumps({"protocol": protocol, "rows": rows}, indent=2) + "\n")
+        missing = [cell for cell in cells if cell not in done]
+        for sampler, seed in track(missing, "searches", console=Console(stderr=True)):
+            rows += compare(sampler, seed, Path(home))
+            RESULTS.write_text(json.dumps({"protocol": protocol, "rows": rows}, indent=2) + "\n")
     show(rows)
 
 
@@ -141,28 +151,33 @@ def search(run: Run, is_enough: Callable[[Run], bool]) -> None:
         sampler.tell([run.try_design(proposals[0].design, dict(proposals[0].memo), baseline=False)])
 
 
-def compare(sampler: str, seed: int, home: Path) -> dict[str, Any]:
-    whole = start(sampler, seed, home, TRIALS, EVALUATION)
+def compare(sampler: str, seed: int, home: Path) -> list[dict[str, Any]]:
+    """A row for each budget."""
+    most = max(BUDGETS)
+    whole = start(sampler, seed, home, most, EVALUATION)
     uniform = len(whole.full)
     reference = reference_point([values for _, values in whole.full], whole.checked.spec.objectives)
-    search(whole, lambda run: len(run.told) == uniform + TRIALS)
-    first, last = whole.volume(reference, uniform), whole.volume(reference)
-    by_steps = start(sampler, seed, home, TRIALS, EVALUATION | {"rungs": RUNGS})
+    search(whole, lambda run: len(run.told) == uniform + most)
+    last = whole.volume(reference)
+    by_steps = start(sampler, seed, home, most, EVALUATION | {"rungs": RUNGS})
     search(by_steps, lambda run: run.seconds >= whole.seconds or run.volume(reference) >= last)
-    levels = {share: first + share * (last - first) for share in SHARES}
-    return {
-        "sampler": sampler,
-        "seed": seed,
-        "uniform_hypervolume": first,
-        "hypervolume": last,
+    first = whole.volume(reference, uniform)
+    rows = []
+    for trials in BUDGETS:
+        last = whole.volume(reference, uniform + trials)
+        levels = {share: first + share * (last - first) for share in SHARES}
+        seconds = {
+            str(share): [seconds_until(run, level, reference) for run in (whole, by_steps)]
+            for share, level in levels.items()
+        }
+        volumes = {"uniform_hypervolume": first, "hypervolume": last}
+        rows.append({"sampler": sampler, "seed": seed, "trials": trials, **volumes, "seconds": seconds})
+    rows[-1] |= {
         "hypervolume_by_steps": by_steps.volume(reference),
         "trials_by_steps": len(by_steps.told) - uniform,
         "stopped": by_steps.stopped,
-        "seconds": {
-            str(share): [seconds_until(run, level, reference) for run in (whole, by_steps)]
-            for share, level in levels.items()
-        },
     }
+    return rows
 
 
 def seconds_until(run: Run, level: float, reference: dict[str, float]) -> float | None:
@@ -174,19 +189,23 @@ def seconds_until(run: Run, level: float, reference: dict[str, float]) -> float 
 
 
 def show(rows: list[dict[str, Any]]) -> None:
-    table = Table(title="Evaluator seconds until a share of the gain over uniform: without steps, with them, ratio")
-    for name in ("sampler", "seed", *(f"{100 * share:g} %" for share in SHARES), "stopped of"):
-        table.add_column(name, justify="left" if name == "sampler" else "right")
-    for row in rows:
-        cells = [_ratio(*row["seconds"][str(share)]) for share in SHARES]
-        table.add_row(row["sampler"], str(row["seed"]), *cells, f"{row['stopped']} of {row['trials_by_steps']}")
-    for share in SHARES:
-        pairs = [row["seconds"][str(share)] for row in rows]
-        ratios = [after / before for before, after in pairs if before and after]
-        table.caption = f"{table.caption or ''} {100 * share:g} %: median {median(ratios):.2f} of {len(ratios)}" + (
-            f", {len(pairs) - len(ratios)} never;" if len(ratios) < len(pairs) else ";"
-        )
-    Console().print(table)
+    for trials in BUDGETS:
+        alike = [row for row in rows if row["trials"] == trials]
+        headings = ("sampler", "seed", *(f"{100 * share:g} %" for share in SHARES))
+        title = f"{trials} trials: evaluator seconds to a share of the gain over uniform, without steps / with them"
+        table = Table(*headings, title=title)
+        for row in alike:
+            cells = [_ratio(*row["seconds"][str(share)]) for share in SHARES]
+            table.add_row(row["sampler"], str(row["seed"]), *cells)
+        medians = [median(_ratios(alike, share)) for share in SHARES]
+        table.add_row("median", "", *(f"{one:.2f}" for one in medians))
+        Console().print(table)
+
+
+def _ratios(rows: list[dict[str, Any]], share: float) -> list[float]:
+    """Infinite where the search with steps never gets there."""
+    pairs = [row["seconds"][str(share)] for row in rows]
+    return [after / before if after else math.inf for before, after in pairs]
 
 
 def _ratio(before: float | None, after: float | None) -> str:

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.rungs import EVALUATION, RUNGS, TRIALS, make_spec
+from benchmarks.rungs import EVALUATION, RUNGS, make_spec
 from search_spaces.check import check_spec
 from search_spaces.design import Design
 from search_spaces.known import Sources
@@ -36,6 +36,8 @@ from workers.jobs import evaluate, prepare
 TABLE = Path(__file__).parent / "tables" / "rungs.json"
 RESULTS = Path(__file__).parent / "results" / "rungs_replay.json"
 DESIGNS = 70
+TRIALS = 30
+"""Of the search without steps."""
 WAITING = 20
 """Trials that have been scored at the first step, where the most promising one goes on first."""
 SPEC = make_spec("random", 1, TRIALS, EVALUATION | {"rungs": RUNGS})

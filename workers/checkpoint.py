@@ -22,6 +22,7 @@ from torch import Tensor
 
 from search_spaces.network import Network, network_digest
 from service.files import write_atomically
+from workers.arithmetic import arithmetic_here
 from workers.losses import Teacher
 from workers.recipe import Recipe
 from workers.splits import Split
@@ -91,9 +92,9 @@ class State:
 def training_identity(
     network: Network, weights: Weights | None, split: Split, recipe: Recipe, teacher: Teacher | None
 ) -> str:
-    """SHA-256 of all that decides how a training goes on."""
+    """SHA-256 of all that decides how a training goes on; on another kind of processor it would come to other bits."""
     digest = hashlib.sha256()
-    origin = [network_digest(network), split.digest, recipe.to_json(), FORMAT_VERSION]
+    origin = [network_digest(network), split.digest, recipe.to_json(), str(arithmetic_here(network)), FORMAT_VERSION]
     digest.update(json.dumps(origin, sort_keys=True).encode())
     taught = {} if teacher is None else teacher.weights
     for kind, arrays in (("first", weights or {}), ("teacher", taught)):
@@ -146,7 +147,8 @@ def read_checkpoint(path: Path, identity: str) -> State | None:
             header = file.metadata() or {}
             if header.get("identity", identity) != identity:
                 raise CheckpointError(
-                    f"{path.name} is of another network, recipe, data set or first weights; remove it, or name another"
+                    f"{path.name} is of another network, recipe, data set, first weights or kind of processor; "
+                    "remove it, or name another"
                 )
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
         if header["sha256"] != _digest(tensors):

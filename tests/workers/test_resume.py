@@ -21,6 +21,7 @@ import workers.train
 from search_spaces.network import Network
 from search_spaces.spec import Optimizer, RegulariserName
 from tests.workers.small import small_network
+from workers.arithmetic import Arithmetic
 from workers.base import base_key, get_base
 from workers.checkpoint import Checkpoint, CheckpointError
 from workers.datasets import load_dataset
@@ -130,10 +131,24 @@ def test_a_checkpoint_of_another_training_is_refused(splits, tmp_path):
         (network, init_weights(network, 0), RECIPE),
     ]
     for other in others:
-        with pytest.raises(CheckpointError, match="is of another network, recipe, data set or first"):
+        with pytest.raises(CheckpointError, match="is of another network, recipe, data set, first weights"):
             go_on(*other)
     with pytest.raises(InterruptionError):
         go_on(network, None, RECIPE)
+
+
+def test_a_checkpoint_of_another_kind_of_processor_is_refused(splits, tmp_path, monkeypatch):
+    """Its numbers are other ones: what goes on from it would end with bits that neither processor comes to."""
+    network, checkpoint = small_network(), Checkpoint(tmp_path / "state.safetensors", every_s=0.0)
+
+    def go_on() -> None:
+        train_with_report(network, None, splits.train, RECIPE, ignore_progress, StopAfter(2), checkpoint=checkpoint)
+
+    with pytest.raises(InterruptionError):
+        go_on()
+    monkeypatch.setattr("workers.checkpoint.arithmetic_here", lambda network: Arithmetic("cuda", torch.bfloat16))
+    with pytest.raises(CheckpointError, match="or kind of processor"):
+        go_on()
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "flipped", "foreign"])
