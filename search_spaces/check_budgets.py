@@ -65,7 +65,7 @@ def tight_budgets(spec: SearchSpec, budgets: Sequence[Budget], space: Space) -> 
 
 
 def tight_limits(spec: SearchSpec, space: Space) -> Iterator[Fault]:
-    """Limits on what a simulated device takes that no design can keep, each by itself."""
+    """Limits on what a simulated device takes that no design can keep, each by itself, and all without budgets."""
     for number, limit in enumerate(spec.limits):
         if limit.metric not in DEVICE_METRICS or limit.max is None:
             continue
@@ -78,6 +78,10 @@ def tight_limits(spec: SearchSpec, space: Space) -> Iterator[Fault]:
                 f"in {layers}: vary those further, or allow more"
             )
             yield Fault(f"/limits/{number}/max", message)
+            return
+    if len(spec.limits) > 1 and not spec.budget_limits and not _cheapest(spec, space)[1]:
+        message = "each of the limits can be kept, but no design was found that keeps all of them: loosen one"
+        yield Fault("/limits", message)
 
 
 def _cheapest(spec: SearchSpec, space: Space) -> tuple[tuple[int, ...], bool]:

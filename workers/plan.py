@@ -10,11 +10,12 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
+from search_spaces.choose_sampler import choose_sampler
 from search_spaces.design import Design, design_from_json
 from search_spaces.faults import SpecError
 from search_spaces.objectives import TrialState
@@ -205,6 +206,9 @@ def _add_proposals(workplace: Workplace, samplers: LiveSamplers, search_id: str,
 
 
 def _add(session: Session, search: Search, live: LiveSampler, proposals: Sequence[Proposal]) -> bool:
+    chosen = asdict(choose_sampler(live.spec, live.space))
+    if search.sampler != chosen:  # an extension has given it another budget to choose by
+        search.sampler = chosen
     trials = add_designs(session, search, live.spec, live.space.network, proposals)
     queued = [trial.id for trial in trials if trial.state == TrialState.QUEUED]
     for trial_id in queued:

@@ -174,6 +174,13 @@ class TestRefusals:
         impossible = faults_of(spec_with(few_macs, limits=[{"metric": "parameters", "min": 200_000}]))
         assert "no design keeps all" in impossible["/budget_limits"]
 
+    def test_limits_that_exclude_each_other(self):
+        few, many = {"metric": "macs", "max": 400_000}, {"metric": "parameters", "min": 200_000}
+        assert check_spec(spec_with(limits=[few]), KNOWN)
+        assert check_spec(spec_with(limits=[many]), KNOWN)
+        impossible = faults_of(spec_with(limits=[few, many]))
+        assert "no design was found that keeps all" in impossible["/limits"]
+
     @pytest.mark.parametrize(
         ("budget", "pointer", "hint"),
         [

@@ -26,7 +26,7 @@ from service.searches import actions
 from service.searches.extensions import EMPTY_FRONT, Extension, extend
 from service.searches.forks import fork_spec
 from service.searches.queries import lock_search
-from service.states import JobState, Obtained, SearchState
+from service.states import EndReason, JobState, Obtained, SearchState
 from service.trials.fronts import find_front
 from service.trials.queries import progress_of, standing_of
 from tests.workers.on_digits import digits_document
@@ -452,6 +452,21 @@ def test_a_search_that_is_over_can_be_extended(stage, invented):
     assert all(one.state == JobState.SUCCEEDED for one in confirmed.values())
     states = [one["state"] for one in told(stage, search_id, "state")]
     assert states[-4:] == ["succeeded", "running", "confirming", "succeeded"] or states[-2:] == ["running", "succeeded"]
+
+
+def test_a_larger_budget_may_lead_auto_to_another_sampler_and_the_search_says_so(stage, invented):
+    some = {"choices": ["fp32", "w8a8"], "layers": ["block1.*", "block2.*", "block3.*", "block4.*"]}
+    spec = make_spec(space={"precision": some}, sampler={"name": "auto"}, budget={"trials": 2})
+    search_id = run(stage, spec)
+    assert stage.search(search_id).sampler["why"].startswith("2 trials are few of")
+    go_on(stage, search_id, 4)
+    stage.deliver()
+    assert stage.search(search_id).sampler["why"].startswith("6 trials are few of")
+    go_on(stage, search_id, 1000)
+    stage.deliver()
+    search = stage.search(search_id)
+    assert search.sampler["name"] == "grid"
+    assert search.end_reason == EndReason.EXHAUSTED
 
 
 def test_what_failed_is_run_again_and_nothing_else(stage, invented):
