@@ -89,14 +89,15 @@ def standing_row(one: StandingBody) -> StandingRow:
 
 
 def picture(comparison: ComparisonBody, by: By) -> str:
-    """Hypervolume against trials or evaluators' time, a curve for each sampler; there must be one."""
-    by_sampler: dict[str, list[StandingBody]] = defaultdict(list)
+    """Hypervolume against trials or evaluators' time, a curve for each sampler; there must be one.
+
+    What began with trials of others is no mean with what did not: it is ahead by what it was given.
+    """
+    alike: dict[str, list[StandingBody]] = defaultdict(list)
     for one in comparison.items:
         if one.curve:
-            by_sampler[one.sampler].append(one)
-    curves = [
-        Curve(title(name, ones), mean_points([one.curve for one in ones], by)) for name, ones in by_sampler.items()
-    ]
+            alike[f"{one.sampler}, not from scratch" if one.inherited else one.sampler].append(one)
+    curves = [Curve(title(name, ones), mean_points([one.curve for one in ones], by)) for name, ones in alike.items()]
     return render_panels([Panel(TITLES[by], AXES[by], "hypervolume, % of all that was found", curves)])
 
 

@@ -26,6 +26,9 @@ from tests.service.builders import add_running_search, add_trial_rows, example_s
 SAMPLERS = ("random", "tpe", "evolution", "nsga2")
 
 
+TEXT = "{http://www.w3.org/2000/svg}text"
+
+
 def spec_with(sampler: str, **changes: Any) -> dict[str, Any]:
     return example_spec(sampler={"name": sampler, "seed": 3}, limits=[], **changes)
 
@@ -114,6 +117,27 @@ def test_what_a_search_began_with_is_told_and_no_trial_of_its_sampler(engine: En
     assert worse.curve[0].share == pytest.approx(worse.share)  # the best came with it
 
 
+def test_a_search_that_began_with_others_has_a_curve_of_its_own(
+    client: httpx.Client, engine: Engine, two: tuple[str, str]
+):
+    third = add_running_search(engine, spec_with("tpe", name="begun with others"))
+    add_found(engine, third, [(0.5, 2.0), (0.6, 3.0)], baseline=True)
+    add_found(engine, third, [(0.7, 2.0), (0.8, 1.0)])
+    assert "tpe, 2 searches" in texts_of(client, third)
+    with transaction(engine) as session:
+        session.query(Trial).filter_by(search_id=third, number=2).one().obtained = Obtained.INHERITED
+    texts = texts_of(client, third)
+    assert "tpe, not from scratch" in texts
+    assert "2 searches" not in texts
+
+
+def texts_of(client: httpx.Client, search_id: str, **query: str) -> str:
+    """What is written in the picture."""
+    answer = client.get(f"/searches/{search_id}/comparison.svg", params=query)
+    assert answer.headers["content-type"].startswith("image/svg+xml")
+    return " ".join(one.text or "" for one in ElementTree.fromstring(answer.text).iter(TEXT))
+
+
 def test_searches_without_any_figure(engine: Engine):
     ids = {add_running_search(engine, spec_with(sampler)) for sampler in ("random", "tpe")}
     found = compared(engine, min(ids))
@@ -131,11 +155,8 @@ def test_api_page_and_picture_tell_the_same(client: httpx.Client, engine: Engine
     assert "at 2 trials" in page
     assert "100.0 %" in page
     for by, axis in (("trials", "trials behind the uniform baseline"), ("time", "seconds of evaluators")):
-        answer = client.get(f"/searches/{two[0]}/comparison.svg", params={"by": by})
-        picture = ElementTree.fromstring(answer.text)
-        texts = " ".join(one.text or "" for one in picture.iter("{http://www.w3.org/2000/svg}text"))
+        texts = texts_of(client, two[0], by=by)
         assert all(told in texts for told in ("tpe", "random", axis))
-        assert answer.headers["content-type"].startswith("image/svg+xml")
 
 
 def test_a_search_alone_says_how_to_add_others(client: httpx.Client, engine: Engine):
