@@ -42,7 +42,7 @@ from workers.announce import local_known
 from workers.jobs import evaluate, prepare
 
 RESULTS = Path(__file__).parent / "results" / "rungs.json"
-SAMPLERS = ("random", "nsga2")
+SAMPLERS = ("random", "nsga2", "evolution")
 BUDGETS = (30, 100)
 """Trials of a search without steps, beside the uniform ones."""
 SHARES = (0.9, 0.95, 1.0)
@@ -108,7 +108,8 @@ class Run:
         self.seconds += process_time() - begun_s
         self._note(outcome)
         fidelity = len(outcome.rungs) / len(spec.evaluation.steps) if outcome.state is TrialState.STOPPED else 1.0
-        trial = ToldTrial(len(self.told), design, outcome.state, outcome.values, {}, memo, baseline, fidelity)
+        values = {**outcome.values, **outcome.expected}
+        trial = ToldTrial(len(self.told), design, outcome.state, values, {}, memo, baseline, fidelity)
         self.told.append(trial)
         return trial
 

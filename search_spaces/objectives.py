@@ -91,6 +91,7 @@ class Outcome:
         sources: where each value that a device tells comes from, by metric name.
         rungs: the objectives' values at each step before the full evaluation that it was scored at, in their order;
             empty for a step where one of them could not be told.
+        expected: of a stopped trial what its objectives would probably have come to, see `search_spaces.rungs.expect`.
     """
 
     state: TrialState
@@ -99,3 +100,4 @@ class Outcome:
     details: Mapping[str, Any] = field(default_factory=dict)
     sources: Mapping[str, Provenance] = field(default_factory=dict)
     rungs: Sequence[Mapping[str, float]] = ()
+    expected: Mapping[str, float] = field(default_factory=dict)

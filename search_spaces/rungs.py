@@ -107,7 +107,7 @@ def why_stopped(
 
 
 def foretell(values: Values, pairs: Sequence[Sequence[Point]], objectives: Sequence[ObjectiveSpec]) -> dict[str, float]:
-    """What a trial that is worth so much at a step will be worth in the end.
+    """What a trial that is worth so much at a step may be worth in the end.
 
     Those `NEAREST` to it at the step, in what changes until the end, tell what it may gain: of each objective the
     second best gain of theirs. It is meant to be hopeful: to stop one of the front costs more than to go on with
@@ -116,15 +116,33 @@ def foretell(values: Values, pairs: Sequence[Sequence[Point]], objectives: Seque
     Args:
         pairs: what others were worth there and in the end; without any, nothing is expected to change.
     """
+    gains = _gains_of_nearest(values, pairs, objectives)
+    return _changed(values, gains[min(1, len(gains) - 1)], objectives)
+
+
+def expect(values: Values, pairs: Sequence[Sequence[Point]], objectives: Sequence[ObjectiveSpec]) -> dict[str, float]:
+    """As `foretell`, without hope: by the median of their gains. This is what samplers learn of a stopped trial."""
+    return _changed(values, np.median(_gains_of_nearest(values, pairs, objectives), axis=0), objectives)
+
+
+def _gains_of_nearest(
+    values: Values, pairs: Sequence[Sequence[Point]], objectives: Sequence[ObjectiveSpec]
+) -> NDArray[np.float64]:
+    """What those that stood nearest have gained until the end, the best of each objective first; less is better."""
+    if not pairs:
+        return np.zeros((1, len(objectives)))
     own = np.array([values[objective.metric] for objective in objectives])
-    if pairs:
-        here, end = np.moveaxis(np.array(pairs, np.float64), 1, 0)
-        gains = (end - here) * _signs(objectives)
-        changes = np.any(gains != 0, axis=0)
-        spans = np.where(np.ptp(here, axis=0) > 0, np.ptp(here, axis=0), 1.0)
-        away = np.linalg.norm(((here - own) / spans)[:, changes], axis=1)
-        nearest = np.sort(gains[np.argsort(away, kind="stable")[:NEAREST]], axis=0)
-        own = own + nearest[min(1, len(nearest) - 1)] * _signs(objectives)
+    here, end = np.moveaxis(np.array(pairs, np.float64), 1, 0)
+    gains = (end - here) * _signs(objectives)
+    changes = np.any(gains != 0, axis=0)
+    spans = np.where(np.ptp(here, axis=0) > 0, np.ptp(here, axis=0), 1.0)
+    away = np.linalg.norm(((here - own) / spans)[:, changes], axis=1)
+    nearest: NDArray[np.float64] = np.sort(gains[np.argsort(away, kind="stable")[:NEAREST]], axis=0)
+    return nearest
+
+
+def _changed(values: Values, gains: NDArray[np.float64], objectives: Sequence[ObjectiveSpec]) -> dict[str, float]:
+    own = np.array([values[objective.metric] for objective in objectives]) + gains * _signs(objectives)
     return {str(objective.metric): float(value) for objective, value in zip(objectives, own, strict=True)}
 
 

@@ -193,6 +193,7 @@ class Trial(SearchWork, Row):
         obtained: see `service.states.Obtained`.
         origin: of a reused or inherited outcome the trial that was evaluated, {search, trial, name}.
         rung: the step that a stopped trial has reached, from 1; None for others.
+        expected: what the objectives of a stopped trial would probably have come to; None for others.
         evaluator_s: seconds that evaluators have worked on it, in all attempts whose worker lived on.
     """
 
@@ -214,6 +215,7 @@ class Trial(SearchWork, Row):
     obtained: Mapped[str] = mapped_column(String(20), default=str(Obtained.EVALUATED))
     origin: Mapped[dict[str, Any] | None]
     rung: Mapped[int | None]
+    expected: Mapped[dict[str, Any] | None]
     evaluator_s: Mapped[float] = mapped_column(default=0.0)
 
     __table_args__ = (

@@ -8,13 +8,13 @@ is measured only behind its full evaluation, and so never if it is stopped. Know
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from search_spaces.design import Design
 from search_spaces.objectives import Outcome, TrialState
-from search_spaces.rungs import Standing, objectives_of, why_stopped
+from search_spaces.rungs import Standing, expect, objectives_of, why_stopped
 from search_spaces.spec import StepSpec
 from workers.attempt import Attempt
 from workers.candidate import Candidate, timed
@@ -123,5 +123,10 @@ class _Climb:
         attempt.note_rung(step, values or {})
         if values is None or standing is None or evaluation.rungs is None:
             return None
-        reason = why_stopped(values, number, standing, evaluation.rungs, self.bench.spec.objectives)
-        return None if reason is None else attempt.end(TrialState.STOPPED, reason)
+        objectives = self.bench.spec.objectives
+        reason = why_stopped(values, number, standing, evaluation.rungs, objectives)
+        if reason is None:
+            return None
+        return replace(
+            attempt.end(TrialState.STOPPED, reason), expected=expect(values, standing.pairs[number], objectives)
+        )

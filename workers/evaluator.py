@@ -208,6 +208,7 @@ def _told(outcome: Outcome) -> dict[str, Any]:
         "details": dict(outcome.details),
         "sources": dict(outcome.sources),
         "rungs": [dict(values) for values in outcome.rungs],
+        "expected": dict(outcome.expected),
     }
 
 

@@ -181,7 +181,7 @@ def unheard_trials(session: Session, search_id: str, live: LiveSampler) -> Unhea
 
 _MARKS = (Trial.finish_number, Trial.number, Trial.attempt, Trial.state)
 """Tell a trial's outcome from another one of the same trial: outcomes are written once, and not changed."""
-_TOLD = (Trial.design, Trial.values, Trial.memo, Trial.baseline, Trial.rung)
+_TOLD = (Trial.design, Trial.values, Trial.memo, Trial.baseline, Trial.rung, Trial.expected)
 """What a sampler is told besides; of thousands of trials reading all takes seconds."""
 
 
@@ -197,12 +197,13 @@ def _chained(digest: str, rows: Iterable[Sequence[Any]]) -> str:
 
 
 def _told(row: Row[Any], design: Design, spec: SearchSpec) -> ToldTrial:
+    values = row.values | (row.expected or {})
     return ToldTrial(
         number=row.number,
         design=design,
         state=TrialState(row.state),
-        values=row.values,
-        violations=violations(row.values, spec.limits),
+        values=values,
+        violations=violations(values, spec.limits),
         memo=row.memo,
         baseline=row.baseline,
         fidelity=1.0 if row.rung is None else row.rung / len(spec.evaluation.steps),

@@ -70,8 +70,9 @@ def outcome_of(ending: Ending) -> Outcome:
     if ending.state is JobState.SUCCEEDED:
         found = ending.result
         sources = {name: Provenance(source) for name, source in found["sources"].items()}
-        rungs = tuple(found.get("rungs", ()))
-        return Outcome(TrialState(found["state"]), found["values"], found["reason"], found["details"], sources, rungs)
+        rungs, expected = tuple(found.get("rungs", ())), found.get("expected", {})
+        told = (TrialState(found["state"]), found["values"], found["reason"], found["details"])
+        return Outcome(*told, sources, rungs, expected)
     if ending.state is JobState.CANCELLED:
         return Outcome(TrialState.CANCELLED)
     return Outcome(TrialState.FAILED, reason=ending.reason, details={"fault": str(ending.fault)})

@@ -32,8 +32,8 @@ class ToldTrial:
         memo: what the sampler gave with the proposal; empty for a trial that it has not proposed: of the baseline, or
             of another search that this one began with.
         baseline: whether it belongs to the uniform sweep, which no sampler proposed.
-        fidelity: 1 after the full evaluation; of a stopped trial, whose values are those of a cheaper step, the share
-            of the steps that it took.
+        fidelity: 1 after the full evaluation; of a stopped trial, whose objectives are those that it was expected to
+            come to, the share of the steps that it took.
     """
 
     number: int
@@ -84,8 +84,9 @@ class Sampler(ABC):
     **Failures.** A failed trial has no values to learn from, and an infeasible one may have few. Neither may break a
     sampler. A cancelled trial is not told; its design may be proposed again.
 
-    **Stopped trials** have values of a cheaper step, which were not among the best there. One may learn from them as
-    from others, or weigh them by their `fidelity`; their designs are not proposed again.
+    **Stopped trials** were expected to add nothing to the front, and have the values that were expected: what others
+    gained that stood near them when they were stopped. One may learn from them as from others, or weigh them by their
+    `fidelity`; their designs are not proposed again.
 
     **Snapshots.** Where telling a long history takes long, a sampler may give its `state` after some trials, and a
     fresh one for the same spec and space that is given it by `restore` goes on as if it had been told those trials.

@@ -37,9 +37,7 @@ class History:
 
     def judge(self, trial: ToldTrial) -> None:
         """Compare what was predicted of a trial with what it found, where it was evaluated in full."""
-        if (
-            trial.state is TrialState.SUCCEEDED
-        ):  # a stopped trial has scores of a cheaper step, which were not predicted
+        if trial.state is TrialState.SUCCEEDED:  # what a stopped one was expected to find is no finding
             self._predictor.judge(trial.memo.get(PREDICTED, {}), trial.values)
 
     def add(self, trial: ToldTrial, indices: Indices, sizes: Callable[[], Numbers]) -> None:

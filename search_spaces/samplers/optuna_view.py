@@ -117,7 +117,7 @@ def objective_values(trial: ToldTrial, objectives: Sequence[ObjectiveSpec]) -> l
     """The trial's objectives in the spec's order; None if nothing can be learnt from it.
 
     An infeasible trial was ended before everything was known: what it lacks counts as the worst there is. It is
-    judged by how far it missed its limits, not by these. A stopped one counts by what it was worth at its step.
+    judged by how far it missed its limits, not by these. A stopped one counts by what it was expected to come to.
     """
     values = [trial.values.get(objective.metric, math.nan) for objective in objectives]
     if trial.state is TrialState.INFEASIBLE:

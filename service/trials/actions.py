@@ -136,6 +136,7 @@ def finish_trial(
         details=dict(outcome.details),
         sources={name: str(source) for name, source in outcome.sources.items()},
         rung=len(outcome.rungs) if outcome.state is TrialState.STOPPED else None,
+        expected=dict(outcome.expected) if outcome.state is TrialState.STOPPED else None,
         finish_number=None if outcome.state is TrialState.CANCELLED else search.finished_count + 1,
     ):
         return False

@@ -34,12 +34,13 @@ class TrialBody(BaseModel):
 
     `sources` says of each value that a device tells whether it was measured, simulated or predicted; `origin` whose
     trial found them, where this one was not evaluated itself. A stopped trial has the values of the step that it has
-    reached, `rung`. `evaluator_s` is how long evaluators have worked on it.
+    reached, `rung`, and says what it was `expected` to come to. `evaluator_s` is how long evaluators have worked on it.
     """
 
     number: int
     state: TrialState
     rung: int | None
+    expected: dict[str, float] | None
     design: dict[str, int | str]
     values: dict[str, float]
     sources: dict[str, Provenance]
@@ -128,6 +129,7 @@ def _fields(trial: Trial, finalist: Finalist | None) -> dict[str, Any]:
         "number": trial.number,
         "state": TrialState(trial.state),
         "rung": trial.rung,
+        "expected": trial.expected,
         "design": trial.design,
         "values": trial.values,
         "sources": trial.sources,

@@ -19,6 +19,7 @@ from search_spaces.rungs import (
     Standing,
     adds_nothing,
     crowding_distances,
+    expect,
     foretell,
     objectives_of,
     rank_among,
@@ -154,6 +155,14 @@ def test_the_second_best_gain_of_the_five_nearest_is_foretold():
     assert told == pytest.approx({"accuracy": 0.795 + 0.03, "size_bytes": 5.0})
 
 
+def test_the_median_gain_of_the_five_nearest_is_expected():
+    near = [(0.80, 0.81), (0.79, 0.84), (0.78, 0.81), (0.82, 0.80), (0.77, 0.70)]
+    far = [(0.30, 0.90), (0.20, 0.80)]
+    told = expect(point(0.795, size_bytes=5.0), pairs_of(*far, *near), (ACCURACY, SIZE))
+    assert told == pytest.approx({"accuracy": 0.795 + 0.01, "size_bytes": 5.0})
+    assert expect(point(0.5), [], ONE) == {"accuracy": 0.5}
+
+
 def test_less_is_a_gain_where_less_is_better():
     pairs = [[[0.5, 10.0], [0.5, 9.0]], [[0.5, 20.0], [0.5, 17.0]], [[0.5, 12.0], [0.5, 12.0]]]
     assert foretell(point(0.5, 15.0), pairs, TWO) == pytest.approx({"accuracy": 0.5, "latency_s": 14.0})
@@ -203,9 +212,12 @@ def test_a_trial_that_stands_where_two_stood_is_foretold_no_less_than_their_end(
     elsewhere = zip(rows(values, objectives), rows(ends, objectives), strict=False)
     others = [[own, end]] * 2 + [list(pair) for pair in elsewhere]
     told = foretell(values[0], others, objectives)
+    expected = expect(values[0], others, objectives)
     for objective, ended in zip(objectives, end, strict=True):
         better = max if objective.direction is Direction.MAXIMIZE else min
         assert better(told[objective.metric], ended) == pytest.approx(told[objective.metric])
+        hope = better(told[objective.metric], expected[objective.metric])
+        assert hope == pytest.approx(told[objective.metric])
 
 
 # --- the steps of a spec ----------------------------------------------------------------------------------------

@@ -98,7 +98,8 @@ def stopped(accuracy: float, latency_s: float) -> Outcome:
     """At the second of three steps; at the first it was worth less."""
     values = {"accuracy": accuracy, "latency_s": latency_s, "size_bytes": 1000.0}
     rungs = (values | {"accuracy": 0.5}, values)
-    return Outcome(TrialState.STOPPED, values, "place 9 of 9 at step 2 of 3", rungs=rungs)
+    reason, expected = "place 9 of 9 at step 2 of 3", values | {"accuracy": accuracy + 0.01}
+    return Outcome(TrialState.STOPPED, values, reason, rungs=rungs, expected=expected)
 
 
 def get_row(engine: Engine, search_id: str) -> Search:

@@ -63,6 +63,7 @@ class TestTrials:
             "number": 0,
             "state": "succeeded",
             "rung": None,
+            "expected": None,
             "design": {"channels/stem": 0},
             "values": {"accuracy": 0.9, "latency_s": 0.001, "size_bytes": 1000.0},
             "sources": {},
@@ -114,6 +115,7 @@ class TestTrials:
         run_trial(engine, behind.id, stopped(0.95, 0.0005))
         (item,) = client.get(f"/v1/searches/{search_id}/trials", params={"state": "stopped"}).json()["items"]
         assert (item["number"], item["rung"], item["values"]["accuracy"]) == (1, 2, 0.95)
+        assert item["expected"]["accuracy"] == 0.96
         assert item["reason"] == "place 9 of 9 at step 2 of 3"
         with reading(engine) as session:
             kept = [(one.trial_id, one.number, one.values["accuracy"]) for one in session.scalars(select(Rung))]

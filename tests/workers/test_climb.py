@@ -123,12 +123,14 @@ def test_a_trial_behind_the_others_is_stopped_with_the_values_of_its_step(digits
 
 def test_a_trial_that_is_foretold_to_add_nothing_is_stopped(digits_home):
     rungs = {"least": 2, "steps": STEPS}
-    same = [[[0.5, 9e5], [0.5, 9e5]]] * 2
+    same = [[[0.5, 9e5], [0.625, 9e5]]] * 2
     better, worse = [[1.0, 1.0]], [[0.0, 1.0]]
     stopped = try_half(digits_home, Standing([[], []], [same, same], better), evaluation=IN_FULL | {"rungs": rungs})
     assert (stopped.state, len(stopped.rungs)) == (TrialState.STOPPED, 1)
     step = "at step 1 of 3 (40 images, 0 epochs of training)"
     assert stopped.reason.startswith(f"{step} it is foretold to come to accuracy")
+    here = stopped.rungs[0]
+    assert stopped.expected == pytest.approx({"accuracy": here["accuracy"] + 0.125, "size_bytes": here["size_bytes"]})
     assert "fine_tune" not in stopped.details["stage_s"]
     going = try_half(digits_home, Standing([[], []], [same, same], worse), evaluation=IN_FULL | {"rungs": rungs})
     assert going.state is TrialState.SUCCEEDED
@@ -190,7 +192,9 @@ def climb_of(accuracy: float, told: dict[str, Any], spec: SearchSpec) -> dict[st
     outcome = Outcome(TrialState.SUCCEEDED, values)
     goes_on = told["standing"] is None or rank_of(outcome, told["standing"]["steps"][0], spec)
     state = "succeeded" if goes_on else "stopped"
-    return {"state": state, "values": values, "reason": "", "details": {}, "sources": {}, "rungs": [values]}
+    expected = {} if goes_on else values | {"accuracy": accuracy + 0.005}
+    found: dict[str, Any] = {"state": state, "values": values, "reason": "", "details": {}, "sources": {}}
+    return found | {"rungs": [values], "expected": expected}
 
 
 @pytest.fixture
@@ -230,6 +234,9 @@ def test_what_others_reached_is_told_and_the_stopped_ones_are_final(stage: Stage
         heard = unheard_trials(session, search_id, live).trials
     told_as = {(trial.state, trial.fidelity) for trial in heard}
     assert told_as == {(TrialState.SUCCEEDED, 1.0), (TrialState.STOPPED, 0.5)}
+    scores = {one.number: one.values["accuracy"] for one in heard}
+    assert [scores[trial.number] for trial in uniform] == [trial.values["accuracy"] for trial in uniform]
+    assert [scores[trial.number] for trial in found] == [trial.values["accuracy"] + 0.005 for trial in found]
     assert {trial.id for trial in found}.isdisjoint(one.trial_id for one in stage.finalists(search_id))
 
 
