@@ -43,6 +43,7 @@ from search_spaces.space import Space
 from search_spaces.spec import SearchSpec
 from service.config import Settings
 from workers import jobs
+from workers.arithmetic import arithmetic_here
 
 RESULTS = Path(__file__).parent / "results" / "budget_gains.json"
 FINALISTS = 3
@@ -121,6 +122,7 @@ def run(case: str, seed: int, trials: int, sampler: str, home: Path) -> dict[str
         "trials": len(found),
         "sampler": sampler,
         "commit": current_commit(),
+        "fine_tuned_on": arithmetic_here(checked.space.network).device,
         "base": base["accuracy"],
         **{
             f"{side}_score": max(t.values["accuracy"] for t in told)
