@@ -120,7 +120,7 @@ class DdpgSampler(IndexedSampler):
         found = quality(trial.values, self._score)
         if trial.state is TrialState.INFEASIBLE:
             return np.array([math.nan, min(missed, 1.0)])
-        if trial.state is TrialState.SUCCEEDED and found is not None:
+        if trial.state in (TrialState.SUCCEEDED, TrialState.STOPPED) and found is not None:
             return np.array([found, 0.0])
         return None
 

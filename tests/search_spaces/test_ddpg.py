@@ -362,6 +362,17 @@ class TestSampler:
             states.append(sampler.state()["replay.states"])
         assert all(np.array_equal(states[0], other) for other in states[1:])
 
+    def test_stopped_trials_are_learned_from_as_what_they_were_expected_to_come_to(self):
+        design, values = SMALL.space.uniform[3], {"accuracy": 0.5, "macs": 0.5}
+        remembered = []
+        for state in (TrialState.SUCCEEDED, TrialState.STOPPED, TrialState.FAILED):
+            sampler = agent_sampler()
+            sampler.tell([ToldTrial(0, design, state, values, {}, {}, False)])
+            remembered.append(sampler._replay.outcomes)
+        np.testing.assert_array_equal(remembered[1], remembered[0])
+        assert len(remembered[0]) == 1
+        assert len(remembered[2]) == 0
+
     def test_without_a_score_it_goes_on_at_random(self):
         spec = with_objectives([{"metric": "macs", "direction": "minimize"}])
         spec = spec.model_copy(update={"sampler": spec.sampler.model_copy(update={"name": "ddpg"})})
