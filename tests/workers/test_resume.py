@@ -146,7 +146,7 @@ def test_a_checkpoint_of_another_kind_of_processor_is_refused(splits, tmp_path, 
 
     with pytest.raises(InterruptionError):
         go_on()
-    monkeypatch.setattr("workers.checkpoint.arithmetic_here", lambda network: Arithmetic("cuda", torch.bfloat16))
+    monkeypatch.setattr("workers.checkpoint.arithmetic_here", lambda network: Arithmetic("another"))
     with pytest.raises(CheckpointError, match="or kind of processor"):
         go_on()
 
