@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from search_spaces.objectives import Direction
 from search_spaces.pareto import Points, Values
+from search_spaces.quality import is_share
 from search_spaces.spec import EvaluationSpec, ObjectiveSpec, RungsSpec, StepSpec
 
 Point = Sequence[float]
@@ -143,7 +144,8 @@ def _gains_of_nearest(
 
 def _changed(values: Values, gains: NDArray[np.float64], objectives: Sequence[ObjectiveSpec]) -> dict[str, float]:
     own = np.array([values[objective.metric] for objective in objectives]) + gains * _signs(objectives)
-    return {str(objective.metric): float(value) for objective, value in zip(objectives, own, strict=True)}
+    told = zip(objectives, own.tolist(), strict=True)
+    return {str(one.metric): min(max(value, 0.0), 1.0) if is_share(one) else value for one, value in told}
 
 
 def adds_nothing(values: Values, others: Sequence[Point], objectives: Sequence[ObjectiveSpec]) -> bool:

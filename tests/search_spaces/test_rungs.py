@@ -35,6 +35,7 @@ ONE = (ACCURACY,)
 KEEP, LEAST = 0.33, 6
 RUNGS = RungsSpec.model_validate({"steps": [{"score_images": 50}, {"score_images": 90}]})
 GRID = st.integers(0, 6)  # so that points tie and repeat
+SHARES = GRID.map(lambda number: number / 8)
 
 
 def point(accuracy: float, latency_s: float = 0.0, size_bytes: float = 0.0) -> dict[str, float]:
@@ -85,7 +86,7 @@ def test_who_goes_on():
     assert Rank(front=0, place=99, trials=100).goes_on(KEEP, LEAST)  # on the front
 
 
-points = st.lists(st.builds(point, GRID, GRID, GRID), min_size=1, max_size=20)
+points = st.lists(st.builds(point, SHARES, GRID, GRID), min_size=1, max_size=20)
 objective_sets = st.sampled_from([ONE, (SIZE,), TWO, THREE])
 
 
@@ -161,6 +162,12 @@ def test_the_median_gain_of_the_five_nearest_is_expected():
     told = expect(point(0.795, size_bytes=5.0), pairs_of(*far, *near), (ACCURACY, SIZE))
     assert told == pytest.approx({"accuracy": 0.795 + 0.01, "size_bytes": 5.0})
     assert expect(point(0.5), [], ONE) == {"accuracy": 0.5}
+
+
+def test_no_share_is_expected_to_be_more_than_all():
+    for tell in (foretell, expect):
+        assert tell(point(0.95), [[[0.5], [0.9]]], ONE) == {"accuracy": 1.0}
+        assert tell(point(0.1), [[[0.9], [0.5]]], ONE) == {"accuracy": 0.0}
 
 
 def test_less_is_a_gain_where_less_is_better():
