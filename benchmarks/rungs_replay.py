@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.rungs import EVALUATION, RUNGS, make_spec
+from benchmarks.rungs import BUDGETS, EVALUATION, RUNGS, make_spec
 from search_spaces.check import check_spec
 from search_spaces.design import Design
 from search_spaces.known import Sources
@@ -35,12 +35,12 @@ from workers.jobs import evaluate, prepare
 
 TABLE = Path(__file__).parent / "tables" / "rungs.json"
 RESULTS = Path(__file__).parent / "results" / "rungs_replay.json"
-DESIGNS = 70
-TRIALS = 30
-"""Of the search without steps."""
+DESIGNS = 250
+ENOUGH = 1.4
+"""Times the trials of a search without steps, that must be recorded to replay one with steps."""
 WAITING = 20
 """Trials that have been scored at the first step, where the most promising one goes on first."""
-SPEC = make_spec("random", 1, TRIALS, EVALUATION | {"rungs": RUNGS})
+SPEC = make_spec("random", 1, DESIGNS, EVALUATION | {"rungs": RUNGS})
 OBJECTIVES = SPEC.objectives
 FORETOLD = RungsSpec.model_validate(RUNGS)
 RANKED = RungsSpec.model_validate(RUNGS | {"keep": 0.33})
@@ -69,10 +69,15 @@ class Curve:
 
 @dataclass(frozen=True)
 class Searched:
-    """What a random search asks for, behind the uniform baseline."""
+    """What a random search asks for, behind the uniform baseline.
+
+    Attributes:
+        trials: of the search without steps.
+    """
 
     uniform: list[Curve]
     found: list[Curve]
+    trials: int
 
     @cached_property
     def reference(self) -> dict[str, float]:
@@ -83,7 +88,7 @@ class Searched:
 
     @cached_property
     def goal(self) -> float:
-        return self.volume([curve.end for curve in (self.uniform + self.found)[: len(self.uniform) + TRIALS]])
+        return self.volume([curve.end for curve in (self.uniform + self.found)[: len(self.uniform) + self.trials]])
 
     @cached_property
     def whole_s(self) -> float:
@@ -103,7 +108,7 @@ def record(seeds: Sequence[int]) -> None:
     with tempfile.TemporaryDirectory() as home:
         base_key = prepare(SPEC, Sources(), Path(home))["base_key"]
         for seed in seeds:
-            checked = check_spec(make_spec("random", seed, TRIALS, EVALUATION), local_known())
+            checked = check_spec(make_spec("random", seed, DESIGNS, EVALUATION), local_known())
             sampler = make_sampler(checked.spec, checked.space)
             uniform = [draw(design, base_key, Path(home)) for design in checked.space.uniform]
             told = [_told(*pair, baseline=True) for pair in enumerate(checked.space.uniform)]
@@ -227,7 +232,7 @@ def by_oracle(searched: Searched, *, pays_first_step: bool) -> float | None:
 def by_foresight(searched: Searched) -> float | None:
     """Knows the front of the search without steps beforehand, and evaluates nothing else."""
     replay = Replay(searched)
-    within = (searched.uniform + searched.found)[: len(searched.uniform) + TRIALS]
+    within = (searched.uniform + searched.found)[: len(searched.uniform) + searched.trials]
     for place in front_indices([curve.end for curve in within], OBJECTIVES):
         if place >= len(searched.uniform):
             replay.climb(within[place], None)
@@ -250,16 +255,25 @@ def main(arguments: Sequence[str]) -> None:
         return
     table = json.loads(TABLE.read_text())
     uniform = [Curve(**one) for one in table.pop("uniform")]
-    searches = {seed: Searched(uniform, [Curve(**one) for one in found]) for seed, found in table.items()}
-    shown = Table("rule", *searches, title="Evaluator seconds until the hypervolume of a search without steps: share")
-    ratios: dict[str, dict[str, float | None]] = {}
+    found = {seed: [Curve(**one) for one in curves] for seed, curves in table.items()}
+    told = {trials: replay_all(uniform, found, trials) for trials in BUDGETS}
+    designs = {seed: len(curves) for seed, curves in found.items()}
+    RESULTS.write_text(json.dumps({"designs": designs, "ratios": told}, indent=2) + "\n")
+
+
+def replay_all(uniform: list[Curve], found: dict[str, list[Curve]], trials: int) -> dict[str, dict[str, float | None]]:
+    """For each rule the share of the seconds, by search, of those that are recorded for long enough; shown too."""
+    searches = {
+        seed: Searched(uniform, curves, trials) for seed, curves in found.items() if len(curves) >= ENOUGH * trials
+    }
+    title = f"Evaluator seconds until the hypervolume of a search of {trials} trials without steps: share"
+    shown, ratios = Table("rule", *searches, title=title), dict[str, dict[str, float | None]]()
     for name, rule in RULES.items():
-        told = {seed: rule(searched) for seed, searched in searches.items()}
-        ratios[name] = {seed: taken and round(taken / searches[seed].whole_s, 2) for seed, taken in told.items()}
+        taken = {seed: rule(searched) for seed, searched in searches.items()}
+        ratios[name] = {seed: one and round(one / searches[seed].whole_s, 2) for seed, one in taken.items()}
         shown.add_row(name, *("record ends" if ratio is None else f"{ratio:.2f}" for ratio in ratios[name].values()))
-    designs = {seed: len(searched.found) for seed, searched in searches.items()}
-    RESULTS.write_text(json.dumps({"designs": designs, "ratios": ratios}, indent=2) + "\n")
     Console().print(shown)
+    return ratios
 
 
 if __name__ == "__main__":
