@@ -47,7 +47,7 @@ report: $(STAMP) ## Regenerate docs/report from real trainings, in hours; ARGS=-
 	@$(BIN)/python -m benchmarks.report $(ARGS)
 
 bench: $(STAMP) ## Measure what the README's figures come from; results go to benchmarks/results
-	@for name in $(filter-out budget_gains full_space,$(basename $(notdir $(wildcard benchmarks/*.py)))); do echo "== $$name"; $(BIN)/python -m "benchmarks.$$name"; done
+	@for name in $(filter-out budget_gains full_space rungs,$(basename $(notdir $(wildcard benchmarks/*.py)))); do echo "== $$name"; $(BIN)/python -m "benchmarks.$$name"; done
 
 bench-search: $(STAMP) ## Replay every sampler on a recorded table, in minutes; ARGS='--only tpe': that one alone
 	@$(BIN)/python -m benchmarks.search $(ARGS)
