@@ -162,7 +162,7 @@ def failed(number: int, proposal: Proposal, problem: PruningProblem) -> ToldTria
 
 
 def stopped(number: int, proposal: Proposal, problem: PruningProblem) -> ToldTrial:
-    """Ended at the first of two steps, where it looked a little worse than it is."""
+    """Ended at the first of two steps, and expected to come to a little less than it would."""
     values = problem.values(proposal.design)
     values[Metric.ACCURACY] -= 0.05
     memo = dict(proposal.memo)

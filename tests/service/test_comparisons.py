@@ -24,8 +24,6 @@ from service.variants import variants
 from tests.service.builders import add_running_search, add_trial_rows, example_spec, run_trial, success
 
 SAMPLERS = ("random", "tpe", "evolution", "nsga2")
-
-
 TEXT = "{http://www.w3.org/2000/svg}text"
 
 
