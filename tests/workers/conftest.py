@@ -6,6 +6,7 @@ import torch
 from sqlalchemy import Engine
 
 from service import queue
+from tests.workers.invented import Invented
 from tests.workers.on_digits import DigitsHome, make_digits_home
 from tests.workers.stage import Stage, make_stage
 
@@ -16,6 +17,15 @@ def stage(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> St
     stage = make_stage(engine, tmp_path)
     monkeypatch.setattr(queue, "send", lambda task, row_id, queue: stage.messages.append((task, row_id)))
     return stage
+
+
+@pytest.fixture
+def invented(stage: Stage) -> Invented:
+    """What the stage's evaluator answers from here on."""
+    result = Invented()
+    with stage.workplace.evaluators.borrow() as evaluator:
+        evaluator.result = result
+    return result
 
 
 @pytest.fixture

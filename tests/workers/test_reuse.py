@@ -1,4 +1,4 @@
-"""Nothing is evaluated twice: across searches, in forks, and when a search is extended. Real rows and real planning."""
+"""Nothing is evaluated twice: what other searches know answers. Real rows and real planning."""
 
 from __future__ import annotations
 
@@ -10,114 +10,33 @@ import pytest
 import torch
 
 from search_spaces.capabilities import DeviceCapabilities
-from search_spaces.check import SpecError, check_spec
 from search_spaces.design import design_from_json
 from search_spaces.known import Sources
-from search_spaces.objectives import Metric, TrialState
-from search_spaces.parse import parse_spec
+from search_spaces.objectives import Metric
 from search_spaces.rungs import Standing
 from search_spaces.spec import SearchSpec
 from service import db
 from service.devices.actions import announce, this_process
-from service.errors import InvalidSpecError, StateConflictError
-from service.known import known_for
-from service.models import Event, Measurement, Search, Trial
-from service.searches import actions
-from service.searches.extensions import EMPTY_FRONT, Extension, extend
-from service.searches.forks import fork_spec
-from service.searches.queries import lock_search
-from service.states import EndReason, JobState, Obtained, SearchState
-from service.trials.fronts import find_front
+from service.models import Search
+from service.states import Obtained, SearchState
 from service.trials.queries import progress_of, standing_of
+from tests.workers.invented import (
+    PREPARED,
+    TRIALS,
+    Invented,
+    fork,
+    hypervolume,
+    make_spec,
+    on_sqlite,
+    run,
+    told,
+)
 from tests.workers.on_digits import digits_document
-from tests.workers.stage import MadeUpEvaluator, Stage, evaluation, invent
-from tests.workers.stage import make_spec as make_staged_spec
-from workers.evaluator import FaultKind, JobName, load_jobs
-from workers.evaluator_process import Evaluators, JobError
+from tests.workers.stage import MadeUpEvaluator, Stage, evaluation
+from workers.evaluator import JobName, load_jobs
+from workers.evaluator_process import Evaluators
 from workers.jobs import evaluate
-from workers.live_sampler import LiveSamplers
 from workers.progress import ignore_progress
-
-PREPARED = {
-    "splits": {"train": "t", "calibrate": "c", "score": "s", "confirm": "o", "test": "e"},
-    "computed": {"threads": 1, "versions": {"torch": "2"}},
-}
-TRIALS = 3
-NOWHERE = "00000000-0000-0000-0000-000000000000"
-
-
-on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-
-
-def make_spec(**changes: Any) -> SearchSpec:
-    """Four uniform designs and three of the sampler's: each search of a test is to take a moment only."""
-    lean = {
-        "space": {"prune_ratio": {"low": 0.0, "high": 0.5, "step": 0.5}, "precision": {"choices": ["fp32", "w8a8"]}},
-        "evaluation": evaluation(top=1),
-        "budget": {"trials": TRIALS},
-    }
-    return make_staged_spec(**(lean | changes))
-
-
-class Invented:
-    """Made-up results of designs, which are noted, and of a base in a known setting."""
-
-    def __init__(self, **prepared: Any) -> None:
-        self.prepared: dict[str, Any] = PREPARED | prepared
-        self.result: dict[str, Any] = {}
-        self.fault = False
-        self.tried: list[dict[str, Any]] = []
-
-    def __call__(self, job: JobName, arguments: dict[str, Any]) -> dict[str, Any]:
-        found = invent(job, arguments)
-        if job is JobName.PREPARE:
-            return found | self.prepared
-        if job is JobName.EVALUATE:
-            self.tried.append(arguments["design"])
-            if self.fault:
-                raise JobError(FaultKind.CRASHED, "it broke")
-            more = self.result | {"values": found["values"] | self.result.get("values", {})}
-            return found | more
-        return found
-
-
-@pytest.fixture
-def invented(stage: Stage) -> Invented:
-    result = Invented()
-    with stage.workplace.evaluators.borrow() as evaluator:
-        evaluator.result = result
-    return result
-
-
-def run(stage: Stage, spec: SearchSpec) -> str:
-    search_id = stage.submit(spec)
-    stage.deliver()
-    assert stage.search(search_id).state is SearchState.SUCCEEDED
-    return search_id
-
-
-def fork(stage: Stage, parent_id: str, **changes: Any) -> str:
-    with db.transaction(stage.workplace.engine) as session:
-        parent = session.get_one(Search, parent_id)
-        spec = fork_spec(parent, changes)
-        checked = check_spec(spec, known_for(session, spec, parent.sources))
-        return actions.create_search(session, checked, None, "").id
-
-
-def go_on(stage: Stage, search_id: str, trials: int, key: str | None = None, **more: Any) -> None:
-    with db.transaction(stage.workplace.engine) as session:
-        extend(session, lock_search(session, search_id), Extension(trials, **more), key, "x")
-
-
-def hypervolume(stage: Stage, search_id: str) -> float:
-    with db.reading(stage.workplace.engine) as session:
-        return find_front(session, session.get_one(Search, search_id)).hypervolume
-
-
-def told(stage: Stage, search_id: str, kind: str) -> list[dict[str, Any]]:
-    with db.reading(stage.workplace.engine) as session:
-        return [one.data for one in session.query(Event).filter_by(search_id=search_id, kind=kind).order_by(Event.seq)]
-
 
 # --- answered from the rows -------------------------------------------------------------------------------------
 
@@ -428,264 +347,3 @@ def test_finalists_that_are_treated_otherwise_or_scored_on_other_images_are_conf
     invented.prepared = PREPARED
     run(stage, make_spec(name="the first images"))
     assert len(confirmed) == 6
-
-
-# --- extended ---------------------------------------------------------------------------------------------------
-
-
-def test_a_search_that_is_over_can_be_extended(stage, invented):
-    search_id = run(stage, make_spec())
-    before, finalists = stage.trials(search_id), stage.finalists(search_id)
-    reached = hypervolume(stage, search_id)
-    go_on(stage, search_id, 4)
-    assert stage.search(search_id).state is SearchState.RUNNING
-    stage.deliver()
-    search, after = stage.search(search_id), stage.trials(search_id)
-    assert search.state is SearchState.SUCCEEDED
-    assert len(after) == len(before) + 4
-    assert [(trial.id, trial.values, trial.finish_number) for trial in after[: len(before)]] == [
-        (trial.id, trial.values, trial.finish_number) for trial in before
-    ]
-    assert hypervolume(stage, search_id) >= reached
-    confirmed = {finalist.id: finalist for finalist in stage.finalists(search_id)}
-    assert all(confirmed[one.id].finished_at == one.finished_at for one in finalists)
-    assert all(one.state == JobState.SUCCEEDED for one in confirmed.values())
-    states = [one["state"] for one in told(stage, search_id, "state")]
-    assert states[-4:] == ["succeeded", "running", "confirming", "succeeded"] or states[-2:] == ["running", "succeeded"]
-
-
-def test_a_larger_budget_may_lead_auto_to_another_sampler_and_the_search_says_so(stage, invented):
-    some = {"choices": ["fp32", "w8a8"], "layers": ["block1.*", "block2.*", "block3.*", "block4.*"]}
-    spec = make_spec(space={"precision": some}, sampler={"name": "auto"}, budget={"trials": 2})
-    search_id = run(stage, spec)
-    assert stage.search(search_id).sampler["why"].startswith("2 trials are few of")
-    go_on(stage, search_id, 4)
-    stage.deliver()
-    assert stage.search(search_id).sampler["why"].startswith("6 trials are few of")
-    go_on(stage, search_id, 1000)
-    stage.deliver()
-    search = stage.search(search_id)
-    assert search.sampler["name"] == "grid"
-    assert search.end_reason == EndReason.EXHAUSTED
-
-
-def test_what_failed_is_run_again_and_nothing_else(stage, invented):
-    search_id = stage.submit(make_spec())
-    stage.deliver(4)
-    invented.fault = True
-    stage.deliver(2)
-    invented.fault = False
-    stage.deliver()
-    failed = [trial for trial in stage.trials(search_id) if trial.state == TrialState.FAILED]
-    assert failed
-    invented.tried.clear()
-    go_on(stage, search_id, 1)
-    assert "once more" in told(stage, search_id, "state")[-1]["reason"]
-    stage.deliver()
-    assert [trial.design for trial in failed] == invented.tried[: len(failed)]
-    assert len(invented.tried) == len(failed) + 1
-    again = [trial for trial in stage.trials(search_id) if trial.id in {one.id for one in failed}]
-    assert {(trial.state, trial.attempt, trial.reason) for trial in again} == {("succeeded", 1, "")}
-    numbers = [trial.finish_number for trial in stage.trials(search_id)]
-    assert len(set(numbers)) == len(numbers)
-
-
-def test_what_was_measured_of_a_failed_trial_stays_a_figure_of_its_workload(stage, invented):
-    search_id = run(stage, make_spec())
-    (trial, *_) = stage.trials(search_id)
-    with db.transaction(stage.workplace.engine) as session:
-        session.get_one(type(trial), trial.id).state = "failed"
-        figures = {"median": 1.0, "lower_quartile": 1.0, "upper_quartile": 1.0, "count": 1, "samples": [1.0]}
-        row = {"workload_id": 1, "conditions_id": 1, "metric": "latency_s", "provenance": "measured"}
-        session.add(Measurement(**row, **figures, trial_id=trial.id))
-    go_on(stage, search_id, 1)
-    with db.reading(stage.workplace.engine) as session:
-        assert [row.trial_id for row in session.query(Measurement)] == [None]
-
-
-@on_sqlite
-def test_too_many_failures_are_no_end_for_ever(stage, invented):
-    invented.fault = True
-    search_id = stage.submit(make_spec())
-    stage.deliver()
-    assert stage.search(search_id).state is SearchState.FAILED
-    invented.fault = False
-    go_on(stage, search_id, 2)
-    stage.deliver()
-    search = stage.search(search_id)
-    assert (search.state, search.problem) == (SearchState.SUCCEEDED, None)
-    assert {trial.state for trial in stage.trials(search_id)} == {"succeeded"}
-
-
-@on_sqlite
-def test_a_cancelled_search_goes_on_with_what_was_dropped(stage, invented):
-    search_id = stage.submit(make_spec())
-    stage.deliver(3)
-    with db.transaction(stage.workplace.engine) as session:
-        actions.cancel(session, lock_search(session, search_id))
-    stage.deliver()
-    dropped = [trial.number for trial in stage.trials(search_id) if trial.state == "cancelled"]
-    assert dropped
-    go_on(stage, search_id, 3)
-    stage.deliver()
-    assert stage.search(search_id).state is SearchState.SUCCEEDED
-    assert {trial.state for trial in stage.trials(search_id)} == {"succeeded"}
-
-
-@on_sqlite
-def test_the_wall_time_of_an_extension_begins_with_it(stage, invented):
-    search_id = stage.submit(make_spec(budget={"trials": 1000, "wall_time_s": 900}))
-    stage.deliver(12)
-    stage.age(901)
-    stage.deliver()
-    ended = len(stage.trials(search_id))
-    go_on(stage, search_id, 5)
-    stage.deliver()
-    assert len(stage.trials(search_id)) == ended + 5
-    go_on(stage, search_id, 5, wall_time_s=10.0)
-    assert stage.search(search_id).spec["budget"]["wall_time_s"] == 10.0
-
-
-@on_sqlite
-@pytest.mark.parametrize("sampler", ["random", "tpe", "nsga2"])
-def test_a_planner_that_lived_through_it_goes_on_as_one_that_starts_anew(stage, sampler):
-    spec = make_spec(sampler={"name": sampler, "seed": 3}, budget={"trials": 8})
-    one, other = run(stage, spec), run(stage, spec)
-    go_on(stage, one, 6)
-    stage.deliver()
-    stage.samplers = LiveSamplers()
-    go_on(stage, other, 6)
-    stage.deliver()
-    assert [trial.design for trial in stage.trials(one)] == [trial.design for trial in stage.trials(other)]
-
-
-@on_sqlite
-def test_the_warning_of_an_empty_front_goes_with_the_extension(stage, invented):
-    invented.result = {"state": "infeasible", "reason": "accuracy is below"}
-    search_id = run(stage, make_spec(limits=[{"metric": "accuracy", "min": 0.95}]))
-    assert EMPTY_FRONT in stage.search(search_id).warnings
-    go_on(stage, search_id, 1)
-    assert EMPTY_FRONT not in stage.search(search_id).warnings
-
-
-@on_sqlite
-def test_only_what_is_over_and_was_prepared_can_be_extended(stage, invented):
-    waiting = stage.submit(make_spec())
-    with pytest.raises(StateConflictError, match="once it is over"):
-        go_on(stage, waiting, 1)
-    with db.transaction(stage.workplace.engine) as session:
-        actions.cancel(session, lock_search(session, waiting))
-    with pytest.raises(StateConflictError, match="before its network was prepared"):
-        go_on(stage, waiting, 1)
-
-
-# --- forked, and begun with others ------------------------------------------------------------------------------
-
-
-def test_a_fork_begins_with_what_its_search_has_found(stage, invented):
-    parent = run(stage, make_spec())
-    evaluated = len(invented.tried)
-    found = [trial for trial in stage.trials(parent) if not trial.baseline]
-    child = fork(stage, parent, name="child", budget={"trials": 2})
-    stage.deliver(1)
-    assert len(invented.tried) == evaluated
-    stage.deliver()
-    trials = stage.trials(child)
-    inherited = [trial for trial in trials if trial.obtained == Obtained.INHERITED]
-    assert [trial.design for trial in inherited] == [trial.design for trial in found]
-    assert [trial.origin for trial in inherited] == [
-        {"search": parent, "trial": trial.number, "name": "staged"} for trial in found
-    ]
-    assert {trial.obtained for trial in trials if trial.baseline} == {Obtained.REUSED}
-    own = [trial for trial in trials if trial.obtained == Obtained.EVALUATED]
-    assert len(own) == len(invented.tried) - evaluated == 2
-    assert hypervolume(stage, child) >= hypervolume(stage, parent)
-    assert not any("taken over" in warning for warning in stage.search(child).warnings)
-    assert f"{len(stage.trials(parent))} of {len(stage.trials(parent))} ended trials of 'staged' are taken over" in [
-        one["message"] for one in told(stage, child, "note")
-    ]
-
-
-def test_what_is_inherited_is_judged_by_the_limits_of_the_fork(stage, invented):
-    parent = run(stage, make_spec())
-    bound = sorted(trial.values["accuracy"] for trial in stage.trials(parent))[-3]
-    child = fork(stage, parent, limits=[{"metric": "accuracy", "min": bound}])
-    stage.deliver()
-    taken = [trial for trial in stage.trials(child) if trial.obtained != Obtained.EVALUATED]
-    assert len(taken) == len(stage.trials(parent))
-    assert all((trial.state == "succeeded") == (trial.values["accuracy"] >= bound) for trial in taken)
-    # The limits taken away again, nothing says how good those would have been that missed them for something else.
-    grandchild = fork(stage, child, limits=[])
-    stage.deliver()
-    inherited = [trial for trial in stage.trials(grandchild) if trial.obtained == Obtained.INHERITED]
-    assert all(trial.state == "succeeded" for trial in inherited)
-    assert {trial.origin["search"] for trial in inherited} <= {parent, child}
-    assert "too few for the limits here" in stage.search(grandchild).warnings[-1]
-
-
-@on_sqlite
-def test_what_was_tried_otherwise_is_left_out_and_counted(stage, invented):
-    parent = run(stage, make_spec())
-    count = len(stage.trials(parent))
-    child = fork(stage, parent, evaluation={"reconstruct": "none"})
-    stage.deliver()
-    assert {trial.obtained for trial in stage.trials(child)} == {Obtained.EVALUATED}
-    assert stage.search(child).warnings[-1] == (
-        f"0 of {count} ended trials of 'staged' are taken over; left out are {count} of another network, data set, "
-        "evaluation, device or space"
-    )
-
-
-@on_sqlite
-def test_what_was_stopped_at_a_cheap_step_is_left_out_and_counted(stage, invented):
-    parent = run(stage, make_spec())
-    (*_, last) = stage.trials(parent)
-    with db.transaction(stage.workplace.engine) as session:
-        session.get_one(Trial, last.id).state = TrialState.STOPPED
-    child = fork(stage, parent)
-    stage.deliver()
-    count = len(stage.trials(parent))
-    assert stage.search(child).warnings[-1] == (
-        f"{count - 1} of {count} ended trials of 'staged' are taken over; "
-        "left out are 1 that were stopped at a cheap step"
-    )
-
-
-@on_sqlite
-def test_a_search_can_begin_with_several_others(stage, invented):
-    one = run(stage, make_spec())
-    two = run(stage, make_spec(sampler={"name": "random", "seed": 2}))
-    known = {json.dumps(trial.design, sort_keys=True) for each in (one, two) for trial in stage.trials(each)}
-    evaluated = len(invented.tried)
-    third = run(stage, make_spec(warm_start=[one, two], sampler={"name": "tpe", "seed": 3}))
-    assert len(invented.tried) == evaluated + TRIALS
-    assert len(stage.trials(third)) == len(known) + TRIALS
-
-
-@on_sqlite
-def test_a_search_that_is_not_there_is_a_fault_at_its_place(stage, invented):
-    with pytest.raises(SpecError) as refused:
-        stage.submit(make_spec(warm_start=[NOWHERE]))
-    assert [fault.pointer for fault in refused.value.faults] == ["/warm_start/0"]
-    document = make_spec().model_dump(mode="json") | {"warm_start": ["here"]}
-    with pytest.raises(SpecError, match="whole id of a search"):
-        parse_spec(document)
-
-
-@on_sqlite
-@pytest.mark.parametrize(
-    ("changes", "pointer"),
-    [
-        ({"space": {"prune_ratio": {"high": 0.75}}}, "/space/prune_ratio/high"),
-        ({"space": {"precision": None}}, "/space/precision"),
-        ({"network": {"width": 0.5}}, "/network/width"),
-        ({"dataset": {"name": "fashion_mnist"}}, "/dataset/name"),
-        ({"recipe": {"epochs": 2}}, "/recipe/epochs"),
-    ],
-    ids=str,
-)
-def test_a_fork_of_another_space_is_refused_with_the_place(stage, invented, changes, pointer):
-    parent = stage.submit(make_spec())
-    with pytest.raises(InvalidSpecError) as refused:
-        fork(stage, parent, **changes)
-    assert [fault.pointer for fault in refused.value.faults] == [pointer]
