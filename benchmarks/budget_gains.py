@@ -82,6 +82,7 @@ def spec_of(case: str, seed: int, trials: int, sampler: str) -> SearchSpec:
         space = {"prune_ratio": {"high": 0.75, "step": 0.05}}
         budget = {"metric": "macs", "at_most": asked.at_most}
         finalists = {"top": FINALISTS, "finetune_epochs": 1.0, "learning_rate": 0.01}
+        trials_too = {"finetune_epochs": 0.1, "learning_rate": 0.01}
     else:
         bits = list(range(2, 9))
         space = {"weight_bits": {"choices": bits}, "activation_bits": {"choices": bits}}
