@@ -35,7 +35,7 @@ from search_spaces.design import Design
 from search_spaces.known import Sources
 from search_spaces.objectives import Outcome, TrialState
 from search_spaces.pareto import hypervolume, reference_point
-from search_spaces.rungs import Standing
+from search_spaces.rungs import Ended, stand
 from search_spaces.samplers import ToldTrial, make_sampler
 from search_spaces.spec import SearchSpec
 from workers.announce import local_known
@@ -55,7 +55,7 @@ RUNGS = {"least": 6, "steps": STEPS}
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3, 4, 5])
-    protocol = {"budgets": list(BUDGETS), "evaluation": EVALUATION, "rungs": RUNGS}
+    protocol = {"rule": "marginal value", "budgets": list(BUDGETS), "evaluation": EVALUATION, "rungs": RUNGS}
     kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     rows = kept["rows"] if kept.get("protocol") == protocol else []
     done = {(row["sampler"], row["seed"]) for row in rows}
@@ -94,39 +94,35 @@ class Run:
     base_key: str
     home: Path
     told: list[ToldTrial] = field(default_factory=list)
-    reached: list[list[list[float]]] = field(default_factory=lambda: [[] for _ in STEPS])
-    pairs: list[list[list[list[float]]]] = field(default_factory=lambda: [[] for _ in STEPS])
+    ended: list[Ended] = field(default_factory=list)
     seconds: float = 0.0
     full: list[tuple[float, dict[str, float]]] = field(default_factory=list)
     stopped: int = 0
 
     def try_design(self, design: Design, memo: Any, *, baseline: bool) -> ToldTrial:
         spec = self.checked.spec
-        standing = None if baseline or spec.evaluation.rungs is None else self._standing()
+        standing = None if baseline or spec.evaluation.rungs is None else stand(self.ended, len(STEPS))
         begun_s = process_time()
         outcome = evaluate(spec, Sources(), design, self.base_key, self.home, standing=standing)
-        self.seconds += process_time() - begun_s
-        self._note(outcome)
+        self._note(outcome, process_time() - begun_s, baseline=baseline)
         fidelity = len(outcome.rungs) / len(spec.evaluation.steps) if outcome.state is TrialState.STOPPED else 1.0
         values = {**outcome.values, **outcome.expected}
         trial = ToldTrial(len(self.told), design, outcome.state, values, {}, memo, baseline, fidelity)
         self.told.append(trial)
         return trial
 
-    def _standing(self) -> Standing:
-        return Standing(self.reached, self.pairs, [self._point(values) for _, values in self.full])
+    def _note(self, outcome: Outcome, took_s: float, *, baseline: bool) -> None:
+        is_full, is_stopped = outcome.state is TrialState.SUCCEEDED, outcome.state is TrialState.STOPPED
+        self.seconds += took_s
+        self.stopped += is_stopped
+        if is_full:
+            self.full.append((self.seconds, dict(outcome.values)))
+        at_steps = {number: self._point(values) for number, values in enumerate(outcome.rungs)}
+        full = self._point(outcome.values) if is_full else None
+        self.ended.append(Ended(at_steps, full, len(at_steps) - 1 if is_stopped else None, took_s, not baseline))
 
     def _point(self, values: Mapping[str, float]) -> list[float]:
         return [values[objective.metric] for objective in self.checked.spec.objectives]
-
-    def _note(self, outcome: Outcome) -> None:
-        for points, pairs, values in zip(self.reached, self.pairs, outcome.rungs, strict=False):
-            points.append(self._point(values))
-            if outcome.state is TrialState.SUCCEEDED:
-                pairs.append([self._point(values), self._point(outcome.values)])
-        self.stopped += outcome.state is TrialState.STOPPED
-        if outcome.state is TrialState.SUCCEEDED:
-            self.full.append((self.seconds, dict(outcome.values)))
 
     def volume(self, reference: dict[str, float], count: int | None = None) -> float:
         return hypervolume([values for _, values in self.full[:count]], self.checked.spec.objectives, reference)

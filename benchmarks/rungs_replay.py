@@ -27,7 +27,7 @@ from search_spaces.design import Design
 from search_spaces.known import Sources
 from search_spaces.objectives import TrialState
 from search_spaces.pareto import Values, front_indices, hypervolume, reference_point
-from search_spaces.rungs import Standing, adds_nothing, foretell, why_stopped
+from search_spaces.rungs import Ended, Standing, promise, stand, why_stopped
 from search_spaces.samplers import ToldTrial, make_sampler
 from search_spaces.spec import RungsSpec
 from workers.announce import local_known
@@ -156,35 +156,35 @@ class Replay:
     searched: Searched
     seconds: float = 0.0
     ends: list[Values] = field(default_factory=list)
-    steps: list[list[list[float]]] = field(default_factory=lambda: [[] for _ in FORETOLD.steps])
-    pairs: list[list[list[list[float]]]] = field(default_factory=lambda: [[] for _ in FORETOLD.steps])
+    ended: list[Ended] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         for curve in self.searched.uniform:
-            self.climb(curve, None)
+            self.climb(curve, None, is_own=False)
 
     @property
     def is_there(self) -> bool:
         return self.searched.volume(self.ends) >= self.searched.goal
 
-    def climb(self, curve: Curve, rungs: RungsSpec | None, first: int = 0) -> None:
+    def climb(self, curve: Curve, rungs: RungsSpec | None, first: int = 0, *, is_own: bool = True) -> None:
         """Go through the steps from one of them, unless it is stopped; without `rungs` it is not."""
         before_s = curve.climb_s[first - 1] if first else 0.0
-        for step in range(first, len(self.steps)):
-            values = curve.at(step)
-            why = rungs and why_stopped(values, step, self.standing, rungs, OBJECTIVES)
-            self.steps[step].append(list(values.values()))
-            if why:
-                self.seconds += curve.climb_s[step] - before_s
+        points = {step: list(curve.at(step).values()) for step in range(len(FORETOLD.steps))}
+        for step in range(first, len(FORETOLD.steps)):
+            if rungs and why_stopped(curve.at(step), step, self.standing, rungs, OBJECTIVES):
+                reached = {one: points[one] for one in range(step + 1)}
+                self._end(Ended(reached, None, step, curve.climb_s[step] - before_s, is_own))
                 return
-        self.seconds += curve.climb_s[-1] - before_s
         self.ends.append(curve.end)
-        for step, pairs in enumerate(self.pairs):
-            pairs.append([list(curve.at(step).values()), list(curve.end.values())])
+        self._end(Ended(points, list(curve.end.values()), None, curve.climb_s[-1] - before_s, is_own))
+
+    def _end(self, ended: Ended) -> None:
+        self.seconds += ended.seconds
+        self.ended.append(ended)
 
     @property
     def standing(self) -> Standing:
-        return Standing(self.steps, self.pairs, [list(end.values()) for end in self.ends])
+        return stand(self.ended, len(FORETOLD.steps))
 
 
 def by_rule(searched: Searched, rungs: RungsSpec) -> float | None:
@@ -205,8 +205,7 @@ def by_best_first(searched: Searched) -> float | None:
         while coming and len(waiting) < WAITING:
             waiting.append(coming.pop(0))
             replay.seconds += waiting[-1].climb_s[0]
-        told = [foretell(curve.at(0), replay.pairs[0], OBJECTIVES) for curve in waiting]
-        gains = [searched.volume([*replay.ends, end]) - searched.volume(replay.ends) for end in told]
+        gains = [promise(curve.at(0), 0, replay.standing, OBJECTIVES)[0] for curve in waiting]
         if not gains or (max(gains) <= 0 and not coming):
             return None
         if max(gains) <= 0:
@@ -220,7 +219,7 @@ def by_oracle(searched: Searched, *, pays_first_step: bool) -> float | None:
     """Knows what each trial ends with, and evaluates in full what adds to the front as it is then."""
     replay = Replay(searched)
     for curve in searched.found:
-        if not adds_nothing(curve.end, replay.standing.full, OBJECTIVES):
+        if searched.volume([*replay.ends, curve.end]) > searched.volume(replay.ends):
             replay.climb(curve, None)
         elif pays_first_step:
             replay.seconds += curve.climb_s[0]
@@ -241,7 +240,7 @@ def by_foresight(searched: Searched) -> float | None:
 
 RULES: dict[str, Callable[[Searched], float | None]] = {
     "ranked, the best third goes on": lambda searched: by_rule(searched, RANKED),
-    "foretold to add to the front": lambda searched: by_rule(searched, FORETOLD),
+    "foretold to be worth its seconds": lambda searched: by_rule(searched, FORETOLD),
     f"the best of {WAITING} that wait": by_best_first,
     "knows who adds, behind the first step": lambda searched: by_oracle(searched, pays_first_step=True),
     "knows who adds": lambda searched: by_oracle(searched, pays_first_step=False),

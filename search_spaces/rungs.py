@@ -1,9 +1,11 @@
 """Who goes on to the next step of its evaluation, and who has cost enough.
 
-There are two rules. Without a share to keep, a trial goes on while it may add to the front: trials that were evaluated
-in full have told how much they gained from a step to the end, those that stood nearest foretell what this one will come
-to, and it is stopped if one that is there already is as good. What the training does not change (sizes, operations)
-gains nothing, and so is known.
+There are two rules. Without a share to keep, a trial goes on while going on pays. Trials that were evaluated in full
+have told how much they gained from a step to the end; those that stood nearest foretell what this one may come to, and
+so by how much it may be expected to improve the hypervolume. It goes on if that is no less than what the same seconds
+have brought lately, and is stopped if seconds are better spent on the next design: the marginal value theorem
+(Charnov 1976), by which a forager leaves a patch. What the training does not change (sizes, operations) gains nothing,
+and so is known.
 
 With a share, the rule is the stopping variant of ASHA (Li et al. 2020) for several objectives: a trial that has been
 scored at a step is ranked among all that were scored there before, and goes on if it is within the best share. Its rank
@@ -16,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -25,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search_spaces.objectives import Direction
-from search_spaces.pareto import Points, Values
+from search_spaces.pareto import Points, Values, hypervolume, reference_point
 from search_spaces.quality import is_share
 from search_spaces.spec import EvaluationSpec, ObjectiveSpec, RungsSpec, StepSpec
 
@@ -34,24 +36,74 @@ Point = Sequence[float]
 
 NEAREST = 5
 """Trials that foretell what another will come to."""
+LATELY, FEW = 20, 5
+"""Trials that tell what seconds bring, and how many they must be."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A trial that is over, as far as others are judged by it.
+
+    Attributes:
+        at_steps: its point at each step before the full evaluation that it was scored at, by number from 0.
+        full: its point in the end, if it was evaluated in full and met the limits.
+        stopped_at: the step that it was stopped at, from 0; None for others.
+        seconds: of evaluators, that it took.
+        is_own: whether a sampler proposed it and it was evaluated for this search.
+    """
+
+    at_steps: Mapping[int, Point]
+    full: Point | None
+    stopped_at: int | None
+    seconds: float
+    is_own: bool
 
 
 @dataclass(frozen=True)
 class Standing:
-    """What other trials of the search were worth.
+    """What other trials of the search were worth, and what they took.
 
     Attributes:
         steps: at each step before the full evaluation, a point for each trial that was scored there.
         pairs: for each step, of each trial that was also evaluated in full, its point there and the one in the end.
         full: the point of each trial that was evaluated in full and met the limits.
+        seconds: of a trial that ended at each step, the full evaluation last; the mean, 0 where none did.
+        lately_s: of the last `LATELY` trials of the sampler, each.
+        lately_full: how many of these were evaluated in full: their points are the last of `full`.
     """
 
     steps: Sequence[Sequence[Point]]
     pairs: Sequence[Sequence[Sequence[Point]]]
     full: Sequence[Point]
+    seconds: Sequence[float] = ()
+    lately_s: Sequence[float] = ()
+    lately_full: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        return {"steps": self.steps, "pairs": self.pairs, "full": self.full}
+        return asdict(self)
+
+
+def stand(trials: Sequence[Ended], steps: int) -> Standing:
+    """Sum up the trials of a search, in the order in which they ended, for one that goes through so many steps."""
+    at_steps: list[list[Point]] = [[] for _ in range(steps)]
+    pairs: list[list[list[Point]]] = [[] for _ in range(steps)]
+    for trial in trials:
+        for number, here in trial.at_steps.items():
+            at_steps[number].append(here)
+            if trial.full is not None:
+                pairs[number].append([here, trial.full])
+    own = [trial for trial in trials if trial.is_own]
+    given = [trial for trial in trials if not trial.is_own]
+    taken = [[one.seconds for one in trials if one.stopped_at == number and one.seconds > 0] for number in range(steps)]
+    taken.append([one.seconds for one in trials if one.full is not None and one.seconds > 0])
+    return Standing(
+        steps=at_steps,
+        pairs=pairs,
+        full=[trial.full for trial in given + own if trial.full is not None],
+        seconds=[sum(each) / len(each) if each else 0.0 for each in taken],
+        lately_s=[trial.seconds for trial in own[-LATELY:]],
+        lately_full=sum(trial.full is not None for trial in own[-LATELY:]),
+    )
 
 
 def standing_from_json(data: dict[str, Any] | None) -> Standing | None:
@@ -95,41 +147,74 @@ def why_stopped(
     epochs = "1 epoch" if step.finetune_epochs == 1 else f"{step.finetune_epochs:g} epochs"
     at_step = f"at step {number + 1} of {len(rungs.steps) + 1} ({step.score_images:,} images, {epochs} of training)"
     if rungs.keep is None:
-        pairs = standing.pairs[number]
-        end = foretell(values, pairs, objectives)
-        if len(pairs) < rungs.least or not adds_nothing(end, standing.full, objectives):
+        if len(standing.pairs[number]) < rungs.least:
             return None
-        told = ", ".join(f"{name} {value:.4g}" for name, value in end.items())
-        return f"{at_step} it is foretold to come to {told}: a trial that was evaluated in full is as good"
+        promised, usual = promise(values, number, standing, objectives)
+        if promised <= 0:
+            return f"{at_step} it is foretold to add nothing to what was evaluated in full"
+        if promised >= usual:
+            return None
+        share = f"{100 * promised / usual:.2g} %"
+        return f"{at_step} it is foretold to add {share} of what the same seconds have added lately"
     rank = rank_among(values, standing.steps[number], objectives)
     if rank.goes_on(rungs.keep, rungs.least):
         return None
     return f"place {rank.place + 1} of {rank.trials} {at_step}: the best {100 * rungs.keep:g} % go on"
 
 
-def foretell(values: Values, pairs: Sequence[Sequence[Point]], objectives: Sequence[ObjectiveSpec]) -> dict[str, float]:
-    """What a trial that is worth so much at a step may be worth in the end.
+def promise(
+    values: Values, number: int, standing: Standing, objectives: Sequence[ObjectiveSpec]
+) -> tuple[float, float]:
+    """By how much a trial may be expected to improve the hypervolume, and what the same seconds have added lately.
 
-    Those `NEAREST` to it at the step, in what changes until the end, tell what it may gain: of each objective the
-    second best gain of theirs. It is meant to be hopeful: to stop one of the front costs more than to go on with
-    another.
+    The first is the mean of what it would add with the gains of each of those `NEAREST` to it at the step, in what
+    changes until the end; infinite where nothing was evaluated in full yet. The second is 0 where too few have ended to
+    tell. Both are up to the reference point of what was evaluated in full and of what it may come to.
 
     Args:
-        pairs: what others were worth there and in the end; without any, nothing is expected to change.
+        values: of the objectives, at that step.
+        number: of the step, from 0.
     """
-    gains = _gains_of_nearest(values, pairs, objectives)
-    return _changed(values, gains[min(1, len(gains) - 1)], objectives)
+    if not standing.full:
+        return math.inf, 0.0
+    gains = _gains_of_nearest(values, standing.pairs[number], objectives)
+    ends = [[_changed(values, gain, objectives)] for gain in gains]
+    known = _as_values(standing.full, objectives)
+    reference = reference_point(known + [end for (end,) in ends], objectives)
+
+    def volume(points: Sequence[Values]) -> float:
+        return hypervolume(points, objectives, reference)
+
+    now = volume(known)
+    before = volume(known[: len(known) - standing.lately_full])
+    promised = float(np.mean([volume(known + end) - now for end in ends]))
+    return promised, (now - before) * _share_of_lately(number, standing)
+
+
+def _share_of_lately(number: int, standing: Standing) -> float:
+    """The seconds from a step to the end, as a share of those that the last trials took; 0 where these are too few."""
+    lately_s = sum(standing.lately_s)
+    if len(standing.lately_s) < FEW or lately_s <= 0:
+        return 0.0
+    return max(standing.seconds[-1] - standing.seconds[number], 0.0) / lately_s
+
+
+def _as_values(points: Sequence[Point], objectives: Sequence[ObjectiveSpec]) -> list[dict[str, float]]:
+    return [{str(one.metric): value for one, value in zip(objectives, point, strict=True)} for point in points]
 
 
 def expect(values: Values, pairs: Sequence[Sequence[Point]], objectives: Sequence[ObjectiveSpec]) -> dict[str, float]:
-    """As `foretell`, without hope: by the median of their gains. This is what samplers learn of a stopped trial."""
+    """What a trial may come to: by the median of the gains of those `NEAREST` to it at the step, for each objective.
+
+    This is what samplers learn of a stopped trial.
+    """
     return _changed(values, np.median(_gains_of_nearest(values, pairs, objectives), axis=0), objectives)
 
 
 def _gains_of_nearest(
     values: Values, pairs: Sequence[Sequence[Point]], objectives: Sequence[ObjectiveSpec]
 ) -> NDArray[np.float64]:
-    """What those that stood nearest have gained until the end, the best of each objective first; less is better."""
+    """What those that stood nearest have gained until the end (`NEAREST`, objectives); less is better."""
     if not pairs:
         return np.zeros((1, len(objectives)))
     own = np.array([values[objective.metric] for objective in objectives])
@@ -138,7 +223,7 @@ def _gains_of_nearest(
     changes = np.any(gains != 0, axis=0)
     spans = np.where(np.ptp(here, axis=0) > 0, np.ptp(here, axis=0), 1.0)
     away = np.linalg.norm(((here - own) / spans)[:, changes], axis=1)
-    nearest: NDArray[np.float64] = np.sort(gains[np.argsort(away, kind="stable")[:NEAREST]], axis=0)
+    nearest: NDArray[np.float64] = gains[np.argsort(away, kind="stable")[:NEAREST]]
     return nearest
 
 
@@ -146,13 +231,6 @@ def _changed(values: Values, gains: NDArray[np.float64], objectives: Sequence[Ob
     own = np.array([values[objective.metric] for objective in objectives]) + gains * _signs(objectives)
     told = zip(objectives, own.tolist(), strict=True)
     return {str(one.metric): min(max(value, 0.0), 1.0) if is_share(one) else value for one, value in told}
-
-
-def adds_nothing(values: Values, others: Sequence[Point], objectives: Sequence[ObjectiveSpec]) -> bool:
-    """Whether one of the others is at least as good in every objective."""
-    own = np.array([values[objective.metric] for objective in objectives])
-    points = np.array(others, np.float64).reshape(-1, len(objectives))
-    return bool(np.all((points - own) * _signs(objectives) <= 0, axis=1).any())
 
 
 def _signs(objectives: Sequence[ObjectiveSpec]) -> NDArray[np.float64]:

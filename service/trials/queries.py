@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, defer
 
-from search_spaces.rungs import Standing, objectives_of
+from search_spaces.rungs import Ended, Standing, objectives_of, stand
 from search_spaces.spec import SearchSpec
 from service.errors import NotFoundError
 from service.models import Finalist, Rung, Search, Trial
@@ -60,24 +60,27 @@ def standing_of(session: Session, search: Search) -> Standing | None:
     spec = SearchSpec.model_validate(search.spec)
     if spec.evaluation.rungs is None:
         return None
-    full = _full_points(session, search.id, spec)
-    steps: list[list[list[float]]] = [[] for _ in spec.evaluation.rungs.steps]
-    pairs: list[list[list[list[float]]]] = [[] for _ in spec.evaluation.rungs.steps]
+    at_steps: dict[int, dict[int, list[float]]] = defaultdict(dict)
     rows = select(Rung.trial_id, Rung.number, Rung.values).where(Rung.search_id == search.id)
-    for trial_id, number, values in session.execute(rows.order_by(Rung.trial_id)):
-        here = [values[objective.metric] for objective in spec.objectives]
-        steps[number - 1].append(here)
-        if trial_id in full:
-            pairs[number - 1].append([here, full[trial_id]])
-    return Standing(steps, pairs, list(full.values()))
-
-
-def _full_points(session: Session, search_id: str, spec: SearchSpec) -> dict[int, list[float]]:
-    """The objectives of those that were evaluated in full and met the limits, by id."""
-    rows = select(Trial.id, Trial.values).where(Trial.search_id == search_id, Trial.state == TrialState.SUCCEEDED)
-    found = session.execute(rows.order_by(Trial.id))
-    known = {trial_id: objectives_of(values, spec.objectives) for trial_id, values in found}
-    return {trial_id: list(values.values()) for trial_id, values in known.items() if values is not None}
+    for trial_id, number, values in session.execute(rows):
+        at_steps[trial_id][number - 1] = [values[objective.metric] for objective in spec.objectives]
+    wanted = (Trial.id, Trial.state, Trial.values, Trial.baseline, Trial.obtained, Trial.rung, Trial.evaluator_s)
+    over = select(*wanted).where(Trial.search_id == search.id, Trial.finish_number.is_not(None))
+    trials = []
+    for trial_id, state, values, is_baseline, obtained, rung, seconds in session.execute(
+        over.order_by(Trial.finish_number)
+    ):
+        known = objectives_of(values, spec.objectives) if state == TrialState.SUCCEEDED else None
+        trials.append(
+            Ended(
+                at_steps=at_steps[trial_id],
+                full=None if known is None else list(known.values()),
+                stopped_at=None if rung is None else rung - 1,
+                seconds=seconds,
+                is_own=not is_baseline and obtained == Obtained.EVALUATED,
+            )
+        )
+    return stand(trials, len(spec.evaluation.rungs.steps))
 
 
 def list_trials(

@@ -11,18 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from search_spaces.check import SpecError, check_spec
-from search_spaces.objectives import Direction
 from search_spaces.pareto import front_indices
 from search_spaces.parse import parse_spec
 from search_spaces.rungs import (
+    LATELY,
+    Ended,
     Rank,
     Standing,
-    adds_nothing,
     crowding_distances,
     expect,
-    foretell,
     objectives_of,
+    promise,
     rank_among,
+    stand,
     standing_from_json,
     why_stopped,
 )
@@ -136,7 +137,9 @@ def test_a_value_that_is_not_known_cannot_be_ranked():
 
 
 def test_a_standing_survives_json():
-    standing = Standing([[[0.5, 2.0]], []], [[[[0.5, 2.0], [0.75, 2.0]]], []], [[0.75, 2.0]])
+    standing = Standing(
+        [[[0.5, 2.0]], []], [[[[0.5, 2.0], [0.75, 2.0]]], []], [[0.75, 2.0]], [1.0, 0.0, 5.0], [2.0, 3.0], 1
+    )
     assert standing_from_json(json.loads(json.dumps(standing.to_json()))) == standing
     assert standing_from_json(None) is None
 
@@ -149,41 +152,67 @@ def pairs_of(*moved: tuple[float, float], size_bytes: float = 7.0):
     return [[[here, size_bytes], [end, size_bytes]] for here, end in moved]
 
 
-def test_the_second_best_gain_of_the_five_nearest_is_foretold():
-    near = [(0.80, 0.81), (0.79, 0.84), (0.78, 0.81), (0.82, 0.80), (0.77, 0.70)]  # gains 0.01, 0.05, 0.03, -0.02 ...
-    far = [(0.30, 0.90), (0.20, 0.80)]
-    told = foretell(point(0.795, size_bytes=5.0), pairs_of(*far, *near), (ACCURACY, SIZE))
-    assert told == pytest.approx({"accuracy": 0.795 + 0.03, "size_bytes": 5.0})
+NEAR = [(0.80, 0.81), (0.79, 0.84), (0.78, 0.81), (0.82, 0.80), (0.77, 0.70)]  # gains 0.01, 0.05, 0.03, -0.02, -0.07
+FAR = [(0.30, 0.90), (0.20, 0.80)]
+
+
+def standing_with(pairs, full, **more) -> Standing:
+    return Standing([[]], [pairs], full, **more)
+
+
+def test_a_trial_promises_what_it_would_add_with_the_gains_of_the_five_nearest():
+    pairs = [[[here], [end]] for here, end in FAR + NEAR]
+    promised, usual = promise(point(0.795), 0, standing_with(pairs, [[0.8], [0.3]]), ONE)
+    assert promised == pytest.approx((0.005 + 0.045 + 0.025 + 0 + 0) / 5)
+    assert usual == 0.0  # nobody has told what seconds bring
+
+
+def test_it_must_promise_what_the_same_seconds_have_added_lately():
+    """0.2 in ten seconds; it is three from the step to the end."""
+    pairs = [[[here], [here]] for here in (0.5, 0.6, 0.7)]
+    lately = {"seconds": [1.0, 4.0], "lately_s": [1.0] * 10, "lately_full": 2}
+    standing = standing_with(pairs * 2, [[0.5], [0.6], [0.7]], **lately)
+    assert promise(point(0.75), 0, standing, ONE) == pytest.approx((0.05, 0.2 * 3 / 10))
+    rungs = RUNGS.model_copy(update={"steps": RUNGS.steps[:1]})
+    told = "at step 1 of 2 (50 images, 0 epochs of training) it is foretold to add 83 % of what the same seconds"
+    assert why_stopped(point(0.75), 0, standing, rungs, ONE) == f"{told} have added lately"
+    assert why_stopped(point(0.77), 0, standing, rungs, ONE) is None
+    few = standing_with(pairs * 2, [[0.5], [0.6], [0.7]], **(lately | {"lately_s": [1.0] * 4}))
+    assert why_stopped(point(0.75), 0, few, rungs, ONE) is None
+
+
+def test_whoever_is_best_in_one_objective_promises_something():
+    """Though it be far worse in the other than all before: the reference point takes it in."""
+    pairs = pairs_of(*[(0.5, 0.5)] * 6)
+    promised, _ = promise(point(0.9, size_bytes=1e6), 0, standing_with(pairs, [[0.8, 7.0]]), (ACCURACY, SIZE))
+    assert promised > 0
 
 
 def test_the_median_gain_of_the_five_nearest_is_expected():
-    near = [(0.80, 0.81), (0.79, 0.84), (0.78, 0.81), (0.82, 0.80), (0.77, 0.70)]
-    far = [(0.30, 0.90), (0.20, 0.80)]
-    told = expect(point(0.795, size_bytes=5.0), pairs_of(*far, *near), (ACCURACY, SIZE))
+    told = expect(point(0.795, size_bytes=5.0), pairs_of(*FAR, *NEAR), (ACCURACY, SIZE))
     assert told == pytest.approx({"accuracy": 0.795 + 0.01, "size_bytes": 5.0})
     assert expect(point(0.5), [], ONE) == {"accuracy": 0.5}
 
 
 def test_no_share_is_expected_to_be_more_than_all():
-    for tell in (foretell, expect):
-        assert tell(point(0.95), [[[0.5], [0.9]]], ONE) == {"accuracy": 1.0}
-        assert tell(point(0.1), [[[0.9], [0.5]]], ONE) == {"accuracy": 0.0}
+    assert expect(point(0.95), [[[0.5], [0.9]]], ONE) == {"accuracy": 1.0}
+    assert expect(point(0.1), [[[0.9], [0.5]]], ONE) == {"accuracy": 0.0}
 
 
 def test_less_is_a_gain_where_less_is_better():
     pairs = [[[0.5, 10.0], [0.5, 9.0]], [[0.5, 20.0], [0.5, 17.0]], [[0.5, 12.0], [0.5, 12.0]]]
-    assert foretell(point(0.5, 15.0), pairs, TWO) == pytest.approx({"accuracy": 0.5, "latency_s": 14.0})
+    assert expect(point(0.5, 15.0), pairs, TWO) == pytest.approx({"accuracy": 0.5, "latency_s": 14.0})
 
 
 def test_without_others_and_with_one_other():
-    assert foretell(point(0.5), [], ONE) == {"accuracy": 0.5}
-    assert foretell(point(0.5), [[[0.1], [0.3]]], ONE) == pytest.approx({"accuracy": 0.7})
+    assert expect(point(0.5), [], ONE) == {"accuracy": 0.5}
+    assert expect(point(0.5), [[[0.1], [0.3]]], ONE) == pytest.approx({"accuracy": 0.7})
 
 
 def test_what_does_not_change_does_not_tell_who_is_near():
     """Two of the same accuracy, one of which is as large as the trial: both are as near."""
     pairs = [*pairs_of((0.6, 0.7), (0.6, 0.7), size_bytes=1e6), *pairs_of(*[(0.1, 0.9)] * 4, size_bytes=7.0)]
-    assert foretell(point(0.6, size_bytes=7.0), pairs * 3, (ACCURACY, SIZE)) == pytest.approx(
+    assert expect(point(0.6, size_bytes=7.0), pairs * 3, (ACCURACY, SIZE)) == pytest.approx(
         {"accuracy": 0.7, "size_bytes": 7.0}
     )
 
@@ -194,8 +223,8 @@ def test_who_is_foretold_to_add_nothing_is_stopped_and_told_why():
     standing = Standing([[], []], [[], pairs], [[0.75, 7.0]])
     behind, ahead, smaller = point(0.6, size_bytes=8.0), point(0.7, size_bytes=8.0), point(0.6, size_bytes=6.0)
     step = "at step 2 of 3 (90 images, 0 epochs of training)"
-    reason = f"{step} it is foretold to come to accuracy 0.7, size_bytes 8: a trial that was evaluated in full"
-    assert why_stopped(behind, 1, standing, RUNGS, objectives) == f"{reason} is as good"
+    reason = f"{step} it is foretold to add nothing to what was evaluated in full"
+    assert why_stopped(behind, 1, standing, RUNGS, objectives) == reason
     assert why_stopped(ahead, 1, standing, RUNGS, objectives) is None
     assert why_stopped(smaller, 1, standing, RUNGS, objectives) is None
     assert why_stopped(behind, 0, standing, RUNGS, objectives) is None  # no pairs there: nothing to judge by
@@ -206,25 +235,46 @@ def test_who_is_foretold_to_add_nothing_is_stopped_and_told_why():
 
 
 @given(points, points, objective_sets)
-def test_nothing_is_added_by_what_is_dominated_or_there_already(values, others, objectives):
+def test_nothing_is_promised_by_what_is_dominated_or_there_already(values, others, objectives):
+    """And something by all others, where nothing is gained until the end."""
     for one in values:
         same = any(rows([one], objectives) == rows([other], objectives) for other in others)
         beaten = any(dominates(other, one, objectives) for other in others)
-        assert adds_nothing(one, rows(others, objectives), objectives) == (same or beaten)
+        standing = standing_with([], rows(others, objectives))
+        promised, usual = promise(one, 0, standing, objectives)
+        assert (promised <= 0) == (same or beaten)
+        assert usual == 0.0
 
 
 @given(points, points, objective_sets)
-def test_a_trial_that_stands_where_two_stood_is_foretold_no_less_than_their_end(values, ends, objectives):
+def test_a_trial_that_stands_where_three_stood_is_expected_to_end_as_they(values, ends, objectives):
     own, end = rows(values[:1], objectives)[0], rows(ends[:1], objectives)[0]
     elsewhere = zip(rows(values, objectives), rows(ends, objectives), strict=False)
-    others = [[own, end]] * 2 + [list(pair) for pair in elsewhere]
-    told = foretell(values[0], others, objectives)
+    others = [[own, end]] * 3 + [list(pair) for pair in elsewhere]
     expected = expect(values[0], others, objectives)
-    for objective, ended in zip(objectives, end, strict=True):
-        better = max if objective.direction is Direction.MAXIMIZE else min
-        assert better(told[objective.metric], ended) == pytest.approx(told[objective.metric])
-        hope = better(told[objective.metric], expected[objective.metric])
-        assert hope == pytest.approx(told[objective.metric])
+    assert [expected[objective.metric] for objective in objectives] == pytest.approx(end)
+
+
+# --- what is summed up ------------------------------------------------------------------------------------------
+
+
+def test_a_standing_sums_up_who_has_ended():
+    base = Ended({0: [0.1], 1: [0.2]}, [0.3], None, 4.0, is_own=False)
+    full = Ended({0: [0.2], 1: [0.3]}, [0.6], None, 6.0, is_own=True)
+    reused = Ended({}, [0.5], None, 0.0, is_own=False)
+    stopped = Ended({0: [0.1]}, None, 0, 1.0, is_own=True)
+    failed = Ended({1: [0.9]}, None, None, 2.0, is_own=True)
+    standing = stand([full, base, reused, stopped, failed], 2)
+    assert standing == Standing(
+        steps=[[[0.2], [0.1], [0.1]], [[0.3], [0.2], [0.9]]],
+        pairs=[[[[0.2], [0.6]], [[0.1], [0.3]]], [[[0.3], [0.6]], [[0.2], [0.3]]]],
+        full=[[0.3], [0.5], [0.6]],
+        seconds=[1.0, 0.0, 5.0],
+        lately_s=[6.0, 1.0, 2.0],
+        lately_full=1,
+    )
+    many = stand([base, *[full] * 3, *[stopped] * LATELY], 2)
+    assert (many.lately_s, many.lately_full) == ([1.0] * LATELY, 0)
 
 
 # --- the steps of a spec ----------------------------------------------------------------------------------------
