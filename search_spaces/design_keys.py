@@ -1,6 +1,7 @@
 """Which designs are one: those that lead to the same file and the same figures, in whatever words.
 
 Methods count where they change something: what ranks channels where some go, how ranges are told where there are any.
+So does a size or a number of groups for all layers, each of which gets the nearest that its channels allow.
 What is said here of methods is proved on files in `tests/workers/test_design_keys.py`.
 """
 
@@ -51,18 +52,26 @@ def realised_key(base: Network, applied: Network, design: Design) -> str:
 
 def same_designs(space: Space, indices: tuple[int, ...]) -> set[tuple[int, ...]]:
     """The choice indices of all designs of the space that differ from this one in what makes no difference."""
-    if not space.chooses_methods:
+    if not (space.chooses_methods or space.chooses_groups):
         return {indices}
     design = space.design_at(indices)
     applied = apply(space.network, design)
     alike: list[Sequence[int]] = []
-    for decision, index in zip(space.decisions, indices, strict=True):
+    for place, (decision, index) in enumerate(zip(space.decisions, indices, strict=True)):
         if decision.kind in METHOD_KINDS:
             effects = [_effect(decision.kind, one, space.network, applied, design) for one in decision.choices]
             alike.append([other for other, effect in enumerate(effects) if effect == effects[index]])
+        elif decision.is_group_of_all:
+            others = range(len(decision.choices))
+            alike.append([one for one in others if one == index or _groups_alike(space, indices, place, one, applied)])
         else:
             alike.append([index])
     return set(product(*alike))
+
+
+def _groups_alike(space: Space, indices: tuple[int, ...], place: int, other: int, applied: Network) -> bool:
+    """Whether every layer gets the same groups by another choice: the nearest that its channels allow."""
+    return apply(space.network, space.design_at((*indices[:place], other, *indices[place + 1 :]))) == applied
 
 
 def _effect(kind: Kind, method: Value, base: Network, applied: Network, design: Design) -> Value | None:

@@ -12,7 +12,7 @@ from functools import cached_property
 from operator import getitem
 
 from search_spaces.apply import Structure, structure_of
-from search_spaces.design import METHOD_KINDS, Design, Kind, Value
+from search_spaces.design import EVERY_LAYER, METHOD_KINDS, Design, Kind, Value
 from search_spaces.network import Network
 
 Indices = tuple[int, ...]
@@ -33,6 +33,11 @@ class Decision:
     kind: Kind
     target: str
     choices: tuple[Value, ...]
+
+    @property
+    def is_group_of_all(self) -> bool:
+        """Whether it is the size, or the number, of groups of all layers together."""
+        return self.target == EVERY_LAYER and self.kind in (Kind.GROUP_SIZE, Kind.GROUPS)
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,11 @@ class Space:
     def chooses_methods(self) -> bool:
         """Whether designs differ in more than what their graphs show."""
         return any(decision.kind in METHOD_KINDS and len(decision.choices) > 1 for decision in self.decisions)
+
+    @cached_property
+    def chooses_groups(self) -> bool:
+        """Whether one size or one number of groups is chosen for all layers, each of which gets the nearest it can."""
+        return any(decision.is_group_of_all and len(decision.choices) > 1 for decision in self.decisions)
 
     def contains(self, design: Design) -> bool:
         """Whether the design is a point of this space."""

@@ -63,6 +63,17 @@ class Attempt:
         self.details["prediction"] = self.foresight.told()
         return True
 
+    @property
+    def may_miss_on_device(self) -> bool:
+        """Whether a limit is judged by what the device has yet to tell, and that is not changed by training."""
+        asked = {limit.metric for limit in self.spec.limits} & DEVICE_METRICS
+        return not self.is_predicted and bool(asked & self._lasting)
+
+    @property
+    def _lasting(self) -> frozenset[str]:
+        """What is not changed by training."""
+        return SYMBOLIC_METRICS if self.spec.why_maps else SYMBOLIC_METRICS | DEVICE_METRICS
+
     def note_rung(self, step: StepSpec, values: Mapping[str, float]) -> None:
         """Note what it is worth at a step before the full evaluation; no values where it cannot be ranked."""
         self.rungs.append(values)
@@ -70,8 +81,7 @@ class Attempt:
 
     def missed(self, *, is_final: bool = True) -> Outcome | None:
         """The end of it, if a limit is missed by what is known; before the full evaluation by what will not change."""
-        lasting = SYMBOLIC_METRICS if self.spec.why_maps else SYMBOLIC_METRICS | DEVICE_METRICS
-        limits = [limit for limit in self.spec.limits if is_final or limit.metric in lasting]
+        limits = [limit for limit in self.spec.limits if is_final or limit.metric in self._lasting]
         reason = missed_limits(limits, self.values)
         return self.end(TrialState.INFEASIBLE, reason) if reason else None
 

@@ -77,6 +77,10 @@ class _Climb:
     def _take(self, step: StepSpec, *, is_full: bool) -> Outcome | None:
         """Bring the candidate to a step and score it there; returns how the trial ends if it misses a limit."""
         self.progress("build", 0.0, "building the candidate")
+        if self.deployed is None and self._trains(step, is_full=is_full) and self.attempt.may_miss_on_device:
+            untrained = step.model_copy(update={"finetune_epochs": 0.0})
+            if outcome := self._deploy(*self.growing.bring_to(untrained, is_full=False), is_full=False):
+                return outcome
         candidate, model = self.growing.bring_to(step, is_full=is_full)
         is_new = self.deployed is None or model is not self.deployed.model
         if is_new and (outcome := self._deploy(candidate, model, is_full=is_full)):
@@ -84,6 +88,9 @@ class _Climb:
         self.progress("score", 0.0, "scoring")
         self._score(model, step)
         return self.attempt.missed(is_final=is_full)
+
+    def _trains(self, step: StepSpec, *, is_full: bool) -> bool:
+        return step.finetune_epochs > 0 or (is_full and self.bench.spec.evaluation.quantisation_aware.epochs > 0)
 
     def _deploy(self, candidate: Candidate, model: bytes, *, is_full: bool) -> Outcome | None:
         """Find out what a new file takes, as far as an older one has not told."""

@@ -14,7 +14,7 @@ from search_spaces.capabilities import DeviceCapabilities
 from search_spaces.catalog import build_network
 from search_spaces.costs import symbolic_values
 from search_spaces.design import Design, Kind
-from search_spaces.design_keys import design_key
+from search_spaces.design_keys import design_key, same_designs
 from search_spaces.network import InputContract, Network, Node, Op, infer_shapes, network_digest
 from search_spaces.precision import ACTIVATION_BITS, WEIGHT_BITS
 from search_spaces.reach import symbolic_reach
@@ -280,6 +280,19 @@ def test_every_point_of_a_space_is_a_design_that_applies(data):
         assert space.contains(uniform)
     keys = [design_key(space.network, uniform) for uniform in space.uniform]
     assert len(set(keys)) == len(keys)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_two_points_are_the_same_design_where_they_have_one_key(data):
+    """So that samplers know, before a search adds it, what was tried in other words."""
+    space = data.draw(spaces())
+    point = tuple(data.draw(st.integers(0, len(decision.choices) - 1)) for decision in space.decisions)
+    key, same = design_key(space.network, space.design_at(point)), same_designs(space, point)
+    for place, decision in enumerate(space.decisions):
+        for choice in range(len(decision.choices)):
+            beside = (*point[:place], choice, *point[place + 1 :])
+            assert (design_key(space.network, space.design_at(beside)) == key) == (beside in same), decision.name
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))

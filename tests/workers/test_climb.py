@@ -144,6 +144,21 @@ def test_the_second_step_stops_too_and_leaves_no_training_behind(digits_home):
     assert leftovers(digits_home) == []
 
 
+def test_what_is_too_slow_is_not_trained(digits_home):
+    """Neither is it through the rounding; one within the limit is measured once, and ends as without it."""
+    too_slow, slow_enough = (
+        [{"metric": "latency_s", "max": seconds, "device": "local-cpu"}] for seconds in (1e-9, 60.0)
+    )
+    for asked in (IN_FULL, IN_FULL | {"finetune_epochs": 0.0, "quantisation_aware": {"epochs": 0.2}}):
+        missed = try_half(digits_home, evaluation=asked, limits=too_slow)
+        assert missed.state is TrialState.INFEASIBLE
+        assert not {"fine_tune", "train_rounded", "score"} & missed.details["stage_s"].keys()
+        kept = try_half(digits_home, evaluation=asked, limits=slow_enough)
+        assert kept.state is TrialState.SUCCEEDED
+        assert [one["metric"] for one in kept.details["measurements"]] == ["latency_s"]
+        assert kept.values["accuracy"] == try_half(digits_home, evaluation=asked).values["accuracy"]
+
+
 def test_a_limit_on_a_score_waits_for_the_full_evaluation_and_one_on_a_cost_does_not(digits_home):
     low = try_half(digits_home, limits=[{"metric": "accuracy", "min": 1.01}])
     assert (low.state, len(low.rungs)) == (TrialState.INFEASIBLE, 2)
