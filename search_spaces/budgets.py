@@ -115,11 +115,12 @@ def certify(network: Network, spec: SearchSpec, budgets: Sequence[Budget]) -> It
         spec: with limits instead of its budgets.
         budgets: of the spec.
     """
-    base = {one.metric: one.base for one in budgets}
+    bounded = [one.base for one in budgets if one.bound is not None]
+    bases = [None] * (len(spec.limits) - len(bounded)) + bounded  # as `with_budgets` puts them
     values = _values(network, closed_form_device(spec))
-    for limit in spec.limits:
+    for limit, whole in zip(spec.limits, bases, strict=True):
         if limit.max is not None and limit.metric in values:
-            whole, value = base.get(limit.metric), values[limit.metric]
+            value = values[limit.metric]
             yield Certificate(limit.metric, value, limit.max, None if whole is None else value / whole)
 
 

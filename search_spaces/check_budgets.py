@@ -61,7 +61,10 @@ def tight_budgets(spec: SearchSpec, budgets: Sequence[Budget], space: Space) -> 
             yield Fault(f"/budget_limits/{number}/at_most", _why_tight(budget, spec, space, cheapest))
             return
     if budgets and not _cheapest(with_budgets(spec, budgets), space)[1]:
-        yield Fault("/budget_limits", "each of the budgets and limits can be kept, but no design keeps all of them")
+        yield Fault(
+            "/budget_limits",
+            "each of the budgets and limits can be kept, but no design was found that keeps all of them",
+        )
 
 
 def tight_limits(spec: SearchSpec, space: Space) -> Iterator[Fault]:

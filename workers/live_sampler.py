@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -23,7 +23,7 @@ from sqlalchemy.orm import Session
 from search_spaces.check import check_spec
 from search_spaces.design import Design, designs_from_json
 from search_spaces.network import network_digest
-from search_spaces.objectives import TrialState
+from search_spaces.objectives import DEVICE_METRICS, SYMBOLIC_METRICS, TrialState
 from search_spaces.pareto import violations
 from search_spaces.samplers import Sampler, ToldTrial, make_sampler
 from search_spaces.space import Space
@@ -152,7 +152,8 @@ def _restored(session: Session, search: Search, snapshot: Snapshot) -> LiveSampl
     live = make_live_sampler(session, search)
     query = _finished(search.id, 0).where(Trial.finish_number <= snapshot.history.told)
     rows = session.execute(query.with_only_columns(*_MARKS).order_by(Trial.finish_number)).all()
-    live.told, live.trials = len(rows), _chained("", rows)
+    # Numbers have gaps where an extension has run trials once more.
+    live.told, live.trials = snapshot.history.told, _chained("", rows)
     if _history(live) != snapshot.history:
         return None
     try:
@@ -197,7 +198,7 @@ def _chained(digest: str, rows: Iterable[Sequence[Any]]) -> str:
 
 
 def _told(row: Row[Any], design: Design, spec: SearchSpec) -> ToldTrial:
-    values = row.values | (row.expected or {})
+    values = row.values if row.expected is None else _at_the_end(row.values, row.expected)
     return ToldTrial(
         number=row.number,
         design=design,
@@ -208,3 +209,9 @@ def _told(row: Row[Any], design: Design, spec: SearchSpec) -> ToldTrial:
         baseline=row.baseline,
         fidelity=1.0 if row.rung is None else row.rung / len(spec.evaluation.steps),
     )
+
+
+def _at_the_end(values: Mapping[str, float], expected: Mapping[str, float]) -> dict[str, float]:
+    """Of a stopped trial what it would come to; other scores of its cheap step say nothing of that."""
+    lasting = {metric: value for metric, value in values.items() if metric in SYMBOLIC_METRICS | DEVICE_METRICS}
+    return lasting | dict(expected)

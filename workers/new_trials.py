@@ -8,12 +8,12 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from search_spaces.apply import apply
-from search_spaces.budgets import certify
+from search_spaces.budgets import Certificate, certify
 from search_spaces.costs import symbolic_values
 from search_spaces.design import Design
 from search_spaces.design_keys import realised_key
 from search_spaces.network import Network
-from search_spaces.objectives import Outcome, TrialState
+from search_spaces.objectives import Outcome, Provenance, TrialState
 from search_spaces.outcome_keys import outcome_key
 from search_spaces.samplers import Proposal
 from search_spaces.spec import SearchSpec
@@ -43,29 +43,38 @@ def add_designs(
     ):
         del applied[key]
     outcome_keys = _outcome_keys(session, search, spec, {key: one.design for key, (one, _) in applied.items()})
-    ruled_out = {key: outcome for key, (_, realised) in applied.items() if (outcome := judge_costs(realised, spec))}
+    budgets = budgets_of(search)
+    certificates = {key: tuple(certify(realised, spec, budgets)) for key, (_, realised) in applied.items()}
+    ruled_out = {
+        key: outcome
+        for key, (_, realised) in applied.items()
+        if (outcome := judge_costs(realised, spec, certificates[key]))
+    }
     known = {key: KnownOutcome(outcome) for key, outcome in ruled_out.items()}
     known |= _found_elsewhere(session, spec, {key: one for key, one in outcome_keys.items() if key not in ruled_out})
-    budgets = budgets_of(search)
     new = [
         NewTrial(
             proposal.design,
             key,
             proposal.memo,
-            tuple(certify(realised, spec, budgets)),
+            certificates[key],
             outcome_keys.get(key),
             known.get(key),
         )
-        for key, (proposal, realised) in applied.items()
+        for key, (proposal, _) in applied.items()
     ]
     return add_trials(session, search, new, baseline=baseline)
 
 
-def judge_costs(applied: Network, spec: SearchSpec) -> Outcome | None:
-    """The outcome of a design whose size or other cost misses a limit, else None."""
+def judge_costs(applied: Network, spec: SearchSpec, certificates: Sequence[Certificate]) -> Outcome | None:
+    """The outcome of a design whose size, or whatever needs no work to be known, misses a limit, else None."""
     values = {str(metric): value for metric, value in symbolic_values(applied).items()}
-    reason = missed_limits(spec.limits, values)
-    return Outcome(TrialState.INFEASIBLE, values, reason) if reason else None
+    simulated = {one.metric: one.value for one in certificates if one.metric not in values}
+    reason = missed_limits(spec.limits, values | simulated)
+    if not reason:
+        return None
+    sources = dict.fromkeys(simulated, Provenance.SIMULATED)
+    return Outcome(TrialState.INFEASIBLE, values | simulated, reason, sources=sources)
 
 
 def _outcome_keys(session: Session, search: Search, spec: SearchSpec, designs: Mapping[str, Design]) -> dict[str, str]:

@@ -14,7 +14,7 @@ from search_spaces import pareto
 from search_spaces.rungs import objectives_of
 from search_spaces.spec import PlateauSpec, SearchSpec
 from service.models import Search, Trial, utc_now
-from service.searches.extensions import evaluator_s_since
+from service.searches.extensions import evaluator_s_since, wall_time_s_of
 from service.states import EndReason, Obtained, TrialState
 from service.wording import counted
 
@@ -32,7 +32,8 @@ def too_many_failed(failed: int, ended: int, spec: SearchSpec) -> bool:
 def why_no_more(session: Session, search: Search, spec: SearchSpec) -> End | None:
     """Why no trial is to be started, though the budget may have some left; None if they are to go on."""
     budget = spec.budget
-    if budget.wall_time_s is not None and _is_time_up(search, budget.wall_time_s):
+    wall_time_s = wall_time_s_of(search, budget)
+    if wall_time_s is not None and _is_time_up(search, wall_time_s):
         return EndReason.WALL_TIME, "the wall time is spent"
     worked_s = evaluator_s_since(search)
     if budget.evaluator_s is not None and worked_s >= budget.evaluator_s:

@@ -19,7 +19,7 @@ from search_spaces.quality import quality
 from search_spaces.samplers.actor_critic import ActorCritic
 from search_spaces.samplers.base import Stored, ToldTrial, prefixed, without_prefix
 from search_spaces.samplers.cost_targets import CostTargets
-from search_spaces.samplers.indexed import IndexedSampler
+from search_spaces.samplers.indexed import APART, IndexedSampler
 from search_spaces.samplers.perceptron import Floats
 from search_spaces.samplers.replay import Replay
 from search_spaces.samplers.walk import Course, Range, Walk, range_of
@@ -63,7 +63,7 @@ class DdpgSampler(IndexedSampler):
 
     def _propose(self, number: int, taken: Set[Indices], running: Sequence[Indices]) -> Indices | None:
         generator = self._chance(_DRAWN, number)
-        return self._unused(self._walked(number, generator), taken, generator)
+        return self._unused(self._walked(number % APART, generator), taken, generator)
 
     def _memo(self, number: int, indices: Indices) -> dict[str, object]:
         return {"target": self._targets.share_at(number)} if len(self._targets) else {}

@@ -21,7 +21,8 @@ from search_spaces.spec import SearchSpec
 
 RANKED = 8
 """How many proposals a predictor chooses from, of samplers that do not choose by themselves."""
-_APART = 10**7  # more than a search has trials: each proposal is drawn with a seed of its own
+APART = 10**7
+"""More than a search has trials. So far apart are the numbers that the proposals for one trial are drawn with."""
 
 
 class IndexedSampler(Sampler):
@@ -74,7 +75,8 @@ class IndexedSampler(Sampler):
                 break
             taken |= same_designs(self._space, indices)
             running.append(indices)
-            proposals.append(Proposal(self._space.design_at(indices), self._memo(number, indices)))
+            memo = {**self._memo(number, indices), **self._predicted(indices)}
+            proposals.append(Proposal(self._space.design_at(indices), memo))
         return proposals
 
     def _known(self) -> dict[str, Stored]:
@@ -99,7 +101,10 @@ class IndexedSampler(Sampler):
         return
 
     def _memo(self, number: int, indices: Indices) -> dict[str, object]:
-        """What the sampler wants to be handed back with a design that it has just proposed."""
+        """What the sampler wants to be handed back with a design that it has just proposed, besides predictions."""
+        return {}
+
+    def _predicted(self, indices: Indices) -> dict[str, object]:
         predicted = {} if self._history is None else self._history.predicted(indices)
         return {PREDICTED: predicted} if predicted else {}
 
@@ -107,7 +112,7 @@ class IndexedSampler(Sampler):
         """What the sampler proposes; with a predictor the most promising of several proposals."""
         if self.predicts or self._history is None or not self._history.can_rank:
             return self._propose(number, taken, running)
-        drawn = (self._propose(number + attempt * _APART, taken, running) for attempt in range(RANKED))
+        drawn = (self._propose(number + attempt * APART, taken, running) for attempt in range(RANKED))
         rows = np.array([indices for indices in drawn if indices is not None], dtype=np.int64)
         if not len(rows):
             return None
@@ -135,5 +140,5 @@ class IndexedSampler(Sampler):
     def _propose(self, number: int, taken: Set[Indices], running: Sequence[Indices]) -> Indices | None:
         """Indices of the design for trial `number`, not in `taken`; None where there is none left.
 
-        Must change nothing.
+        Must change nothing. Of proposals for one trial, numbers are `APART`.
         """

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from search_spaces.foreseen import ForeseenLimits
 from search_spaces.network import infer_shapes
 from search_spaces.objectives import DEVICE_METRICS, Direction, Metric
-from search_spaces.quality import is_share, to_log_odds
+from search_spaces.quality import is_share, main_score, to_log_odds
 from search_spaces.rank_correlation import JUDGED_TRIALS, LEAST_CORRELATION, spearman
 from search_spaces.samplers.encoding import Encoding
 from search_spaces.samplers.gaussian_process import GaussianProcess, Hyperparameters, Inputs, choose
@@ -85,12 +85,32 @@ def _floors(metrics: Sequence[str], space: Space) -> dict[str, float]:
 _OF_CLASSES = frozenset({Metric.ACCURACY, "balanced_accuracy"})
 
 
+def _less_is_better(spec: SearchSpec, metrics: Sequence[str]) -> bool:
+    """Of the first of the metrics: an objective, or else what a limit is on."""
+    for objective in spec.objectives:
+        if objective.metric in metrics:
+            return objective.direction is Direction.MINIMIZE
+    return any(limit.metric == metrics[0] and limit.max is not None for limit in spec.limits) if metrics else False
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """A process and what it was fitted to: `targets` are what is believed where a score says little."""
+
+    process: GaussianProcess
+    inputs: Inputs
+    targets: Numbers
+
+
 class Predictor:
     """Of one search."""
 
     def __init__(self, spec: SearchSpec, space: Space, foreseen: ForeseenLimits) -> None:
         named = [one.metric for one in spec.objectives] + [one.metric for one in spec.limits]
         self.metrics = tuple(dict.fromkeys(name for name in named if name not in foreseen.costs.metrics))
+        score = main_score(spec)
+        self._judged_by = str(score.metric) if score is not None else next(iter(self.metrics), "")
+        self._less_is_better = _less_is_better(spec, self.metrics)
         self._encode = Encoding(space.decisions)
         self._scales = {metric: scale_of(metric) for metric in self.metrics}
         self._floors = _floors(self.metrics, space)
@@ -98,7 +118,7 @@ class Predictor:
         self._values: list[list[float]] = []
         self._checkpoint: tuple[int, Numbers] | None = None
         self._chosen: tuple[int, dict[str, Hyperparameters]] = (0, {})
-        self._fitted: tuple[int, dict[str, GaussianProcess]] | None = None
+        self._fitted: tuple[int, dict[str, _Fitted]] | None = None
         self._judged: deque[tuple[float, float]] = deque(maxlen=JUDGED_TRIALS)
 
     def add(self, indices: Indices, values: Mapping[str, float], sizes: Callable[[], Numbers]) -> None:
@@ -119,9 +139,9 @@ class Predictor:
             self._checkpoint = (len(self._rows), sizes())
 
     def judge(self, predicted: Mapping[str, float], values: Mapping[str, float]) -> None:
-        """Compare what was predicted of a trial before it ran with what it found, in the first metric."""
-        if self.metrics and self.metrics[0] in predicted and self.metrics[0] in values:
-            self._judged.append((predicted[self.metrics[0]], values[self.metrics[0]]))
+        """Compare what was predicted of a trial before it ran with what it found: the score, if one is an objective."""
+        if self._judged_by in predicted and self._judged_by in values:
+            self._judged.append((predicted[self._judged_by], values[self._judged_by]))
 
     @property
     def rank_correlation(self) -> float | None:
@@ -142,10 +162,10 @@ class Predictor:
         """Of each design, by metric. Those of `running` designs are taken to be as predicted, and so known."""
         if not self.metrics:
             return {}
-        processes = self._processes()
-        inputs = self._inputs(rows)
+        inputs, fitted = self._inputs(rows), self._processes()
+        processes = {metric: one.process for metric, one in fitted.items()}
         if running:
-            processes = {metric: self._believing(metric, process, running) for metric, process in processes.items()}
+            processes = {metric: self._believing(metric, one, running) for metric, one in fitted.items()}
         return {metric: Prediction(*one.predict(inputs), self._scales[metric]) for metric, one in processes.items()}
 
     def _inputs(self, rows: Rows) -> Inputs:
@@ -171,7 +191,7 @@ class Predictor:
         inputs = self._inputs([self._rows[member] for member in members])
         return inputs, np.array([self._values[member] for member in members])
 
-    def _processes(self) -> dict[str, GaussianProcess]:
+    def _processes(self) -> dict[str, _Fitted]:
         if self._fitted is None or self._fitted[0] != len(self._rows):
             chosen, (inputs, targets) = self._hyperparameters(), self._evidence(len(self._rows))
             fitted = {
@@ -181,25 +201,24 @@ class Predictor:
             self._fitted = (len(self._rows), fitted)
         return self._fitted[1]
 
-    def _fit(self, metric: str, inputs: Inputs, targets: Numbers, chosen: Hyperparameters) -> GaussianProcess:
+    def _fit(self, metric: str, inputs: Inputs, targets: Numbers, chosen: Hyperparameters) -> _Fitted:
         """A score that is no better than guessing says that a design is at most so good, not how bad it is.
 
         What the others foretell of it is believed where that is worse (one step of fitting censored data).
         """
         is_told = targets > self._floors.get(metric, -math.inf)
         if is_told.all() or is_told.sum() < FEWEST_TRIALS:
-            return GaussianProcess(inputs, targets, chosen)
+            return _Fitted(GaussianProcess(inputs, targets, chosen), inputs, targets)
         told = GaussianProcess(inputs[np.flatnonzero(is_told)], targets[is_told], chosen)
         lost = inputs[np.flatnonzero(~is_told)]
         believed = targets.copy()
         believed[~is_told] = np.minimum(targets[~is_told], told.predict(lost)[0])
-        return GaussianProcess(inputs, believed, chosen)
+        return _Fitted(GaussianProcess(inputs, believed, chosen), inputs, believed)
 
-    def _believing(self, metric: str, process: GaussianProcess, running: Sequence[Indices]) -> GaussianProcess:
-        (inputs, targets), theirs = self._evidence(len(self._rows)), self._inputs(running)
-        known, (believed, _) = targets[:, self.metrics.index(metric)], process.predict(theirs)
-        chosen = self._hyperparameters()[metric]
-        return GaussianProcess(inputs.joined(theirs), np.concatenate([known, believed]), chosen)
+    def _believing(self, metric: str, fitted: _Fitted, running: Sequence[Indices]) -> GaussianProcess:
+        theirs = self._inputs(running)
+        targets = np.concatenate([fitted.targets, fitted.process.predict(theirs)[0]])
+        return GaussianProcess(fitted.inputs.joined(theirs), targets, self._hyperparameters()[metric])
 
     def _told(self, metric: str, inputs: Inputs, targets: Numbers) -> tuple[Inputs, Numbers]:
         """Those that are better than guessing, if there are some."""
@@ -210,7 +229,7 @@ class Predictor:
         """Which of the first `count` trials a process is fitted to: all, or the best and a spread of the others."""
         if count <= MOST_TRIALS:
             return list(range(count))
-        scores = np.array([row[0] for row in self._values[:count]])
-        best = np.argsort(-scores, kind="stable")[: MOST_TRIALS // 2]
+        first = np.array([row[0] for row in self._values[:count]])
+        best = np.argsort(first if self._less_is_better else -first, kind="stable")[: MOST_TRIALS // 2]
         spread = np.linspace(0, count - 1, MOST_TRIALS // 2).astype(np.intp)
         return sorted({*map(int, best), *map(int, spread)})

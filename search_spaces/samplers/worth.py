@@ -56,7 +56,8 @@ class Worth:
         self._reference = worst + MARGIN * spans
         if running:
             rows = np.array(running, dtype=np.int64)
-            points = np.concatenate([points, self._points(self._predictor.predict(rows), self._computed(rows), {})])
+            theirs = self._points(self._predictor.predict(rows), self._computed(rows), {})
+            points = np.concatenate([points, theirs[(theirs < self._reference).all(axis=1)]])
         front = points[non_dominated(points)]
         self._front = front[np.argsort(front[:, 0])]
         self._weights = generator.dirichlet(np.ones(points.shape[1]))

@@ -9,7 +9,7 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from search_spaces.faults import Fault
-from search_spaces.spec import MOST_TRIALS
+from search_spaces.spec import MOST_TRIALS, BudgetSpec
 from service.errors import IdempotencyKeyReusedError, InvalidRequestError, StateConflictError
 from service.models import Measurement, Residual, Search, Trial, utc_now
 from service.queue import TaskName, send_after_commit
@@ -55,7 +55,7 @@ def extend(session: Session, search: Search, wanted: Extension, key: str | None,
         message = f"the search would have {trials:,} trials; it can have {MOST_TRIALS:,}"
         raise InvalidRequestError(message, faults=[Fault("/trials", message)])
     repeated = _queue_again(session, search.id)
-    search.spec = {**search.spec, "budget": _budget(search.spec["budget"], trials, wanted.wall_time_s)}
+    search.spec = {**search.spec, "budget": {**search.spec["budget"], "trials": trials}}
     search.extended_at = utc_now()
     search.extensions = [*search.extensions, _noted(search, wanted, key, body_digest)]
     search.problem, search.finished_at = None, None
@@ -107,10 +107,6 @@ def _quietly(statement: Any) -> Any:
     return statement.execution_options(synchronize_session=False)
 
 
-def _budget(budget: dict[str, Any], trials: int, wall_time_s: float | None) -> dict[str, Any]:
-    return {**budget, "trials": trials} | ({} if wall_time_s is None else {"wall_time_s": wall_time_s})
-
-
 def _noted(search: Search, wanted: Extension, key: str | None, body_digest: str) -> dict[str, Any]:
     assert search.extended_at is not None
     return {
@@ -121,6 +117,12 @@ def _noted(search: Search, wanted: Extension, key: str | None, body_digest: str)
         "wall_time_s": wanted.wall_time_s,
         "evaluator_s": search.evaluator_s,
     }
+
+
+def wall_time_s_of(search: Search, budget: BudgetSpec) -> float | None:
+    """How long it may take since it began, or was extended last; None if as long as it likes."""
+    extended: float | None = search.extensions[-1].get("wall_time_s") if search.extensions else None
+    return budget.wall_time_s if extended is None else extended
 
 
 def evaluator_s_since(search: Search) -> float:

@@ -20,7 +20,7 @@ from search_spaces.faults import SpecError
 from search_spaces.foreseen import ForeseenLimits
 from search_spaces.known import Known
 from search_spaces.network import in_precision
-from search_spaces.objectives import SYMBOLIC_METRICS, Metric, TrialState
+from search_spaces.objectives import SYMBOLIC_METRICS, Metric, Provenance, TrialState
 from search_spaces.precision import parse_precision
 from search_spaces.projection import Projection
 from search_spaces.reach import symbolic_reach
@@ -29,6 +29,7 @@ from search_spaces.sensitivity import Sensitivity
 from search_spaces.spec import LimitSpec, SearchSpec
 from tests.random_small_spaces import small_space
 from tests.random_spaces import spaces
+from workers.new_trials import judge_costs
 
 CPU = DeviceCapabilities(
     name="cpu", description="", precisions=("fp32", "w8a8"), channel_divisor=8, metrics=("latency_s",)
@@ -172,7 +173,7 @@ class TestRefusals:
         """One keeps bits apart from channels: few MACs and few bytes are each within reach."""
         few_macs = {"metric": "macs", "at_most": 0.3}
         impossible = faults_of(spec_with(few_macs, limits=[{"metric": "parameters", "min": 200_000}]))
-        assert "no design keeps all" in impossible["/budget_limits"]
+        assert "no design was found that keeps all" in impossible["/budget_limits"]
 
     def test_limits_that_exclude_each_other(self):
         few, many = {"metric": "macs", "max": 400_000}, {"metric": "parameters", "min": 200_000}
@@ -378,3 +379,35 @@ def test_certificates_say_the_share_and_whether_it_is_kept():
     assert not of_base.is_kept
     assert of_base.to_json()["kept"] is False
     assert Budget.model_validate(checked.budgets[0].model_dump(mode="json")) == checked.budgets[0]
+
+
+def test_a_certificate_is_relative_to_what_its_budget_is():
+    """Of two budgets on one cost each to its own base, and of a plain limit to none."""
+    of_base = {"metric": "size_bytes", "at_most": 0.5}
+    of_bits = {"metric": "size_bytes", "at_most": 0.9, "relative_to": "w8a8"}
+    limit = {"metric": "size_bytes", "max": 1e9}
+    checked = check_spec(spec_with(of_base, of_bits, limits=[limit]), KNOWN)
+    spec = with_budgets(checked.spec, checked.budgets)
+    plain, first, second = certify(checked.network, spec, checked.budgets)
+    assert plain.share is None
+    assert first.share == 1
+    assert second.share == pytest.approx(first.value / checked.budgets[1].base)
+    assert second.share > 1.5
+
+
+@pytest.mark.parametrize("device", ["bit-serial-edge", "bit-fusion-edge"])
+def test_a_design_over_a_simulated_budget_ends_before_any_work(device):
+    budget = {"metric": "latency_s", "device": device, "at_most": 0.9}
+    checked = check_spec(bits_spec(budget, device=device), KNOWN)
+    spec = with_budgets(checked.spec, checked.budgets)
+    levels = [len(decision.choices) for decision in checked.space.decisions]
+    dense = checked.space.design_at([0] * len(levels))
+    cheapest = checked.space.design_at([count - 1 for count in levels])
+    for design, is_over in ((dense, True), (cheapest, False)):
+        network = apply(checked.network, design)
+        outcome = judge_costs(network, spec, list(certify(network, spec, checked.budgets)))
+        assert (outcome is not None) == is_over
+        if outcome is not None:
+            assert outcome.values["latency_s"] == simulate(device, network)[Metric.LATENCY_S]
+            assert outcome.sources == {"latency_s": Provenance.SIMULATED}
+            assert outcome.reason.startswith("latency_s ")

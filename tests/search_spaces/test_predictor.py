@@ -10,7 +10,7 @@ from search_spaces.choose_sampler import choose_sampler
 from search_spaces.design import Kind
 from search_spaces.foreseen import ForeseenLimits
 from search_spaces.network import infer_shapes
-from search_spaces.objectives import TrialState
+from search_spaces.objectives import Direction, TrialState
 from search_spaces.rank_correlation import JUDGED_FROM
 from search_spaces.samplers import ToldTrial, make_sampler
 from search_spaces.samplers.acquisition import hypervolume_improvement, non_dominated, quadrature
@@ -19,7 +19,7 @@ from search_spaces.samplers.gaussian_process import GaussianProcess, Hyperparame
 from search_spaces.samplers.history import History
 from search_spaces.samplers.predictor import MOST_TRIALS, Predictor
 from search_spaces.space import Decision
-from search_spaces.spec import LimitSpec
+from search_spaces.spec import LimitSpec, ObjectiveSpec
 from search_spaces.testing import chain_space, contract_spec
 
 SPACE = chain_space([4] * 6)
@@ -209,6 +209,65 @@ class TestPredictor:
         worth = history.worth([], np.random.default_rng(0))(candidates)
         truth = np.array(list(map(accuracy, candidates)))
         assert worth[truth < 0.4].max() < 0.05 * worth.max()
+
+
+def latencies_told(count):
+    """A predictor of a latency, which is to be low, and of accuracy."""
+    limits = (LimitSpec(metric="latency_s", max=1.0, device="d"),)
+    objectives = (
+        ObjectiveSpec(metric="latency_s", direction=Direction.MINIMIZE, device="d"),
+        ObjectiveSpec(metric="accuracy", direction=Direction.MAXIMIZE),
+    )
+    spec = contract_spec().model_copy(update={"objectives": objectives, "limits": limits})
+    predictor = Predictor(spec, SPACE, ForeseenLimits(SPACE, spec))
+    seconds = np.random.default_rng(0).permutation(np.linspace(0.1, 1.0, count))
+    for row, latency_s in zip(some_rows(count), seconds, strict=True):
+        predictor.add(row, {"latency_s": float(latency_s), "accuracy": accuracy(row)}, lambda: np.ones(6))
+    return predictor, seconds
+
+
+def test_of_many_trials_the_best_are_kept_whichever_way_is_better():
+    predictor, seconds = latencies_told(600)
+    kept = set(predictor._members(600))
+    assert set(np.argsort(seconds)[:128]) <= kept
+    assert len(kept) <= 256
+
+
+def test_the_predictor_is_judged_by_the_score_that_pages_show():
+    predictor, _ = latencies_told(20)
+    for number in range(20):
+        predicted = {"latency_s": float(number), "accuracy": number / 20}
+        predictor.judge(predicted, {"latency_s": -float(number), "accuracy": number / 20})
+    assert predictor.rank_correlation == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("name", ["random", "tpe", "nsga2", "evolution", "ddpg", "greedy"])
+def test_every_sampler_says_what_was_predicted_so_that_it_can_be_judged(name):
+    spec = contract_spec(name=name, predictor=True)
+    sampler, costs = make_sampler(spec, SPACE), ForeseenLimits(SPACE, spec).costs
+    for number in range(30):
+        (proposal,) = sampler.ask(1, number, [])
+        row = SPACE.indices_of(proposal.design)
+        values = {"accuracy": accuracy(row), "macs": float(costs([row], ["macs"])["macs"][0])}
+        sampler.tell([ToldTrial(number, proposal.design, TrialState.SUCCEEDED, values, {}, dict(proposal.memo), False)])
+    assert 0 < proposal.memo["predicted"]["accuracy"] < 1
+    assert sampler._history._predictor.rank_correlation is not None
+
+
+def test_a_running_design_that_is_thought_hopeless_improves_no_other():
+    """One that would lie beyond the reference point bounds nothing."""
+    rows = some_rows(40)
+    spec = contract_spec()
+    history, costs = History(spec, SPACE, ForeseenLimits(SPACE, spec)), ForeseenLimits(SPACE, spec).costs
+    good = [row for row in rows if accuracy(row) > 0.5]
+    for number, row in enumerate(good):
+        values = {"accuracy": accuracy(row), "macs": float(costs([row], ["macs"])["macs"][0])}
+        told = ToldTrial(number, SPACE.design_at(row), TrialState.SUCCEEDED, values, {}, {}, False)
+        history.add(told, row, lambda: np.ones(6))
+    hopeless = (3,) * 6
+    assert history.predicted(hopeless)["accuracy"] < 0.4
+    fronts = [history.worth(running, np.random.default_rng(0))._front for running in ([], [hopeless])]
+    assert np.array_equal(*fronts)
 
 
 @pytest.mark.parametrize("name", ["evolution", "random"])

@@ -205,11 +205,12 @@ def rank_of(outcome: Outcome, others: list[Any], spec: SearchSpec) -> bool:
 def climb_of(accuracy: float, told: dict[str, Any], spec: SearchSpec) -> dict[str, Any]:
     """What an evaluator would say of a design of that accuracy at both of two steps, told what others were worth."""
     values = {"accuracy": accuracy, "size_bytes": 1000.0}
+    scored = values | {"f1": accuracy, "macs": 7.0}
     outcome = Outcome(TrialState.SUCCEEDED, values)
     goes_on = told["standing"] is None or rank_of(outcome, told["standing"]["steps"][0], spec)
     state = "succeeded" if goes_on else "stopped"
     expected = {} if goes_on else values | {"accuracy": accuracy + 0.005}
-    found: dict[str, Any] = {"state": state, "values": values, "reason": "", "details": {}, "sources": {}}
+    found: dict[str, Any] = {"state": state, "values": scored, "reason": "", "details": {}, "sources": {}}
     return found | {"rungs": [values], "expected": expected}
 
 
@@ -250,6 +251,11 @@ def test_what_others_reached_is_told_and_the_stopped_ones_are_final(stage: Stage
         heard = unheard_trials(session, search_id, live).trials
     told_as = {(trial.state, trial.fidelity) for trial in heard}
     assert told_as == {(TrialState.SUCCEEDED, 1.0), (TrialState.STOPPED, 0.5)}
+    # Of a stopped one the score of a cheap step, which nothing foretells, is not told for the one in the end.
+    assert {(trial.state, frozenset(trial.values)) for trial in heard} == {
+        (TrialState.SUCCEEDED, frozenset({"accuracy", "size_bytes", "f1", "macs"})),
+        (TrialState.STOPPED, frozenset({"accuracy", "size_bytes", "macs"})),
+    }
     scores = {one.number: one.values["accuracy"] for one in heard}
     assert [scores[trial.number] for trial in uniform] == [trial.values["accuracy"] for trial in uniform]
     assert [scores[trial.number] for trial in found] == [trial.values["accuracy"] + 0.005 for trial in found]
