@@ -425,6 +425,12 @@ def _budget_warnings(spec: SearchSpec, space: Space) -> Iterator[str]:
         yield f"the uniform baseline has {len(space.uniform):,} designs, more than the {trials:,} trials of the budget"
     if spec.budget.plateau is not None and spec.budget.plateau.trials >= trials:
         yield f"a plateau of {spec.budget.plateau.trials:,} trials is not seen within the {trials:,} of the budget"
+    rungs = spec.evaluation.rungs
+    if rungs is not None and rungs.keep is None and spec.budget.evaluator_s is None and spec.budget.wall_time_s is None:
+        yield (
+            f"trials that are stopped at a cheap step count among the {trials:,}, and most will be: "
+            "bound the search by budget.evaluator_s, and allow several times as many"
+        )
     for budget in spec.budget_limits:
         if budget.at_most > 1 and budget.relative_to == BASE:
             yield f"a budget of {budget.at_most:g} times the base's {budget.metric} limits hardly anything: 0.5 is half"

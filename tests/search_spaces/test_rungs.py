@@ -340,3 +340,12 @@ def test_what_is_no_rungs(rungs, pointer):
 def test_a_plateau_that_the_budget_does_not_reach_is_warned_of():
     spec = parse_spec(digits_document(budget={"trials": 20, "plateau": {}}))
     assert any("plateau" in warning for warning in check_spec(spec, local_known()).warnings)
+
+
+@pytest.mark.parametrize(
+    ("budget", "is_told"), [({}, True), ({"evaluator_s": 60.0}, False), ({"wall_time_s": 60}, False)]
+)
+def test_that_stopped_trials_count_is_warned_of_where_trials_alone_bound_the_search(budget, is_told):
+    evaluation = {"score_images": 150, "rungs": {"steps": [{"score_images": 50}]}}
+    spec = parse_spec(digits_document(evaluation=evaluation, budget={"trials": 20} | budget))
+    assert any("budget.evaluator_s" in warning for warning in check_spec(spec, local_known()).warnings) == is_told
