@@ -47,6 +47,8 @@ from workers.arithmetic import arithmetic_here
 
 RESULTS = Path(__file__).parent / "results" / "budget_gains.json"
 FINALISTS = 3
+MOST_UNIFORM, MOST_FINER = 12, 4
+KNOWN = Known(devices={name: model.capabilities for name, model in MODELS.items()})
 
 
 @dataclass(frozen=True)
@@ -108,12 +110,14 @@ def spec_of(case: str, seed: int, trials: int, sampler: str) -> SearchSpec:
 def run(case: str, seed: int, trials: int, sampler: str, home: Path) -> dict[str, Any]:
     """One search and its uniform policies, and what comes of both."""
     spec = spec_of(case, seed, trials, sampler)
-    checked = check_spec(spec, Known(devices={name: model.capabilities for name, model in MODELS.items()}))
+    checked = check_spec(spec, KNOWN)
     prepared = jobs.prepare(spec, Sources(), home)
     judged = with_budgets(spec, settled(checked.budgets, prepared["budget_bases"]))
     key = prepared["base_key"]
-    uniform = list(_play_uniform(judged, checked.space, key, home))
+    uniform = list(_play_uniform(judged, checked.space, key, home, MOST_UNIFORM))
     found = _play(judged, checked.space, key, home, uniform, trials)
+    finer = _finer(spec)
+    uniform += () if finer is None else _play_uniform(judged, finer, key, home, MOST_FINER)
     whole = Design.of({}) if not CASES[case].device else checked.space.design_at([0] * len(checked.space.decisions))
     base = jobs.confirm(judged, Sources(), whole, key, home)["values"]
     best = {"uniform": _best_tuned(judged, uniform, key, home), "found": _best_tuned(judged, found, key, home)}
@@ -137,13 +141,25 @@ def run(case: str, seed: int, trials: int, sampler: str, home: Path) -> dict[str
     }
 
 
-def _play_uniform(spec: SearchSpec, space: Space, key: str, home: Path) -> Iterator[ToldTrial]:
+def _finer(spec: SearchSpec) -> Space | None:
+    """With ratios in steps of a hundredth, so that a uniform policy is not worse for what a coarse step leaves unspent.
+
+    None where there are no ratios. The search is told nothing of these.
+    """
+    if spec.space.prune_ratio is None:
+        return None
+    ratios = spec.space.prune_ratio.model_copy(update={"step": 0.01})
+    space = spec.space.model_copy(update={"prune_ratio": ratios})
+    return check_spec(spec.model_copy(update={"space": space}), KNOWN).space
+
+
+def _play_uniform(spec: SearchSpec, space: Space, key: str, home: Path, most: int) -> Iterator[ToldTrial]:
     """The uniform policies that keep the budget, by MACs the largest few: smaller ones are no better."""
     rows = [space.indices_of(design) for design in space.uniform]
     limits = ForeseenLimits(space, spec)
     excess = limits.excess(rows)[:, 0]
     kept = [place for place in np.argsort(-excess) if excess[place] <= 0]
-    for number, place in enumerate(kept[:12]):
+    for number, place in enumerate(kept[:most]):
         design = space.uniform[place]
         outcome = jobs.evaluate(spec, Sources(), design, key, home)
         if outcome.state is TrialState.SUCCEEDED:

@@ -18,7 +18,7 @@ from benchmarks.searching.table import FOLDER, NOT_FINITE, Table, TableError, re
 from search_spaces.known import Sources
 from search_spaces.parse import parse_spec
 from workers.base import BaseUnavailableError, load_base
-from workers.jobs import evaluate
+from workers.jobs import evaluate, prepare
 
 HOME = Path(__file__).parents[2] / ".espalier"
 DOCUMENT = {
@@ -122,7 +122,7 @@ def test_the_committed_table_is_of_the_space_that_is_played():
 
 
 def test_the_committed_table_is_what_this_machine_finds():
-    """Where its base has been trained: minutes of training are no part of a test."""
+    """Where its base has been trained: minutes of training are no part of a test, and other processors train another."""
     table = read_table(NAME)
     key = table.origin["base"]["base_key"]
     try:
@@ -130,6 +130,8 @@ def test_the_committed_table_is_what_this_machine_finds():
     except BaseUnavailableError:
         pytest.skip("the base of the recorded table is not here: benchmarks.record_table trains it")
     spec = recorded_spec()
+    if prepare(spec, Sources(), HOME)["values"] != table.origin["base"]["values"]:
+        pytest.skip("the base here is not that of the recorded table: another kind of processor has trained it")
     space = space_of(spec)
     rows = enumerate_space(space)
     for number in (0, 1234):

@@ -65,7 +65,7 @@ class TestExtend:
         body = response.json()
         assert (response.status_code, body["state"], body["finished_at"]) == (202, "running", None)
         assert int(response.headers["Retry-After"]) > 0
-        assert body["spec"]["budget"] == BudgetSpec(trials=2 + 5).model_dump()
+        assert body["spec"]["budget"] == BudgetSpec(trials=2 + 5, wall_time_s=900.0).model_dump()  # of the search
         assert [(one["trials"], one["wall_time_s"]) for one in body["extensions"]] == [(5, 60.0)]
         assert waiting_messages(settings)[-1] == ("espalier.plan", over)
         with reading(engine) as session:
