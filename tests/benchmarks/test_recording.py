@@ -122,7 +122,7 @@ def test_the_committed_table_is_of_the_space_that_is_played():
 
 
 def test_the_committed_table_is_what_this_machine_finds():
-    """Where its base has been trained: minutes of training are no part of a test, and other processors train another."""
+    """Where its base has been trained, which takes minutes, by the same kind of processor."""
     table = read_table(NAME)
     key = table.origin["base"]["base_key"]
     try:
