@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from copy import copy
 from typing import Any
 
@@ -38,7 +39,21 @@ class GpSampler(OptunaSampler):
         open_trials = [self._freeze(self._learnt + i, indices, None, 0.0) for i, indices in enumerate(running)]
         asked = self._freeze(self._learnt + len(open_trials), (0,) * len(self._levels), None, 0.0)
         sampler = GPSampler(seed=seed)
-        return sampler.sample_relative(view(self._directions, shown + open_trials), asked, self._distributions)
+        with _one_thread():
+            return sampler.sample_relative(view(self._directions, shown + open_trials), asked, self._distributions)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Its matrices are small: more threads gain little, and beside other work they wait for each other."""
+    import torch  # as late as Optuna does: it takes seconds
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _finite(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
