@@ -140,5 +140,5 @@ class IndexedSampler(Sampler):
     def _propose(self, number: int, taken: Set[Indices], running: Sequence[Indices]) -> Indices | None:
         """Indices of the design for trial `number`, not in `taken`; None where there is none left.
 
-        Must change nothing. Of proposals for one trial, numbers are `APART`.
+        Must change nothing. The numbers of several proposals for one trial are `APART` from each other.
         """
