@@ -58,7 +58,7 @@ def test_it_trains_then_scores_then_prunes(base, splits) -> None:
     assert pruned.filters[1:] == pytest.approx(wanted, abs=2)
     check_weights(pruned.network, pruned.weights)
     tuned = train_round(pruned.network, pruned.weights, 4)
-    assert accuracy(pruned.network, tuned, splits.test) > 0.8
+    assert accuracy(pruned.network, tuned, splits.test) > 0.7  # of ten classes, with half of the filters
 
 
 def test_repairing_keeps_more_than_slicing_alone(base, splits) -> None:
