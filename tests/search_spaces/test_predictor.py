@@ -254,6 +254,17 @@ def test_every_sampler_says_what_was_predicted_so_that_it_can_be_judged(name):
     assert sampler._history._predictor.rank_correlation is not None
 
 
+def test_what_is_believed_of_scores_at_chance_stays_so_while_trials_run():
+    """A running design is taken to find what is predicted, and so moves no prediction."""
+    rows = some_rows(60)
+    predictor = predictor_told(rows, [max(accuracy(row), 0.1) for row in rows])
+    hopeless = [row for row in rows if accuracy(row) < 0.07]
+    assert len(hopeless) >= 3
+    alone = predictor.predict(hopeless)["accuracy"].mean
+    beside = predictor.predict(hopeless, running=[(1, 0, 2, 0, 1, 3)])["accuracy"].mean
+    assert beside == pytest.approx(alone, abs=0.03)
+
+
 def test_a_running_design_that_is_thought_hopeless_improves_no_other():
     """One that would lie beyond the reference point bounds nothing."""
     rows = some_rows(40)
